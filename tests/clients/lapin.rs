@@ -1,0 +1,1 @@
+//! The Rust client lapin: compiled with Cargo, run through the story.

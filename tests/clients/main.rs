@@ -1,0 +1,16 @@
+//! The stock clients of seven languages, unchanged, against the real broker: each goes through the same story.
+//!
+//! One module and one folder per client. The programs are written as that language's users write them; the
+//! modules here fetch the library, run the program and read its output. See `tests/support/mod.rs` for how
+//! the broker is started and how to run the same against RabbitMQ.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod go;
+mod java;
+mod lapin;
+mod node;
+mod php;
+mod pika;
+mod rabbitmq_c;

@@ -1,0 +1,1 @@
+//! The Node client amqplib: fetched with npm, run through the story.

@@ -1,0 +1,1 @@
+//! The PHP client php-amqplib of the system packages, run through the story.

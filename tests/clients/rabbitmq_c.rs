@@ -1,0 +1,1 @@
+//! The command line tools of the C library rabbitmq-c: declare, publish, get, consume, delete.
