@@ -319,6 +319,38 @@ impl Cache {
     }
 }
 
+/// Whether there is a Python that can make a venv; see `installed`.
+pub(crate) fn python_installed() -> bool {
+    let mut command = tool("python3");
+    command.args(["-c", "import venv, ensurepip"]).stdin(Stdio::null()).stderr(Stdio::null());
+    found("Python", command.status().is_ok_and(|status| status.success()))
+}
+
+/// The interpreter of a venv that has the pinned pika.
+pub(crate) fn python_with_pika() -> PathBuf {
+    let requirements = root_dir().join("tests/clients/pika/requirements.txt");
+    let recipe = fs::read_to_string(&requirements).expect("the requirements can be read");
+    let cache = Cache::lock("python");
+    let python = cache.path.join("venv/bin/python");
+    cache.install_once(&recipe, |cache_dir| {
+        let mut venv = tool("python3");
+        venv.args(["-m", "venv", "--clear"]).arg(cache_dir.join("venv"));
+        Running::spawn(venv).succeed(INSTALL_MAX);
+        let mut pip = tool(&python);
+        pip.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(&requirements);
+        Running::spawn(pip).succeed(INSTALL_MAX);
+    });
+    python
+}
+
+/// Whether there is a PHP that finds php-amqplib as the system packages install it; see `installed`.
+pub(crate) fn php_amqplib_installed() -> bool {
+    let mut command = tool("php");
+    command.args(["-r", "require 'PhpAmqpLib/autoload.php';"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    found("PHP with php-amqplib", command.status().is_ok_and(|status| status.success()))
+}
+
 /// A new, empty folder for one test.
 pub(crate) fn unique_dir(name: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
