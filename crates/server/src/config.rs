@@ -1,0 +1,139 @@
+//! What the operator may set: the table of all options, each stated once, and how they are loaded.
+//!
+//! `main` hands over the command line and the environment; the broker gets a checked [`Config`] that is
+//! never read again from its sources. `sources` gathers what was typed, `kind` says what a value must
+//! look like, `option` makes the two structs out of the table. Nothing here opens sockets or starts logs.
+
+mod error;
+mod kind;
+mod memory;
+mod option;
+mod sources;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub use error::ConfigError;
+pub use option::Origin;
+
+use option::options;
+
+/// Smallest largest frame that may be negotiated.
+// COMPAT: RabbitMQ 4.1 and later refuse less.
+const FRAME_MAX_LEAST: u64 = 8 * 1024;
+
+/// Largest body that RabbitMQ can be configured to take; no frame and no message needs more.
+const BODY_BYTES_LIMIT: u64 = 512 * 1024 * 1024;
+
+/// Least room for a connection's outbound buffer: below, writes become too small to be worth a system call.
+const OUTBOUND_BYTES_LEAST: u64 = 64 * 1024;
+
+/// Most room for a connection's outbound buffer. More would only hide a consumer that does not read.
+const OUTBOUND_BYTES_LIMIT: u64 = 1024 * 1024 * 1024;
+
+/// Longest configurable wait, so that no wait is without an end: one hour.
+const WAIT_MS_LIMIT: u64 = 60 * 60 * 1000;
+
+/// More worker threads than any machine has cores for.
+const WORKER_THREADS_LIMIT: u64 = 1024;
+
+options! {
+    /// Directory for everything the broker keeps on disk. It is made if it does not exist.
+    data_dir: PathBuf = "./leveret-data", kind::path();
+
+    /// Addresses that AMQP clients connect to. Port 0 picks a free port.
+    amqp_listen: Vec<SocketAddr> = "0.0.0.0:5672", kind::addresses();
+
+    /// What is logged: one level for everything, or levels per module.
+    log: String = "info", kind::log_directives();
+
+    /// Form of the log lines: text for people, json for collectors.
+    log_format: LogFormat = "text", kind::choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
+
+    /// User that is made when the broker starts without any users.
+    default_user: String = "guest", kind::name();
+
+    /// Password of the default user. Prefer the file or the environment: other users of the machine
+    /// can read a command line.
+    default_password: String = "guest", kind::text();
+
+    /// Virtual host that is made when the broker starts without any, with all rights for the default user.
+    default_vhost: String = "/", kind::name();
+
+    /// Users that may connect from this machine only.
+    loopback_users: Vec<String> = "guest", kind::names_or_none();
+
+    /// Heartbeat suggested to clients, in seconds; 0 suggests none. A client may choose another value.
+    heartbeat_s: u16 = "60", kind::number(0..=u64::from(u16::MAX), "seconds");
+
+    /// Largest frame offered to clients, in octets.
+    frame_max: u32 = "131072", kind::size(FRAME_MAX_LEAST..=BODY_BYTES_LIMIT);
+
+    /// Channels that one connection may open; 0 means all that the protocol can number, 65535.
+    channel_max: u16 = "2047", kind::number(0..=u64::from(u16::MAX), "channels").map(channels_or_all);
+
+    /// Time that a client has from connecting until its virtual host is open, in milliseconds.
+    handshake_timeout_ms: u64 = "10000", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
+
+    /// Largest message body that is taken, in octets.
+    message_bytes_max: u64 = "16MiB", kind::size(1..=BODY_BYTES_LIMIT);
+
+    /// Connections that may be open at a time; 0 means no limit.
+    connections_max: Option<u32> = "0",
+        kind::number(0..=u64::from(u32::MAX), "connections").map(some_unless_zero);
+
+    /// Octets that one connection may have waiting to be written before its consumers are passed over.
+    outbound_bytes_max: usize = "1MiB", kind::size(OUTBOUND_BYTES_LEAST..=OUTBOUND_BYTES_LIMIT);
+
+    /// Octets of messages in memory above which publishers are blocked; 0 blocks them always. A share is one
+    /// of the machine's memory, or of the container's limit if that is lower.
+    memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(memory::total_bytes);
+
+    /// Time that a connection being closed has for its close-ok or its last write, in milliseconds.
+    closing_timeout_ms: u64 = "30000", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
+
+    /// Threads that serve connections; 0 means one per core.
+    worker_threads: Option<usize> = "0",
+        kind::number(0..=WORKER_THREADS_LIMIT, "threads").map(some_unless_zero);
+}
+
+/// Form of the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Builds the configuration from the defaults, the file, the environment and the command line, each of
+/// which overrides the ones before. The first argument is the program's own name.
+///
+/// # Errors
+/// Whatever the operator must set right, and requests for help or the version: see [`ConfigError`].
+pub fn load(
+    args: impl IntoIterator<Item = OsString>,
+    env: impl IntoIterator<Item = (OsString, OsString)>,
+) -> Result<Config, ConfigError> {
+    let flags = sources::flags(args)?;
+    let variables = sources::variables(env)?;
+
+    let mut raw = RawConfig::defaults();
+    if let Some(path) = flags.config_file.as_ref().or(variables.config_file.as_ref()) {
+        raw.overlay(sources::file(path)?);
+    }
+    raw.overlay(variables.settings);
+    raw.overlay(flags.settings);
+    raw.check()
+}
+
+fn channels_or_all(channels: u16) -> u16 {
+    if channels == 0 { u16::MAX } else { channels }
+}
+
+fn some_unless_zero<N: PartialEq + Default>(number: N) -> Option<N> {
+    (number != N::default()).then_some(number)
+}

@@ -1,0 +1,192 @@
+//! The three places where options are set: command line, environment, TOML file.
+//!
+//! `load` asks for each and lays one over the other. Here names are checked and values are taken as they
+//! stand; what a value means is the business of its kind.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Command, value_parser};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::OPTIONS;
+use super::error::ConfigError;
+use super::kind::Typed;
+use super::option::{ENV_PREFIX, OptionSpec, Origin, Setting};
+
+/// Names the configuration file; it is no option of the table because the file itself cannot set it.
+const CONFIG_KEY: &str = "config";
+const CONFIG_ENV: &str = "LEVERET_CONFIG";
+
+/// Variables with our prefix that belong to the project's test programs.
+const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
+
+/// Below this likeness (0 to 1) a suggestion would confuse more than help.
+const LIKENESS_LEAST: f64 = 0.7;
+
+/// What command line or environment said.
+pub(super) struct Given {
+    pub(super) config_file: Option<PathBuf>,
+    pub(super) settings: Vec<Setting>,
+}
+
+/// Takes the options from the command line, whose first word is the program's name.
+pub(super) fn flags(args: impl IntoIterator<Item = OsString>) -> Result<Given, ConfigError> {
+    let matches = command().try_get_matches_from(args)?;
+    let settings = OPTIONS.iter().filter_map(|option| flag_setting(option, &matches)).collect();
+    Ok(Given { config_file: matches.get_one::<PathBuf>(CONFIG_KEY).cloned(), settings })
+}
+
+fn flag_setting(option: &'static OptionSpec, matches: &ArgMatches) -> Option<Setting> {
+    // Defaults are given to clap for the help only; taking them here would override the file.
+    if matches.value_source(option.key) != Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let word = matches.get_one::<String>(option.key)?.clone();
+    Some(Setting::from_word(option, word, Origin::Flag(option.flag())))
+}
+
+fn command() -> Command {
+    let help = "TOML file with any of the options below, written_like_this = \"value\".";
+    let config = Arg::new(CONFIG_KEY)
+        .long(CONFIG_KEY)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help(format!("{help}\n[env: {CONFIG_ENV}]"));
+    Command::new("leveret")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("An AMQP 0-9-1 message broker for RabbitMQ clients.")
+        .after_help("Flags override the environment, which overrides the file, which overrides the defaults.")
+        .next_line_help(true)
+        .arg(config)
+        .args(OPTIONS.iter().map(arg))
+}
+
+fn arg(option: &'static OptionSpec) -> Arg {
+    let doc: Vec<&str> = option.doc.iter().map(|line| line.trim()).collect();
+    let help = format!("{}\nTakes {}.\n[env: {}]", doc.join("\n"), (option.accepts)(), option.env());
+    Arg::new(option.key)
+        .long(option.flag())
+        .value_name("VALUE")
+        .default_value(option.default)
+        // So that they reach the check of the value, which says more than "unexpected argument".
+        .allow_negative_numbers(true)
+        .help(help)
+}
+
+/// Takes the options from the environment. Variables without our prefix are somebody else's.
+pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Given, ConfigError> {
+    let mut given = Given { config_file: None, settings: Vec::new() };
+    for (name, value) in env {
+        let name = name.to_string_lossy().into_owned();
+        if name == CONFIG_ENV {
+            given.config_file = Some(PathBuf::from(value));
+        } else if let Some(option) = OPTIONS.iter().find(|option| option.env() == name) {
+            // A value that is not Unicode keeps replacement characters, which the error message then shows.
+            let typed = value.to_str().map_or(Typed::Other, |value| Typed::Word(value.to_owned()));
+            let written = format!("{:?}", value.to_string_lossy());
+            given.settings.push(Setting { option, typed, written, origin: Origin::Environment(name) });
+        } else if let Some(rest) = name.strip_prefix(ENV_PREFIX)
+            && !is_of_tests(&name)
+            && !is_service_link(&name, &value)
+        {
+            let nearest = nearest_key(&rest.to_ascii_lowercase(), &[CONFIG_KEY]);
+            let nearest = nearest.map(|key| format!("{ENV_PREFIX}{}", key.to_ascii_uppercase()));
+            return Err(ConfigError::UnknownVariable { name, nearest });
+        }
+    }
+    Ok(given)
+}
+
+fn is_of_tests(name: &str) -> bool {
+    ENV_PREFIXES_OF_TESTS.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether Kubernetes set this variable: for a service called `leveret` every container near it gets
+/// LEVERET_SERVICE_HOST, LEVERET_PORT=tcp://…, LEVERET_PORT_5672_TCP_ADDR and more.
+fn is_service_link(name: &str, value: &OsString) -> bool {
+    let number_of_port =
+        name.split("_PORT_").nth(1).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let url = name.ends_with("_PORT") && value.to_string_lossy().contains("://");
+    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || number_of_port || url
+}
+
+/// Takes the options from a TOML file.
+pub(super) fn file(path: &Path) -> Result<Vec<Setting>, ConfigError> {
+    let text = fs::read_to_string(path)
+        .map_err(|reason| ConfigError::FileUnreadable { path: path.to_owned(), reason })?;
+    let origin_at = |offset: usize| Origin::File(path.to_owned(), line_at(&text, offset));
+
+    let table = DeTable::parse(&text).map_err(|error| ConfigError::FileSyntax {
+        origin: origin_at(error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })?;
+    let mut entries: Vec<_> = table.get_ref().iter().collect();
+    // The parser sorts by name; mistakes are better reported from top to bottom.
+    entries.sort_by_key(|(key, _)| key.span().start);
+
+    let mut settings = Vec::new();
+    for (key, value) in entries {
+        let origin = origin_at(key.span().start);
+        let Some(option) = OPTIONS.iter().find(|option| option.key == key.get_ref()) else {
+            let nearest = nearest_key(key.get_ref(), &[]).map(str::to_owned);
+            return Err(ConfigError::UnknownKey { origin, key: key.get_ref().to_string(), nearest });
+        };
+        settings.push(Setting {
+            option,
+            typed: typed(value.get_ref()),
+            written: written(&text, value),
+            origin,
+        });
+    }
+    Ok(settings)
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    text.bytes().take(offset).filter(|&byte| byte == b'\n').count() + 1
+}
+
+/// The value as it stands in the file, cut after its first line.
+fn written(text: &str, value: &Spanned<DeValue<'_>>) -> String {
+    let whole = text.get(value.span()).unwrap_or_default();
+    match whole.split_once('\n') {
+        Some((first, _)) => format!("{} …", first.trim_end()),
+        None => whole.to_owned(),
+    }
+}
+
+fn typed(value: &DeValue<'_>) -> Typed {
+    match value {
+        DeValue::String(text) => Typed::Text(text.to_string()),
+        DeValue::Integer(integer) => {
+            u64::from_str_radix(integer.as_str(), integer.radix()).map_or(Typed::Other, Typed::Integer)
+        }
+        DeValue::Array(elements) => elements
+            .iter()
+            .map(|element| element.get_ref().as_str().map(str::to_owned))
+            .collect::<Option<_>>()
+            .map_or(Typed::Other, Typed::List),
+        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => Typed::Other,
+    }
+}
+
+/// The key that somebody who wrote `wrong` most likely meant.
+fn nearest_key(wrong: &str, more: &[&'static str]) -> Option<&'static str> {
+    let keys = OPTIONS.iter().map(|option| option.key).chain(more.iter().copied());
+    // Of equally like keys the last one would win; reversed, it is the first of the table.
+    keys.rev()
+        .map(|key| (likeness(wrong, key), key))
+        .filter(|(likeness, _)| *likeness >= LIKENESS_LEAST)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, key)| key)
+}
+
+fn likeness(wrong: &str, key: &str) -> f64 {
+    let spelling = strsim::jaro_winkler(wrong, key);
+    // A word of a key, as `user` of `default_user`, is a hint even where the spelling is far off.
+    let is_word = key.split('_').any(|word| word == wrong);
+    if is_word { spelling.max(LIKENESS_LEAST) } else { spelling }
+}
