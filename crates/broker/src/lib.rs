@@ -1,1 +1,28 @@
-//! Leveret: broker.
+//! The routing core of Leveret: what a message meets between the channel it was published on and the
+//! channel it is delivered to. Synchronous and deterministic: storage comes in through the [`journal`]
+//! trait, deliveries go out through the [`delivery`] trait, nothing here knows a socket.
+//!
+//! In the order a message meets them: [`vhost`] (declarations), [`exchange`] (routing), [`message`]
+//! (the record a queue keeps), [`queue`] (ready, delivered, settled), [`delivery`] (to a consumer),
+//! [`unacked`] (what a channel has not settled yet).
+
+pub mod broker;
+pub mod delivery;
+pub mod error;
+pub mod exchange;
+pub mod journal;
+pub mod limits;
+pub mod message;
+pub mod names;
+pub mod queue;
+pub mod reply_to;
+pub mod unacked;
+pub mod vhost;
+
+pub use broker::Broker;
+pub use delivery::{Delivery, DeliverySink, DeliverySource, SinkState};
+pub use error::BrokerError;
+pub use message::{LargeBody, MessageBatch, MessageRef, MessageView};
+pub use names::{ConnectionId, ConsumerId, ExchangeName, QueueId, QueueName, VhostName};
+pub use queue::Queue;
+pub use vhost::Vhost;

@@ -1,0 +1,167 @@
+//! What can go wrong in the routing core, as facts with names in them. Display is the explanation that
+//! RabbitMQ puts behind the reply code's name; which code and scope a fact has is the server's to say.
+
+use thiserror::Error;
+
+/// A refused operation.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum BrokerError {
+    /// No such vhost.
+    #[error("vhost {vhost} not found")]
+    VhostNotFound {
+        /// Name asked for.
+        vhost: String,
+    },
+    /// No such queue.
+    #[error("no queue '{queue}' in vhost '{vhost}'")]
+    QueueNotFound {
+        /// Name asked for.
+        queue: String,
+        /// Where.
+        vhost: String,
+    },
+    /// No such exchange.
+    #[error("no exchange '{exchange}' in vhost '{vhost}'")]
+    ExchangeNotFound {
+        /// Name asked for.
+        exchange: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Another connection's exclusive queue, or an exclusive flag that differs.
+    #[error(
+        "cannot obtain exclusive access to locked queue '{queue}' in vhost '{vhost}'. It could be originally \
+         declared on another connection or the exclusive property value does not match that of the original \
+         declaration."
+    )]
+    QueueLocked {
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+    },
+    /// An exclusive consumer is there, or is asked for beside others.
+    #[error("queue '{queue}' in vhost '{vhost}' in exclusive use")]
+    QueueInExclusiveUse {
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Delete with if-unused, and there are consumers.
+    #[error("queue '{queue}' in vhost '{vhost}' in use")]
+    QueueInUse {
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Delete with if-empty, and there are messages.
+    #[error("queue '{queue}' in vhost '{vhost}' not empty")]
+    QueueNotEmpty {
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Delete with if-unused, and there are bindings.
+    #[error("exchange '{exchange}' in vhost '{vhost}' in use")]
+    ExchangeInUse {
+        /// The exchange.
+        exchange: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Declared again with another property.
+    #[error("inequivalent arg '{argument}' for {kind} '{name}' in vhost '{vhost}': {detail}")]
+    Inequivalent {
+        /// Property or argument that differs.
+        argument: String,
+        /// `queue` or `exchange`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where.
+        vhost: String,
+        /// What was received and what is current.
+        detail: String,
+    },
+    /// An argument with a value that is not possible or not supported.
+    #[error("invalid arg '{argument}' for {kind} '{name}' in vhost '{vhost}': {reason}")]
+    InvalidArgument {
+        /// The argument.
+        argument: String,
+        /// `queue` or `exchange`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where.
+        vhost: String,
+        /// Why.
+        reason: String,
+    },
+    /// An argument whose value has the wrong type.
+    #[error("invalid type '{type_name}' for arg '{argument}' in {kind} '{name}' in vhost '{vhost}'")]
+    InvalidArgumentType {
+        /// The argument.
+        argument: String,
+        /// RabbitMQ's name of the type it has.
+        type_name: &'static str,
+        /// `queue` or `exchange`.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where.
+        vhost: String,
+    },
+    /// A name that begins with `amq.`.
+    #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
+    ReservedName {
+        /// `queue` or `exchange`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// Declare, delete, bind or unbind of the default exchange.
+    #[error("operation not permitted on the default exchange")]
+    DefaultExchange,
+    /// Deletion of an exchange that each vhost has.
+    #[error("deletion of system exchange '{exchange}' in vhost '{vhost}' not allowed")]
+    SystemExchange {
+        /// The exchange.
+        exchange: String,
+        /// Where.
+        vhost: String,
+    },
+    /// Publish to an internal exchange.
+    #[error("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'")]
+    InternalExchange {
+        /// The exchange.
+        exchange: String,
+        /// Where.
+        vhost: String,
+    },
+    /// An exchange type that does not exist or is not supported.
+    #[error("unknown exchange type '{exchange_type}'")]
+    UnknownExchangeType {
+        /// The type asked for.
+        exchange_type: String,
+    },
+    /// x-match of a headers binding that is none of the four.
+    #[error("Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, or any-with-x")]
+    InvalidXMatch {
+        /// Value found.
+        value: String,
+    },
+    /// x-match that is not a string.
+    #[error("Invalid x-match field type {type_name} (value {value}); expected longstr")]
+    InvalidXMatchType {
+        /// RabbitMQ's name of the type it has.
+        type_name: &'static str,
+        /// Value found.
+        value: String,
+    },
+    /// Bind or unbind of a direct reply-to name.
+    #[error("cannot bind or unbind to a volatile (direct reply-to) queue")]
+    BindReplyTo,
+}

@@ -1,0 +1,20 @@
+//! Bounds of the routing core, each with its reason.
+
+/// Longest name of a queue, exchange or routing key in octets: what a short string holds.
+pub const NAME_BYTES_MAX: usize = 255;
+
+/// Bodies of this size and more are kept as reference-counted slices instead of being copied into a
+/// queue's chunks. Below, one copy (0.02 to 0.05 ns per octet) costs less than the two atomic
+/// operations, the allocation and the write vector entry that a shared slice takes.
+pub const LARGE_BODY_BYTES: usize = 16 * 1024;
+
+/// A batch of this many octets goes to its queue at once, so that a queue's memory is made of chunks of
+/// about this size: small enough to be given back early, large enough that an allocation is rare.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// First chunk of a queue; later ones double until [`CHUNK_BYTES`], so that an idle or slow queue stays small.
+pub const FIRST_CHUNK_BYTES: usize = 1024;
+
+/// How many exchanges one publish may walk through by exchange-to-exchange bindings and alternate
+/// exchanges. Each is visited once, so this only bounds the memory of one walk.
+pub const ROUTE_EXCHANGES_MAX: usize = 4096;

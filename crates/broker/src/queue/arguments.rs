@@ -1,0 +1,172 @@
+//! Arguments of queue.declare and basic.consume, parsed once. Those that Leveret does not implement yet
+//! are refused, those that nobody knows are kept and ignored, as RabbitMQ does.
+
+use leveret_codec::table::{FieldTable, FieldValue};
+
+use crate::error::BrokerError;
+
+/// Queue arguments of RabbitMQ whose effect is not implemented yet.
+const UNSUPPORTED: &[&str] = &[
+    "x-message-ttl",
+    "x-expires",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-overflow",
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
+    "x-max-priority",
+    "x-single-active-consumer",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-queue-leader-locator",
+    "x-queue-master-locator",
+    "x-delivery-limit",
+    "x-quorum-initial-group-size",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
+    "x-consumer-timeout",
+    "x-max-age",
+    "x-stream-max-segment-size-bytes",
+    "x-stream-filter-size-bytes",
+    "x-initial-cluster-size",
+    "x-message-deduplication",
+];
+
+/// Consumer arguments of RabbitMQ whose effect is not implemented yet.
+const UNSUPPORTED_OF_CONSUMER: &[&str] =
+    &["x-priority", "x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+
+/// What a queue was declared with, beyond its flags.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct QueueArguments {
+    table: FieldTable,
+}
+
+impl QueueArguments {
+    /// Checks the arguments of a new queue.
+    ///
+    /// # Errors
+    /// An argument that is not supported, or whose value is of the wrong type or unknown.
+    pub fn parse(table: FieldTable, queue: &str, vhost: &str) -> Result<Self, BrokerError> {
+        let invalid = |argument: &str, reason: String| BrokerError::InvalidArgument {
+            argument: argument.to_owned(),
+            kind: "queue",
+            name: queue.to_owned(),
+            vhost: vhost.to_owned(),
+            reason,
+        };
+        if let Some(argument) = UNSUPPORTED.iter().find(|argument| table.get(argument).is_some()) {
+            return Err(invalid(argument, "not supported by this version of Leveret".to_owned()));
+        }
+        match table.get("x-queue-type") {
+            None => {}
+            Some(FieldValue::LongString(queue_type)) if queue_type == b"classic" => {}
+            Some(FieldValue::LongString(queue_type))
+                if queue_type == b"quorum" || queue_type == b"stream" =>
+            {
+                let reason = format!(
+                    "queue type '{}' is not supported by this version of Leveret",
+                    String::from_utf8_lossy(queue_type)
+                );
+                return Err(invalid("x-queue-type", reason));
+            }
+            Some(FieldValue::LongString(queue_type)) => {
+                let reason = format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(queue_type));
+                return Err(invalid("x-queue-type", reason));
+            }
+            Some(other) => {
+                let reason = format!("\"expected longstr, got {}\"", type_name(other));
+                return Err(invalid("x-queue-type", reason));
+            }
+        }
+        Ok(Self { table })
+    }
+
+    /// The table as it was declared.
+    #[must_use]
+    pub fn table(&self) -> &FieldTable {
+        &self.table
+    }
+
+    /// Whether a declaration with `other` means the same queue. Only arguments with a meaning are
+    /// compared; of those supported today that is the queue type, whose only value is the default.
+    #[must_use]
+    pub fn equivalent(&self, other: &FieldTable) -> Option<(&'static str, String)> {
+        let unsupported = UNSUPPORTED.iter().find_map(|&argument| {
+            let value = other.get(argument)?;
+            Some((argument, format!("received {} but current is none", rendered(value))))
+        });
+        unsupported.or_else(|| match other.get("x-queue-type") {
+            None => None,
+            Some(FieldValue::LongString(queue_type)) if queue_type == b"classic" => None,
+            Some(value) => {
+                let received = rendered(value).replacen("the value ", "", 1);
+                let received = received.split(" of type").next().unwrap_or_default().to_owned();
+                Some(("x-queue-type", format!("received {received} but current is 'classic'")))
+            }
+        })
+    }
+}
+
+/// Checks the arguments of basic.consume.
+///
+/// # Errors
+/// An argument that is known to RabbitMQ and not supported here.
+pub fn check_consumer_arguments(table: &FieldTable, queue: &str, vhost: &str) -> Result<(), BrokerError> {
+    match UNSUPPORTED_OF_CONSUMER.iter().find(|argument| table.get(argument).is_some()) {
+        None => Ok(()),
+        Some(argument) => Err(BrokerError::InvalidArgument {
+            argument: (*argument).to_owned(),
+            kind: "queue",
+            name: queue.to_owned(),
+            vhost: vhost.to_owned(),
+            reason: "not supported by this version of Leveret".to_owned(),
+        }),
+    }
+}
+
+/// A value as RabbitMQ names it in the text of an inequivalent argument.
+pub(crate) fn rendered(value: &FieldValue) -> String {
+    let text = match value {
+        FieldValue::LongString(octets) | FieldValue::Bytes(octets) => {
+            String::from_utf8_lossy(octets).into_owned()
+        }
+        FieldValue::Boolean(value) => value.to_string(),
+        FieldValue::I8(value) => value.to_string(),
+        FieldValue::U8(value) => value.to_string(),
+        FieldValue::I16(value) => value.to_string(),
+        FieldValue::U16(value) => value.to_string(),
+        FieldValue::I32(value) => value.to_string(),
+        FieldValue::U32(value) => value.to_string(),
+        FieldValue::I64(value) => value.to_string(),
+        FieldValue::Timestamp(value) => value.to_string(),
+        FieldValue::F32(value) => value.to_string(),
+        FieldValue::F64(value) => value.to_string(),
+        other => format!("{other:?}"),
+    };
+    format!("the value '{text}' of type '{}'", type_name(value))
+}
+
+/// RabbitMQ's name of a field value's type.
+pub(crate) fn type_name(value: &FieldValue) -> &'static str {
+    match value {
+        FieldValue::Boolean(_) => "bool",
+        FieldValue::I8(_) => "byte",
+        FieldValue::U8(_) => "unsignedbyte",
+        FieldValue::I16(_) => "short",
+        FieldValue::U16(_) => "unsignedshort",
+        FieldValue::I32(_) => "signedint",
+        FieldValue::U32(_) => "unsignedint",
+        FieldValue::I64(_) => "long",
+        FieldValue::F32(_) => "float",
+        FieldValue::F64(_) => "double",
+        FieldValue::Decimal { .. } => "decimal",
+        FieldValue::LongString(_) => "longstr",
+        FieldValue::Array(_) => "array",
+        FieldValue::Timestamp(_) => "timestamp",
+        FieldValue::Table(_) => "table",
+        FieldValue::Void => "void",
+        FieldValue::Bytes(_) => "binary",
+    }
+}

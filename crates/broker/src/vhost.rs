@@ -1,0 +1,215 @@
+//! A vhost: its exchanges, bindings and queues, and the way from an exchange to the queues.
+//!
+//! Lock order: topology, queue directory, queue, then what a consumer's sink locks. Nothing that holds a
+//! queue's lock asks for the topology.
+
+mod declare;
+mod topology;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use leveret_codec::table::FieldTableRef;
+use parking_lot::RwLock;
+
+use crate::error::BrokerError;
+use crate::journal::Journal;
+use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
+use crate::queue::arguments::QueueArguments;
+use crate::queue::messages::MemoryGauge;
+use crate::queue::{Queue, QueueSpec};
+use crate::reply_to::{REPLY_TO_PREFIX, ReplyQueues, reply_name};
+pub use declare::{ExchangeDeclaration, QueueDeclaration};
+pub use topology::Binding;
+use topology::Topology;
+
+/// A virtual host.
+pub struct Vhost {
+    /// Its name.
+    pub name: VhostName,
+    queues: DashMap<QueueName, Arc<Queue>>,
+    replies: ReplyQueues,
+    /// Written by declarations and bindings, read when a route is looked up; routes are cached by
+    /// channels, so it is not touched per message.
+    topology: RwLock<Topology>,
+    /// Moves whenever a cached route may have become wrong.
+    generation: AtomicU64,
+    journal: Arc<dyn Journal>,
+    gauge: Arc<MemoryGauge>,
+}
+
+/// Where a message goes.
+#[derive(Default)]
+pub struct Route {
+    /// Queues, each once.
+    pub queues: Vec<Arc<Queue>>,
+    /// Whether it went somewhere in the eyes of mandatory: a requester that is gone counts as reached.
+    pub routed: bool,
+    /// Whether the same exchange and key lead there until the topology moves.
+    pub cacheable: bool,
+}
+
+impl Vhost {
+    pub(crate) fn new(name: VhostName, journal: Arc<dyn Journal>, gauge: Arc<MemoryGauge>) -> Self {
+        Self {
+            name,
+            queues: DashMap::with_shard_amount(16),
+            replies: ReplyQueues::default(),
+            topology: RwLock::new(Topology::with_standard_exchanges()),
+            generation: AtomicU64::new(0),
+            journal,
+            gauge,
+        }
+    }
+
+    /// Moves when cached routes have to be looked up again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    fn topology_moved(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Where a message published to `exchange` with these keys (its routing key, then CC and BCC) goes.
+    ///
+    /// # Errors
+    /// The exchange is missing or internal.
+    pub fn route(
+        &self,
+        exchange: &str,
+        routing_keys: &[&str],
+        headers: Option<FieldTableRef<'_>>,
+    ) -> Result<Route, BrokerError> {
+        let topology = self.topology.read();
+        if !exchange.is_empty() && topology.exchange(exchange, &self.name)?.spec.internal {
+            return Err(BrokerError::InternalExchange {
+                exchange: exchange.to_owned(),
+                vhost: self.name.to_string(),
+            });
+        }
+        Ok(topology.route(exchange, routing_keys, headers, &|name| self.default_route(name)))
+    }
+
+    /// The default exchange: each queue is bound to it with its name.
+    fn default_route(&self, key: &str) -> Option<Arc<Queue>> {
+        if key.starts_with(REPLY_TO_PREFIX) {
+            return self.replies.find(key);
+        }
+        self.queues.get(key).map(|queue| Arc::clone(&queue))
+    }
+
+    /// The queue `name`, for use by `connection`.
+    ///
+    /// # Errors
+    /// It is missing, or exclusive to another connection.
+    pub fn queue(&self, name: &str, connection: ConnectionId) -> Result<Arc<Queue>, BrokerError> {
+        let found = self.queues.get(name).map(|queue| Arc::clone(&queue));
+        let queue = found.ok_or_else(|| BrokerError::QueueNotFound {
+            queue: name.to_owned(),
+            vhost: self.name.to_string(),
+        })?;
+        self.check_owner(&queue, connection)?;
+        Ok(queue)
+    }
+
+    fn check_owner(&self, queue: &Queue, connection: ConnectionId) -> Result<(), BrokerError> {
+        if queue.spec.owner.is_none_or(|owner| owner == connection) {
+            return Ok(());
+        }
+        Err(BrokerError::QueueLocked { queue: queue.spec.name.to_string(), vhost: self.name.to_string() })
+    }
+
+    /// Deletes a queue with its bindings; how many ready messages were lost. A missing queue is no error.
+    ///
+    /// # Errors
+    /// It is exclusive to another connection, or in use, or not empty, where that was asked.
+    pub fn delete_queue(
+        &self,
+        name: &str,
+        connection: ConnectionId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<usize, BrokerError> {
+        match self.queue(name, connection) {
+            Ok(queue) => self.remove_queue(&queue, if_unused, if_empty),
+            Err(BrokerError::QueueNotFound { .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remove_queue(
+        &self,
+        queue: &Arc<Queue>,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<usize, BrokerError> {
+        let mut topology = self.topology.write();
+        let deleted = queue.delete(if_unused, if_empty)?;
+        self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
+        topology.remove_queue(queue);
+        self.topology_moved();
+        drop(topology);
+        deleted.consumers.iter().for_each(|sink| sink.cancel());
+        Ok(deleted.ready)
+    }
+
+    /// Removes a consumer, and the queue with it if it was the last one of an auto-delete queue.
+    pub fn cancel_consumer(&self, queue: &Arc<Queue>, consumer: ConsumerId) {
+        let was_last = queue.cancel(consumer);
+        if was_last && queue.spec.auto_delete {
+            // Refused if a consumer came in between: then it is in use again.
+            let _ = self.remove_queue(queue, true, false);
+        }
+    }
+
+    /// Deletes the exclusive queues of a connection that ends.
+    pub fn delete_exclusive_queues(&self, names: &[QueueName], connection: ConnectionId) {
+        for name in names {
+            if let Ok(queue) = self.queue(name.as_str(), connection)
+                && queue.spec.owner == Some(connection)
+            {
+                // Not refused: no condition was asked.
+                let _ = self.remove_queue(&queue, false, false);
+            }
+        }
+    }
+
+    /// Opens a queue for direct replies that goes by [`Self::close_reply_queue`].
+    #[must_use]
+    pub fn open_reply_queue(&self, connection: ConnectionId) -> Arc<Queue> {
+        let spec = QueueSpec {
+            vhost: self.name.clone(),
+            name: reply_name(),
+            durable: false,
+            owner: Some(connection),
+            auto_delete: false,
+            arguments: QueueArguments::default(),
+        };
+        let queue = Arc::new(Queue::new(spec, Arc::clone(&self.journal), Arc::clone(&self.gauge)));
+        self.replies.add(Arc::clone(&queue));
+        queue
+    }
+
+    /// Ends a queue for direct replies. Replies on their way to it are dropped.
+    pub fn close_reply_queue(&self, name: &str) {
+        if let Some(queue) = self.replies.remove(name) {
+            // Not refused: no condition was asked.
+            let _ = queue.delete(false, false);
+        }
+    }
+
+    /// Whether a requester waits for replies under `name`.
+    #[must_use]
+    pub fn has_reply_queue(&self, name: &str) -> bool {
+        self.replies.find(name).is_some()
+    }
+
+    /// All queues, in no order.
+    #[must_use]
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        self.queues.iter().map(|queue| Arc::clone(&queue)).collect()
+    }
+}

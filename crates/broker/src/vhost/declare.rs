@@ -1,0 +1,375 @@
+//! Declaring, binding and deleting, with RabbitMQ's rules: what may be declared again, what is refused,
+//! and in which order the reasons are looked at.
+
+use std::sync::Arc;
+
+use dashmap::Entry;
+use leveret_codec::table::{FieldTable, FieldValue};
+
+use super::{Binding, Vhost};
+use crate::error::BrokerError;
+use crate::exchange::destination::Destination;
+use crate::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
+use crate::names::{ConnectionId, ExchangeName, QueueName, generated};
+use crate::queue::arguments::{QueueArguments, rendered, type_name};
+use crate::queue::{Queue, QueueSpec};
+use crate::reply_to::REPLY_TO;
+
+/// Exchange arguments of RabbitMQ and its plugins whose effect is not implemented yet.
+const UNSUPPORTED_OF_EXCHANGE: &[&str] = &[
+    "x-delayed-type",
+    "x-message-deduplication",
+    "x-cache-size",
+    "x-cache-ttl",
+    "hash-header",
+    "hash-property",
+    "x-recent-history-length",
+];
+
+/// What queue.declare asks for.
+#[derive(Clone, Debug)]
+pub struct QueueDeclaration<'a> {
+    /// Name; empty for one made by the broker.
+    pub name: &'a str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// For the declaring connection alone.
+    pub exclusive: bool,
+    /// Goes with its last consumer.
+    pub auto_delete: bool,
+    /// As received.
+    pub arguments: FieldTable,
+}
+
+/// What exchange.declare asks for.
+#[derive(Clone, Debug)]
+pub struct ExchangeDeclaration<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Type by name.
+    pub exchange_type: &'a str,
+    /// Survives a restart.
+    pub durable: bool,
+    /// Goes with its last binding.
+    pub auto_delete: bool,
+    /// Not for clients to publish to.
+    pub internal: bool,
+    /// As received.
+    pub arguments: FieldTable,
+}
+
+impl Vhost {
+    /// Declares a queue, or finds the equivalent one that exists.
+    ///
+    /// # Errors
+    /// A reserved name, another connection's exclusive queue, a queue with other properties, or arguments
+    /// that are not possible.
+    pub fn declare_queue(
+        &self,
+        declaration: QueueDeclaration<'_>,
+        connection: ConnectionId,
+    ) -> Result<Arc<Queue>, BrokerError> {
+        if declaration.name.starts_with("amq.") {
+            return Err(BrokerError::ReservedName { kind: "queue", name: declaration.name.to_owned() });
+        }
+        let name = match declaration.name {
+            "" => QueueName::from(generated("amq.gen-")),
+            name => QueueName::from(name),
+        };
+        match self.queues.entry(name) {
+            Entry::Occupied(existing) => {
+                let queue = Arc::clone(existing.get());
+                drop(existing);
+                self.check_equivalent(&queue, &declaration, connection)?;
+                Ok(queue)
+            }
+            Entry::Vacant(vacant) => {
+                let name = vacant.key().clone();
+                let arguments =
+                    QueueArguments::parse(declaration.arguments, name.as_str(), self.name.as_str())?;
+                let spec = QueueSpec {
+                    vhost: self.name.clone(),
+                    name,
+                    durable: declaration.durable,
+                    owner: declaration.exclusive.then_some(connection),
+                    auto_delete: declaration.auto_delete,
+                    arguments,
+                };
+                let queue = Arc::new(Queue::new(spec, Arc::clone(&self.journal), Arc::clone(&self.gauge)));
+                vacant.insert(Arc::clone(&queue));
+                self.topology_moved();
+                Ok(queue)
+            }
+        }
+    }
+
+    fn check_equivalent(
+        &self,
+        queue: &Queue,
+        declaration: &QueueDeclaration<'_>,
+        connection: ConnectionId,
+    ) -> Result<(), BrokerError> {
+        self.check_owner(queue, connection)?;
+        let spec = &queue.spec;
+        if declaration.exclusive != spec.owner.is_some() {
+            return Err(BrokerError::QueueLocked {
+                queue: spec.name.to_string(),
+                vhost: self.name.to_string(),
+            });
+        }
+        let flags = [
+            ("durable", declaration.durable, spec.durable),
+            ("auto_delete", declaration.auto_delete, spec.auto_delete),
+        ];
+        if let Some((argument, received, current)) = flags.into_iter().find(|(_, one, other)| one != other) {
+            return Err(self.inequivalent(
+                argument,
+                "queue",
+                spec.name.as_str(),
+                differing(received, current),
+            ));
+        }
+        match spec.arguments.equivalent(&declaration.arguments) {
+            None => Ok(()),
+            Some((argument, detail)) => Err(self.inequivalent(argument, "queue", spec.name.as_str(), detail)),
+        }
+    }
+
+    /// Declares an exchange, or finds the equivalent one that exists.
+    ///
+    /// # Errors
+    /// The default exchange, an unknown type, a reserved name, an exchange with other properties, or
+    /// arguments that are not possible.
+    pub fn declare_exchange(&self, declaration: ExchangeDeclaration<'_>) -> Result<(), BrokerError> {
+        let exchange_type: ExchangeType = declaration.exchange_type.parse()?;
+        let name = declaration.name;
+        if name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        let alternate = self.alternate_exchange(name, &declaration.arguments)?;
+        let mut topology = self.topology.write();
+        if let Some(existing) = topology.find(name) {
+            return self.check_equivalent_exchange(&existing.spec, &declaration, alternate.as_ref());
+        }
+        if name.starts_with("amq.") {
+            return Err(BrokerError::ReservedName { kind: "exchange", name: name.to_owned() });
+        }
+        topology.add_exchange(ExchangeSpec {
+            name: name.into(),
+            exchange_type,
+            durable: declaration.durable,
+            auto_delete: declaration.auto_delete,
+            internal: declaration.internal,
+            alternate,
+            arguments: declaration.arguments,
+        });
+        self.topology_moved();
+        Ok(())
+    }
+
+    fn alternate_exchange(
+        &self,
+        name: &str,
+        arguments: &FieldTable,
+    ) -> Result<Option<ExchangeName>, BrokerError> {
+        let unsupported = UNSUPPORTED_OF_EXCHANGE.iter().find(|argument| arguments.get(argument).is_some());
+        if let Some(argument) = unsupported {
+            return Err(BrokerError::InvalidArgument {
+                argument: (*argument).to_owned(),
+                kind: "exchange",
+                name: name.to_owned(),
+                vhost: self.name.to_string(),
+                reason: "not supported by this version of Leveret".to_owned(),
+            });
+        }
+        match arguments.get("alternate-exchange") {
+            None => Ok(None),
+            Some(FieldValue::LongString(alternate)) => {
+                Ok(Some(String::from_utf8_lossy(alternate).into_owned().into()))
+            }
+            Some(other) => Err(BrokerError::InvalidArgumentType {
+                argument: "alternate-exchange".to_owned(),
+                type_name: type_name(other),
+                kind: "exchange",
+                name: name.to_owned(),
+                vhost: self.name.to_string(),
+            }),
+        }
+    }
+
+    fn check_equivalent_exchange(
+        &self,
+        spec: &ExchangeSpec,
+        declaration: &ExchangeDeclaration<'_>,
+        alternate: Option<&ExchangeName>,
+    ) -> Result<(), BrokerError> {
+        let name = spec.name.as_str();
+        if declaration.exchange_type != spec.exchange_type.as_str() {
+            let detail = differing(declaration.exchange_type, spec.exchange_type.as_str());
+            return Err(self.inequivalent("type", "exchange", name, detail));
+        }
+        let flags = [
+            ("durable", declaration.durable, spec.durable),
+            ("auto_delete", declaration.auto_delete, spec.auto_delete),
+            ("internal", declaration.internal, spec.internal),
+        ];
+        if let Some((argument, received, current)) = flags.into_iter().find(|(_, one, other)| one != other) {
+            return Err(self.inequivalent(argument, "exchange", name, differing(received, current)));
+        }
+        if alternate != spec.alternate.as_ref() {
+            let value = |table: &FieldTable| table.get("alternate-exchange").map(rendered);
+            let (received, current) = (value(&declaration.arguments), value(&spec.arguments));
+            let detail = match (received, current) {
+                (None, Some(current)) => format!("received none but current is {current}"),
+                (Some(received), None) => format!("received {received} but current is none"),
+                (received, current) => {
+                    format!(
+                        "received {} but current is {}",
+                        received.unwrap_or_default(),
+                        current.unwrap_or_default()
+                    )
+                }
+            };
+            return Err(self.inequivalent("alternate-exchange", "exchange", name, detail));
+        }
+        Ok(())
+    }
+
+    fn inequivalent(&self, argument: &str, kind: &'static str, name: &str, detail: String) -> BrokerError {
+        BrokerError::Inequivalent {
+            argument: argument.to_owned(),
+            kind,
+            name: name.to_owned(),
+            vhost: self.name.to_string(),
+            detail,
+        }
+    }
+
+    /// Whether an exchange exists: a passive declare.
+    ///
+    /// # Errors
+    /// It does not, or it is the default exchange.
+    pub fn find_exchange(&self, name: &str) -> Result<ExchangeSpec, BrokerError> {
+        if name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        Ok(self.topology.read().exchange(name, &self.name)?.spec.clone())
+    }
+
+    /// Deletes an exchange with its bindings. A missing one is no error.
+    ///
+    /// # Errors
+    /// The default exchange, a system exchange, or one with bindings if `if_unused`.
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
+        if name.is_empty() {
+            return Err(BrokerError::DefaultExchange);
+        }
+        if name.starts_with("amq.") {
+            return Err(BrokerError::SystemExchange {
+                exchange: name.to_owned(),
+                vhost: self.name.to_string(),
+            });
+        }
+        let mut topology = self.topology.write();
+        let Some(exchange) = topology.find(name) else { return Ok(()) };
+        if if_unused && exchange.binding_count() > 0 {
+            return Err(BrokerError::ExchangeInUse {
+                exchange: name.to_owned(),
+                vhost: self.name.to_string(),
+            });
+        }
+        topology.remove_exchange(&name.into());
+        self.topology_moved();
+        Ok(())
+    }
+
+    /// Binds `target` to `source`. A binding that exists is no error.
+    ///
+    /// # Errors
+    /// Either end is missing or the default exchange, the queue belongs to another connection, or the
+    /// arguments are not possible for the source's type.
+    pub fn bind(
+        &self,
+        source: &str,
+        target: &BindingTarget,
+        routing_key: &str,
+        arguments: &FieldTable,
+        connection: ConnectionId,
+    ) -> Result<(), BrokerError> {
+        let mut topology = self.topology.write();
+        let destination = match target {
+            BindingTarget::Queue(name) => {
+                refuse_reply_name(name)?;
+                Destination::Queue(self.queue(name.as_str(), connection)?)
+            }
+            BindingTarget::Exchange(name) => {
+                refuse_default(name.as_str())?;
+                Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
+            }
+        };
+        refuse_default(source)?;
+        topology.exchange(source, &self.name)?;
+        if topology.bind(source, destination, routing_key, arguments)? {
+            self.topology_moved();
+        }
+        Ok(())
+    }
+
+    /// Removes a binding. COMPAT: what is missing, be it an end or the binding, is no error.
+    ///
+    /// # Errors
+    /// The default exchange, or a queue of another connection.
+    pub fn unbind(
+        &self,
+        source: &str,
+        target: &BindingTarget,
+        routing_key: &str,
+        arguments: &FieldTable,
+        connection: ConnectionId,
+    ) -> Result<(), BrokerError> {
+        let mut topology = self.topology.write();
+        let destination = match target {
+            BindingTarget::Queue(name) => {
+                refuse_reply_name(name)?;
+                match self.queue(name.as_str(), connection) {
+                    Ok(queue) => Destination::Queue(queue),
+                    Err(BrokerError::QueueNotFound { .. }) => return Ok(()),
+                    Err(error) => return Err(error),
+                }
+            }
+            BindingTarget::Exchange(name) => {
+                refuse_default(name.as_str())?;
+                Destination::Exchange(name.clone())
+            }
+        };
+        refuse_default(source)?;
+        if topology.unbind(source, destination, routing_key, arguments) {
+            self.topology_moved();
+        }
+        Ok(())
+    }
+
+    /// All bindings but the default exchange's, in no order.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        self.topology.read().bindings()
+    }
+
+    /// All exchanges but the default one, in no order.
+    #[must_use]
+    pub fn exchanges(&self) -> Vec<ExchangeSpec> {
+        self.topology.read().exchanges().map(|exchange| exchange.spec.clone()).collect()
+    }
+}
+
+fn differing(received: impl std::fmt::Display, current: impl std::fmt::Display) -> String {
+    format!("received '{received}' but current is '{current}'")
+}
+
+fn refuse_default(exchange: &str) -> Result<(), BrokerError> {
+    if exchange.is_empty() { Err(BrokerError::DefaultExchange) } else { Ok(()) }
+}
+
+fn refuse_reply_name(queue: &QueueName) -> Result<(), BrokerError> {
+    if queue.as_str().starts_with(REPLY_TO) { Err(BrokerError::BindReplyTo) } else { Ok(()) }
+}

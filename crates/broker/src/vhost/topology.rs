@@ -1,0 +1,282 @@
+//! Exchanges and bindings of a vhost, and the walk from an exchange to the queues.
+
+use std::sync::Arc;
+
+use hashbrown::{HashMap, HashSet};
+use leveret_codec::table::{FieldTable, FieldTableRef};
+
+use super::Route;
+use crate::error::BrokerError;
+use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
+use crate::exchange::distinct::Distinct;
+use crate::exchange::{Exchange, ExchangeSpec, ExchangeType};
+use crate::limits::ROUTE_EXCHANGES_MAX;
+use crate::names::{ExchangeName, QueueId, VhostName};
+use crate::queue::Queue;
+use crate::reply_to::REPLY_TO_PREFIX;
+
+/// One binding, as listed.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Exchange that messages come from.
+    pub source: ExchangeName,
+    /// Where they go.
+    pub destination: Destination,
+    /// Key they are bound with.
+    pub routing_key: String,
+    /// Canonical arguments.
+    pub arguments: BindingArguments,
+}
+
+/// The receiving end of a binding, as a key.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum DestinationKey {
+    Queue(QueueId),
+    Exchange(ExchangeName),
+}
+
+impl From<&Destination> for DestinationKey {
+    fn from(destination: &Destination) -> Self {
+        match destination {
+            Destination::Queue(queue) => Self::Queue(queue.id),
+            Destination::Exchange(name) => Self::Exchange(name.clone()),
+        }
+    }
+}
+
+/// A binding as its destination knows it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Origin {
+    source: ExchangeName,
+    routing_key: Box<str>,
+    arguments: BindingArguments,
+}
+
+/// Exchanges by name, and the bindings from both ends.
+pub(crate) struct Topology {
+    exchanges: HashMap<ExchangeName, Exchange>,
+    /// So that a queue or exchange that goes finds its bindings without looking through all exchanges.
+    by_destination: HashMap<DestinationKey, HashSet<Origin>>,
+}
+
+impl Topology {
+    pub(crate) fn with_standard_exchanges() -> Self {
+        let standard = [
+            ("amq.direct", ExchangeType::Direct, false),
+            ("amq.fanout", ExchangeType::Fanout, false),
+            ("amq.topic", ExchangeType::Topic, false),
+            ("amq.headers", ExchangeType::Headers, false),
+            ("amq.match", ExchangeType::Headers, false),
+            ("amq.rabbitmq.trace", ExchangeType::Topic, true),
+        ];
+        let exchanges = standard.map(|(name, exchange_type, internal)| {
+            let name = ExchangeName::from(name);
+            let spec = ExchangeSpec {
+                name: name.clone(),
+                exchange_type,
+                durable: true,
+                auto_delete: false,
+                internal,
+                alternate: None,
+                arguments: FieldTable::new(),
+            };
+            (name, Exchange::new(spec))
+        });
+        Self { exchanges: exchanges.into_iter().collect(), by_destination: HashMap::new() }
+    }
+
+    pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
+        self.find(name).ok_or_else(|| BrokerError::ExchangeNotFound {
+            exchange: name.to_owned(),
+            vhost: vhost.to_string(),
+        })
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Exchange> {
+        self.exchanges.get(name)
+    }
+
+    pub(crate) fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
+        self.exchanges.values()
+    }
+
+    pub(crate) fn add_exchange(&mut self, spec: ExchangeSpec) {
+        self.exchanges.insert(spec.name.clone(), Exchange::new(spec));
+    }
+
+    /// Adds a binding; `false` if it was there.
+    pub(crate) fn bind(
+        &mut self,
+        source: &str,
+        destination: Destination,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> Result<bool, BrokerError> {
+        let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(false) };
+        let key = DestinationKey::from(&destination);
+        let canonical = canonical(arguments);
+        let bound = BoundDestination { destination, arguments: canonical.clone() };
+        let added = exchange.bind(routing_key, bound, arguments)?;
+        if added {
+            let source = exchange.spec.name.clone();
+            let origin = Origin { source, routing_key: routing_key.into(), arguments: canonical };
+            self.by_destination.entry(key).or_default().insert(origin);
+        }
+        Ok(added)
+    }
+
+    /// Removes a binding and what goes with it; `false` if it was not there.
+    pub(crate) fn unbind(
+        &mut self,
+        source: &str,
+        destination: Destination,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> bool {
+        let key = DestinationKey::from(&destination);
+        let bound = BoundDestination { destination, arguments: canonical(arguments) };
+        let Some(exchange) = self.exchanges.get_mut(source) else { return false };
+        if !exchange.unbind(routing_key, &bound) {
+            return false;
+        }
+        let origin = Origin {
+            source: exchange.spec.name.clone(),
+            routing_key: routing_key.into(),
+            arguments: bound.arguments,
+        };
+        if let Some(origins) = self.by_destination.get_mut(&key) {
+            origins.remove(&origin);
+            if origins.is_empty() {
+                self.by_destination.remove(&key);
+            }
+        }
+        self.delete_if_unbound(origin.source);
+        true
+    }
+
+    /// Removes the bindings of a queue that is deleted.
+    pub(crate) fn remove_queue(&mut self, queue: &Arc<Queue>) {
+        self.remove_destination(&Destination::Queue(Arc::clone(queue)));
+    }
+
+    /// Removes an exchange and its bindings in both directions.
+    pub(crate) fn remove_exchange(&mut self, name: &ExchangeName) {
+        let Some(exchange) = self.exchanges.remove(name) else { return };
+        exchange.for_each_binding(&mut |routing_key, bound| {
+            let key = DestinationKey::from(&bound.destination);
+            let origin = Origin {
+                source: name.clone(),
+                routing_key: routing_key.into(),
+                arguments: bound.arguments.clone(),
+            };
+            if let Some(origins) = self.by_destination.get_mut(&key) {
+                origins.remove(&origin);
+                if origins.is_empty() {
+                    self.by_destination.remove(&key);
+                }
+            }
+        });
+        self.remove_destination(&Destination::Exchange(name.clone()));
+    }
+
+    fn remove_destination(&mut self, destination: &Destination) {
+        let Some(origins) = self.by_destination.remove(&DestinationKey::from(destination)) else { return };
+        for Origin { source, routing_key, arguments } in origins {
+            let bound = BoundDestination { destination: destination.clone(), arguments };
+            if self.exchanges.get_mut(&source).is_some_and(|exchange| exchange.unbind(&routing_key, &bound)) {
+                self.delete_if_unbound(source);
+            }
+        }
+    }
+
+    /// COMPAT: an auto-delete exchange goes with its last binding as a source.
+    fn delete_if_unbound(&mut self, name: ExchangeName) {
+        let unbound = |exchange: &Exchange| exchange.spec.auto_delete && exchange.binding_count() == 0;
+        if self.exchanges.get(&name).is_some_and(unbound) {
+            self.remove_exchange(&name);
+        }
+    }
+
+    pub(crate) fn bindings(&self) -> Vec<Binding> {
+        let mut bindings = Vec::new();
+        for exchange in self.exchanges.values() {
+            exchange.for_each_binding(&mut |routing_key, bound| {
+                bindings.push(Binding {
+                    source: exchange.spec.name.clone(),
+                    destination: bound.destination.clone(),
+                    routing_key: routing_key.to_owned(),
+                    arguments: bound.arguments.clone(),
+                });
+            });
+        }
+        bindings
+    }
+
+    /// Walks from `exchange` along bindings and alternate exchanges, each exchange once, and gathers the
+    /// queues, each once. `default_route` is the default exchange.
+    pub(crate) fn route(
+        &self,
+        exchange: &str,
+        routing_keys: &[&str],
+        headers: Option<FieldTableRef<'_>>,
+        default_route: &dyn Fn(&str) -> Option<Arc<Queue>>,
+    ) -> Route {
+        let mut walk = Walk { cacheable: routing_keys.len() == 1, ..Walk::default() };
+        walk.visit(&exchange.into());
+        let mut next = 0;
+        while let Some(name) = walk.exchanges.items().get(next).cloned() {
+            next += 1;
+            if name.as_str().is_empty() {
+                for key in routing_keys {
+                    walk.reply_gone |= key.starts_with(REPLY_TO_PREFIX);
+                    default_route(key).iter().for_each(|queue| walk.reach(queue));
+                }
+                continue;
+            }
+            let Some(exchange) = self.exchanges.get(&name) else { continue };
+            walk.cacheable &= !exchange.routes_by_headers();
+            let mut matched = false;
+            for key in routing_keys {
+                exchange.route(key, headers, &mut |destination| {
+                    matched = true;
+                    match destination {
+                        Destination::Queue(queue) => walk.reach(queue),
+                        Destination::Exchange(name) => walk.visit(name),
+                    }
+                });
+            }
+            if let (false, Some(alternate)) = (matched, &exchange.spec.alternate) {
+                walk.visit(alternate);
+            }
+        }
+        Route {
+            routed: !walk.queues.is_empty() || walk.reply_gone,
+            queues: walk.queues,
+            cacheable: walk.cacheable,
+        }
+    }
+}
+
+/// What a walk has met so far.
+#[derive(Default)]
+struct Walk {
+    exchanges: Distinct<ExchangeName>,
+    queues: Vec<Arc<Queue>>,
+    reached: Distinct<QueueId>,
+    cacheable: bool,
+    reply_gone: bool,
+}
+
+impl Walk {
+    fn visit(&mut self, exchange: &ExchangeName) {
+        if self.exchanges.items().len() < ROUTE_EXCHANGES_MAX {
+            self.exchanges.add(exchange.clone());
+        }
+    }
+
+    fn reach(&mut self, queue: &Arc<Queue>) {
+        if self.reached.add(queue.id) {
+            self.queues.push(Arc::clone(queue));
+        }
+    }
+}
