@@ -1,5 +1,5 @@
 //! The command line: flags known to users of RabbitMQ's PerfTest, turned into a [`Load`].
-//! Read by `main`, which hands the result to `run` or `ceiling`.
+//! Read by `main`, which hands the result to `run`, `ceiling` or `suite`.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::load::Load;
 use crate::process::Process;
 use crate::producer::Pace;
+use crate::suite::SuiteArgs;
 use crate::uri::Uri;
 
 /// The broker that is meant when none is named.
@@ -34,6 +35,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// The same load against a built-in sink: what generator and kernel can do with no broker between.
     Ceiling(RunArgs),
+    /// The rows of the benchmark table, for one broker or several in alternation.
+    Suite(SuiteArgs),
     /// The sink of `ceiling`, as the child process it runs in.
     #[command(hide = true)]
     Sink {

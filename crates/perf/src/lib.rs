@@ -1,5 +1,5 @@
 //! Leveret's load generator: publishes and consumes against any AMQP 0-9-1 broker and says what it
-//! cost. The way of a measurement: `cli` → `load` →
+//! cost. The way of a measurement: `cli` → `load` (or `suite`, which makes several) →
 //! `producer` and `consumer` threads over `wire` → `latency`, `process` → `report`.
 
 use std::process::ExitCode;
@@ -19,6 +19,7 @@ mod process;
 mod producer;
 mod report;
 mod sink;
+mod suite;
 mod uri;
 mod wire;
 
@@ -46,6 +47,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command.unwrap_or(Command::Run(cli.run)) {
         Command::Run(run) => measure(&run, "broker", load::Load::run),
         Command::Ceiling(run) => measure(&run, "sink", ceiling::run),
+        Command::Suite(suite) => suite::run(&suite),
         Command::Sink { size, relay } => ceiling::serve(sink::SinkOptions { size, relay }),
     };
     match result {
