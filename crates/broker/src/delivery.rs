@@ -52,11 +52,11 @@ pub struct DeliverySource<'a> {
 /// Who learns of messages that are settled by being delivered.
 pub(crate) enum Settled<'a> {
     /// The consumer will say so.
-    ByConsumer,
+    Later,
     /// Delivered is settled.
-    ByDelivery,
+    AtOnce,
     /// The same, in a queue whose messages the journal knows.
-    ByDeliveryLogged(&'a dyn Journal, QueueId),
+    AtOnceLogged(&'a dyn Journal, QueueId),
 }
 
 impl<'a> DeliverySource<'a> {
@@ -87,10 +87,12 @@ impl<'a> DeliverySource<'a> {
     fn settle_last(&mut self) {
         let Some(reference) = self.last.take() else { return };
         match self.settled {
-            Settled::ByConsumer => {}
-            Settled::ByDelivery => self.messages.settle(reference),
-            Settled::ByDeliveryLogged(journal, queue) => {
-                journal.settle(queue, reference.position);
+            Settled::Later => {}
+            Settled::AtOnce => self.messages.settle(reference),
+            Settled::AtOnceLogged(journal, queue) => {
+                if reference.is_persistent() {
+                    journal.settle(queue, reference.position);
+                }
                 self.messages.settle(reference);
             }
         }

@@ -23,7 +23,8 @@ pub trait Journal: Send + Sync {
     /// Returns where it is safe.
     fn publish(&self, queue: QueueId, first_position: u64, batch: &MessageBatch) -> JournalPosition;
 
-    /// Records that the message at `position` of `queue` is settled.
+    /// Records that the message at `position` of `queue` is settled. Called once for each persistent message
+    /// of a durable queue that is acked, rejected, delivered without acks or purged; not when the queue is deleted.
     fn settle(&self, queue: QueueId, position: u64);
 
     /// Up to where everything is safe.

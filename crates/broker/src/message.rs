@@ -117,7 +117,27 @@ pub struct MessageRef {
     /// Place in the order of the queue: grows by one with each message published to it.
     pub position: u64,
     pub(crate) chunk: u32,
-    pub(crate) offset: u32,
+    /// Offset of the record in the chunk; the highest bit says that the message is persistent, so that
+    /// a settlement knows it without reading the record again.
+    place: u32,
+}
+
+impl MessageRef {
+    const PERSISTENT: u32 = 1 << 31;
+
+    pub(crate) fn new(position: u64, chunk: u32, offset: u32, persistent: bool) -> Self {
+        // INVARIANT: a chunk is one batch or some CHUNK_BYTES, and a batch is what one read of a socket held.
+        debug_assert!(offset < Self::PERSISTENT);
+        Self { position, chunk, place: offset | if persistent { Self::PERSISTENT } else { 0 } }
+    }
+
+    pub(crate) fn offset(self) -> usize {
+        (self.place & !Self::PERSISTENT) as usize
+    }
+
+    pub(crate) fn is_persistent(self) -> bool {
+        self.place & Self::PERSISTENT != 0
+    }
 }
 
 const HEADER_BYTES: usize = 11;

@@ -152,7 +152,7 @@ impl Queue {
         for &message in messages {
             match how {
                 Settlement::Settled => {
-                    if self.spec.durable {
+                    if self.spec.durable && message.is_persistent() {
                         self.journal.settle(self.id, message.position);
                     }
                     state.messages.settle(message);
@@ -220,13 +220,14 @@ impl Queue {
     pub(crate) fn delete(&self, if_unused: bool, if_empty: bool) -> Result<DeletedQueue, BrokerError> {
         let mut state = self.state.lock();
         let names = || (self.spec.name.to_string(), self.spec.vhost.to_string());
-        if if_unused && !state.consumers.is_empty() {
-            let (queue, vhost) = names();
-            return Err(BrokerError::QueueInUse { queue, vhost });
-        }
+        // COMPAT: where both conditions fail, the messages are what is named.
         if if_empty && state.messages.ready() > 0 {
             let (queue, vhost) = names();
             return Err(BrokerError::QueueNotEmpty { queue, vhost });
+        }
+        if if_unused && !state.consumers.is_empty() {
+            let (queue, vhost) = names();
+            return Err(BrokerError::QueueInUse { queue, vhost });
         }
         state.deleted = true;
         let ready = state.messages.ready();
@@ -252,9 +253,9 @@ impl Queue {
 
     fn settled(&self, no_ack: bool) -> Settled<'_> {
         match (no_ack, self.spec.durable) {
-            (false, _) => Settled::ByConsumer,
-            (true, false) => Settled::ByDelivery,
-            (true, true) => Settled::ByDeliveryLogged(&*self.journal, self.id),
+            (false, _) => Settled::Later,
+            (true, false) => Settled::AtOnce,
+            (true, true) => Settled::AtOnceLogged(&*self.journal, self.id),
         }
     }
 

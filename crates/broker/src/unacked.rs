@@ -157,16 +157,13 @@ impl UnackedList {
 
     /// Puts back what was taken, as a rollback does.
     pub fn restore(&mut self, unacked: &[Unacked]) {
-        for entry in unacked {
-            let value = (entry.delivery_tag, Some((entry.origin, entry.message)));
-            match self.entries.binary_search_by_key(&entry.delivery_tag, |&(tag, _)| tag) {
-                Ok(index) => {
-                    self.entries[index] = value;
-                    self.settled -= 1;
-                }
-                Err(index) => self.entries.insert(index, value),
-            }
-        }
+        // Sorted as a whole, in linear time for what is two sorted runs: an insertion each would cost the
+        // square of what a client acked in its transaction.
+        self.entries.retain(|(_, entry)| entry.is_some());
+        self.settled = 0;
+        self.entries
+            .extend(unacked.iter().map(|entry| (entry.delivery_tag, Some((entry.origin, entry.message)))));
+        self.entries.make_contiguous().sort_by_key(|&(tag, _)| tag);
     }
 
     /// Where deliveries of `index` came from; called once they are settled for good, which `count` of
@@ -212,7 +209,7 @@ mod tests {
     use super::*;
 
     fn message(position: u64) -> MessageRef {
-        MessageRef { position, chunk: 0, offset: 0 }
+        MessageRef::new(position, 0, 0, false)
     }
 
     fn list(count: u64) -> UnackedList {

@@ -6,7 +6,7 @@ use leveret_codec::table::{FieldTable, FieldTableRef, FieldValue, FieldValueRef}
 
 use super::destination::{BoundDestination, Destination};
 use crate::error::BrokerError;
-use crate::queue::arguments::{rendered, type_name};
+use crate::queue::arguments::{type_name, value_text};
 
 /// The bindings of a headers exchange.
 #[derive(Debug, Default)]
@@ -96,7 +96,7 @@ fn x_match(arguments: &FieldTable) -> Result<(Mode, bool), BrokerError> {
             other => Err(BrokerError::InvalidXMatch { value: String::from_utf8_lossy(other).into_owned() }),
         },
         Some(other) => {
-            Err(BrokerError::InvalidXMatchType { type_name: type_name(other), value: rendered(other) })
+            Err(BrokerError::InvalidXMatchType { type_name: type_name(other), value: value_text(other) })
         }
     }
 }

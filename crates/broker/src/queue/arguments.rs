@@ -128,7 +128,12 @@ pub fn check_consumer_arguments(table: &FieldTable, queue: &str, vhost: &str) ->
 
 /// A value as RabbitMQ names it in the text of an inequivalent argument.
 pub(crate) fn rendered(value: &FieldValue) -> String {
-    let text = match value {
+    format!("the value '{}' of type '{}'", value_text(value), type_name(value))
+}
+
+/// A value alone, as RabbitMQ prints it.
+pub(crate) fn value_text(value: &FieldValue) -> String {
+    match value {
         FieldValue::LongString(octets) | FieldValue::Bytes(octets) => {
             String::from_utf8_lossy(octets).into_owned()
         }
@@ -144,8 +149,7 @@ pub(crate) fn rendered(value: &FieldValue) -> String {
         FieldValue::F32(value) => value.to_string(),
         FieldValue::F64(value) => value.to_string(),
         other => format!("{other:?}"),
-    };
-    format!("the value '{text}' of type '{}'", type_name(value))
+    }
 }
 
 /// RabbitMQ's name of a field value's type.

@@ -103,12 +103,9 @@ impl Messages {
         }
         let &chunk_index = self.unread.front()?;
         let chunk = self.chunks.get(chunk_index as usize)?.as_ref()?;
-        let (_, next) = chunk.read(self.read_offset as usize)?;
-        let reference = MessageRef {
-            position: self.next_position - self.unread_count as u64,
-            chunk: chunk_index,
-            offset: self.read_offset,
-        };
+        let (message, next) = chunk.read(self.read_offset as usize)?;
+        let position = self.next_position - self.unread_count as u64;
+        let reference = MessageRef::new(position, chunk_index, self.read_offset, message.persistent);
         self.unread_count -= 1;
         self.read_offset = next as u32;
         self.read_count += 1;
@@ -121,7 +118,7 @@ impl Messages {
     /// The message at `reference`, which must not be settled yet.
     pub(crate) fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
         let chunk = self.chunks.get(reference.chunk as usize)?.as_ref()?;
-        Some(chunk.read(reference.offset as usize)?.0)
+        Some(chunk.read(reference.offset())?.0)
     }
 
     /// Makes a message that was taken ready again, at its old place.
@@ -133,7 +130,7 @@ impl Messages {
     pub(crate) fn settle(&mut self, reference: MessageRef) {
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
         let before = chunk.memory_bytes();
-        chunk.release(reference.offset as usize);
+        chunk.release(reference.offset());
         let freed = before - chunk.memory_bytes();
         chunk.live = chunk.live.saturating_sub(1);
         let dead = chunk.live == 0;

@@ -11,7 +11,7 @@ use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
 use crate::names::{ConnectionId, ExchangeName, QueueName, generated};
-use crate::queue::arguments::{QueueArguments, rendered, type_name};
+use crate::queue::arguments::{QueueArguments, rendered, type_name, value_text};
 use crate::queue::{Queue, QueueSpec};
 use crate::reply_to::REPLY_TO;
 
@@ -76,6 +76,10 @@ impl Vhost {
             "" => QueueName::from(generated("amq.gen-")),
             name => QueueName::from(name),
         };
+        // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
+        let durable = declaration.durable && !declaration.exclusive;
+        // A deletion holds the topology from when the queue ends until its name is free: not in between.
+        let _topology = self.topology.read();
         match self.queues.entry(name) {
             Entry::Occupied(existing) => {
                 let queue = Arc::clone(existing.get());
@@ -90,7 +94,7 @@ impl Vhost {
                 let spec = QueueSpec {
                     vhost: self.name.clone(),
                     name,
-                    durable: declaration.durable,
+                    durable,
                     owner: declaration.exclusive.then_some(connection),
                     auto_delete: declaration.auto_delete,
                     arguments,
@@ -118,7 +122,7 @@ impl Vhost {
             });
         }
         let flags = [
-            ("durable", declaration.durable, spec.durable),
+            ("durable", declaration.durable && !declaration.exclusive, spec.durable),
             ("auto_delete", declaration.auto_delete, spec.auto_delete),
         ];
         if let Some((argument, received, current)) = flags.into_iter().find(|(_, one, other)| one != other) {
@@ -146,14 +150,14 @@ impl Vhost {
         if name.is_empty() {
             return Err(BrokerError::DefaultExchange);
         }
-        let alternate = self.alternate_exchange(name, &declaration.arguments)?;
         let mut topology = self.topology.write();
         if let Some(existing) = topology.find(name) {
-            return self.check_equivalent_exchange(&existing.spec, &declaration, alternate.as_ref());
+            return self.check_equivalent_exchange(&existing.spec, &declaration);
         }
         if name.starts_with("amq.") {
             return Err(BrokerError::ReservedName { kind: "exchange", name: name.to_owned() });
         }
+        let alternate = self.alternate_exchange(name, &declaration.arguments)?;
         topology.add_exchange(ExchangeSpec {
             name: name.into(),
             exchange_type,
@@ -201,7 +205,6 @@ impl Vhost {
         &self,
         spec: &ExchangeSpec,
         declaration: &ExchangeDeclaration<'_>,
-        alternate: Option<&ExchangeName>,
     ) -> Result<(), BrokerError> {
         let name = spec.name.as_str();
         if declaration.exchange_type != spec.exchange_type.as_str() {
@@ -216,23 +219,18 @@ impl Vhost {
         if let Some((argument, received, current)) = flags.into_iter().find(|(_, one, other)| one != other) {
             return Err(self.inequivalent(argument, "exchange", name, differing(received, current)));
         }
-        if alternate != spec.alternate.as_ref() {
-            let value = |table: &FieldTable| table.get("alternate-exchange").map(rendered);
-            let (received, current) = (value(&declaration.arguments), value(&spec.arguments));
-            let detail = match (received, current) {
-                (None, Some(current)) => format!("received none but current is {current}"),
-                (Some(received), None) => format!("received {received} but current is none"),
-                (received, current) => {
-                    format!(
-                        "received {} but current is {}",
-                        received.unwrap_or_default(),
-                        current.unwrap_or_default()
-                    )
-                }
-            };
-            return Err(self.inequivalent("alternate-exchange", "exchange", name, detail));
-        }
-        Ok(())
+        let key = "alternate-exchange";
+        let detail = match (declaration.arguments.get(key), spec.arguments.get(key)) {
+            (received, current) if received == current => return Ok(()),
+            (None, Some(current)) => format!("received none but current is {}", rendered(current)),
+            (Some(received), None) => format!("received {} but current is none", rendered(received)),
+            // COMPAT: types are named only where one side is missing.
+            (received, current) => {
+                let text = |value: Option<&FieldValue>| value.map(value_text).unwrap_or_default();
+                differing(text(received), text(current))
+            }
+        };
+        Err(self.inequivalent(key, "exchange", name, detail))
     }
 
     fn inequivalent(&self, argument: &str, kind: &'static str, name: &str, detail: String) -> BrokerError {
@@ -296,19 +294,16 @@ impl Vhost {
         arguments: &FieldTable,
         connection: ConnectionId,
     ) -> Result<(), BrokerError> {
+        refuse_ends(source, target)?;
         let mut topology = self.topology.write();
+        // COMPAT: the source is looked for first, and a queue's owner last.
+        topology.exchange(source, &self.name)?;
         let destination = match target {
-            BindingTarget::Queue(name) => {
-                refuse_reply_name(name)?;
-                Destination::Queue(self.queue(name.as_str(), connection)?)
-            }
+            BindingTarget::Queue(name) => Destination::Queue(self.queue(name.as_str(), connection)?),
             BindingTarget::Exchange(name) => {
-                refuse_default(name.as_str())?;
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        refuse_default(source)?;
-        topology.exchange(source, &self.name)?;
         if topology.bind(source, destination, routing_key, arguments)? {
             self.topology_moved();
         }
@@ -327,22 +322,21 @@ impl Vhost {
         arguments: &FieldTable,
         connection: ConnectionId,
     ) -> Result<(), BrokerError> {
+        refuse_ends(source, target)?;
         let mut topology = self.topology.write();
         let destination = match target {
             BindingTarget::Queue(name) => {
-                refuse_reply_name(name)?;
-                match self.queue(name.as_str(), connection) {
-                    Ok(queue) => Destination::Queue(queue),
-                    Err(BrokerError::QueueNotFound { .. }) => return Ok(()),
-                    Err(error) => return Err(error),
+                let found = self.queues.get(name.as_str()).map(|queue| Arc::clone(&queue));
+                let Some(queue) = found else { return Ok(()) };
+                let destination = Destination::Queue(Arc::clone(&queue));
+                // COMPAT: the owner matters only where there is a binding to remove.
+                if topology.is_bound(source, &destination, routing_key, arguments) {
+                    self.check_owner(&queue, connection)?;
                 }
+                destination
             }
-            BindingTarget::Exchange(name) => {
-                refuse_default(name.as_str())?;
-                Destination::Exchange(name.clone())
-            }
+            BindingTarget::Exchange(name) => Destination::Exchange(name.clone()),
         };
-        refuse_default(source)?;
         if topology.unbind(source, destination, routing_key, arguments) {
             self.topology_moved();
         }
@@ -366,10 +360,14 @@ fn differing(received: impl std::fmt::Display, current: impl std::fmt::Display) 
     format!("received '{received}' but current is '{current}'")
 }
 
-fn refuse_default(exchange: &str) -> Result<(), BrokerError> {
-    if exchange.is_empty() { Err(BrokerError::DefaultExchange) } else { Ok(()) }
-}
-
-fn refuse_reply_name(queue: &QueueName) -> Result<(), BrokerError> {
-    if queue.as_str().starts_with(REPLY_TO) { Err(BrokerError::BindReplyTo) } else { Ok(()) }
+/// Refuses what can be at no end of a binding, before anything is looked for.
+fn refuse_ends(source: &str, target: &BindingTarget) -> Result<(), BrokerError> {
+    match target {
+        BindingTarget::Queue(queue) if queue.as_str().starts_with(REPLY_TO) => Err(BrokerError::BindReplyTo),
+        BindingTarget::Exchange(exchange) if exchange.as_str().is_empty() => {
+            Err(BrokerError::DefaultExchange)
+        }
+        _ if source.is_empty() => Err(BrokerError::DefaultExchange),
+        _ => Ok(()),
+    }
 }

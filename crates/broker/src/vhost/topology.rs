@@ -125,6 +125,22 @@ impl Topology {
         Ok(added)
     }
 
+    pub(crate) fn is_bound(
+        &self,
+        source: &str,
+        destination: &Destination,
+        routing_key: &str,
+        arguments: &FieldTable,
+    ) -> bool {
+        let origin = Origin {
+            source: source.into(),
+            routing_key: routing_key.into(),
+            arguments: canonical(arguments),
+        };
+        let origins = self.by_destination.get(&DestinationKey::from(destination));
+        origins.is_some_and(|origins| origins.contains(&origin))
+    }
+
     /// Removes a binding and what goes with it; `false` if it was not there.
     pub(crate) fn unbind(
         &mut self,
@@ -144,24 +160,30 @@ impl Topology {
             routing_key: routing_key.into(),
             arguments: bound.arguments,
         };
-        if let Some(origins) = self.by_destination.get_mut(&key) {
-            origins.remove(&origin);
-            if origins.is_empty() {
-                self.by_destination.remove(&key);
-            }
+        self.forget_origin(&key, &origin);
+        if self.is_left(&origin.source) {
+            self.remove_exchange(&origin.source);
         }
-        self.delete_if_unbound(origin.source);
         true
     }
 
     /// Removes the bindings of a queue that is deleted.
     pub(crate) fn remove_queue(&mut self, queue: &Arc<Queue>) {
-        self.remove_destination(&Destination::Queue(Arc::clone(queue)));
+        let left = self.remove_destination(&Destination::Queue(Arc::clone(queue)));
+        left.iter().for_each(|exchange| self.remove_exchange(exchange));
     }
 
-    /// Removes an exchange and its bindings in both directions.
+    /// Removes an exchange and its bindings in both directions, then the auto-delete exchanges that were
+    /// left without a binding, and so on; in a loop, since a chain of them is as long as clients make it.
     pub(crate) fn remove_exchange(&mut self, name: &ExchangeName) {
-        let Some(exchange) = self.exchanges.remove(name) else { return };
+        let mut pending = vec![name.clone()];
+        while let Some(name) = pending.pop() {
+            pending.extend(self.remove_one_exchange(&name));
+        }
+    }
+
+    fn remove_one_exchange(&mut self, name: &ExchangeName) -> Vec<ExchangeName> {
+        let Some(exchange) = self.exchanges.remove(name) else { return Vec::new() };
         exchange.for_each_binding(&mut |routing_key, bound| {
             let key = DestinationKey::from(&bound.destination);
             let origin = Origin {
@@ -169,32 +191,41 @@ impl Topology {
                 routing_key: routing_key.into(),
                 arguments: bound.arguments.clone(),
             };
-            if let Some(origins) = self.by_destination.get_mut(&key) {
-                origins.remove(&origin);
-                if origins.is_empty() {
-                    self.by_destination.remove(&key);
-                }
-            }
+            self.forget_origin(&key, &origin);
         });
-        self.remove_destination(&Destination::Exchange(name.clone()));
+        self.remove_destination(&Destination::Exchange(name.clone()))
     }
 
-    fn remove_destination(&mut self, destination: &Destination) {
-        let Some(origins) = self.by_destination.remove(&DestinationKey::from(destination)) else { return };
-        for Origin { source, routing_key, arguments } in origins {
-            let bound = BoundDestination { destination: destination.clone(), arguments };
-            if self.exchanges.get_mut(&source).is_some_and(|exchange| exchange.unbind(&routing_key, &bound)) {
-                self.delete_if_unbound(source);
+    fn forget_origin(&mut self, key: &DestinationKey, origin: &Origin) {
+        if let Some(origins) = self.by_destination.get_mut(key) {
+            origins.remove(origin);
+            if origins.is_empty() {
+                self.by_destination.remove(key);
             }
         }
+    }
+
+    /// Removes all bindings to a destination; the auto-delete exchanges this leaves without any.
+    fn remove_destination(&mut self, destination: &Destination) -> Vec<ExchangeName> {
+        let mut left = Vec::new();
+        let Some(origins) = self.by_destination.remove(&DestinationKey::from(destination)) else {
+            return left;
+        };
+        for Origin { source, routing_key, arguments } in origins {
+            let bound = BoundDestination { destination: destination.clone(), arguments };
+            let exchange = self.exchanges.get_mut(&source);
+            if exchange.is_some_and(|exchange| exchange.unbind(&routing_key, &bound)) && self.is_left(&source)
+            {
+                left.push(source);
+            }
+        }
+        left
     }
 
     /// COMPAT: an auto-delete exchange goes with its last binding as a source.
-    fn delete_if_unbound(&mut self, name: ExchangeName) {
-        let unbound = |exchange: &Exchange| exchange.spec.auto_delete && exchange.binding_count() == 0;
-        if self.exchanges.get(&name).is_some_and(unbound) {
-            self.remove_exchange(&name);
-        }
+    fn is_left(&self, name: &ExchangeName) -> bool {
+        let exchange = self.exchanges.get(name);
+        exchange.is_some_and(|exchange| exchange.spec.auto_delete && exchange.binding_count() == 0)
     }
 
     pub(crate) fn bindings(&self) -> Vec<Binding> {
