@@ -213,3 +213,6 @@ impl Vhost {
         self.queues.iter().map(|queue| Arc::clone(&queue)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
