@@ -1,5 +1,5 @@
 //! The command line: flags known to users of RabbitMQ's PerfTest, turned into a [`Load`].
-//! Read by `main`, which hands the result to `run`, `ceiling` or `suite`.
+//! Read by `main`, which hands the result to `run`, `ceiling`, `suite` or `grow`.
 
 use std::time::Duration;
 
@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::error::Error;
+use crate::grow::GrowArgs;
 use crate::load::Load;
 use crate::process::Process;
 use crate::producer::Pace;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Ceiling(RunArgs),
     /// The rows of the benchmark table, for one broker or several in alternation.
     Suite(SuiteArgs),
+    /// How cost and memory grow with connections, queues, bindings, consumers and backlog.
+    Grow(GrowArgs),
     /// The sink of `ceiling`, as the child process it runs in.
     #[command(hide = true)]
     Sink {
@@ -154,6 +157,7 @@ impl RunArgs {
             ack_every: self.ack_every,
             persistent: self.flags.iter().any(|flag| flag == "persistent"),
             queues: self.queue_names()?,
+            queues_per_consumer: 1,
             exchange: self.exchange.clone().map(|name| (name, self.exchange_type.clone())),
             routing_key: self.routing_key.clone(),
             predeclared: self.predeclared,

@@ -91,6 +91,11 @@ impl Client {
         frame::encode_method(&mut self.out, channel, method);
     }
 
+    /// Appends whole frames to what the next [`flush`](Self::flush) writes.
+    pub(crate) fn push_octets(&mut self, octets: &[u8]) {
+        self.out.extend_from_slice(octets);
+    }
+
     /// Writes what was pushed.
     pub(crate) fn flush(&mut self, doing: &'static str) -> Result<(), Error> {
         let deadline = Instant::now() + ANSWER_DEADLINE;
@@ -127,16 +132,26 @@ impl Client {
 
     fn call_raw(&mut self, channel: u16, answer: MethodId, doing: &'static str) -> Result<(), Error> {
         self.flush(doing)?;
-        self.expect(channel, answer, 1, doing)
+        self.expect(answer, 1, doing, |answered| answered == channel)
     }
 
-    /// Waits for `count` answers of one kind on one channel.
-    pub(crate) fn expect(
+    /// Waits for `count` answers of one kind on whichever channels; those of different channels may
+    /// come in any order.
+    pub(crate) fn expect_all(
         &mut self,
-        channel: u16,
         answer: MethodId,
         count: usize,
         doing: &'static str,
+    ) -> Result<(), Error> {
+        self.expect(answer, count, doing, |_| true)
+    }
+
+    fn expect(
+        &mut self,
+        answer: MethodId,
+        count: usize,
+        doing: &'static str,
+        on: impl Fn(u16) -> bool,
     ) -> Result<(), Error> {
         let wanted = u32::from(answer.class_id) << 16 | u32::from(answer.method_id);
         let mut missing = count;
@@ -144,7 +159,7 @@ impl Client {
             // Progress moves the deadline: ten thousand answers may take longer than one.
             let deadline = Instant::now() + ANSWER_DEADLINE;
             self.wait_for(deadline, doing, |frame| {
-                (frame.channel == channel && frame.method() == wanted).then_some(())
+                (on(frame.channel) && frame.method() == wanted).then_some(())
             })?;
             missing -= 1;
         }

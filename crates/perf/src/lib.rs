@@ -1,5 +1,5 @@
 //! Leveret's load generator: publishes and consumes against any AMQP 0-9-1 broker and says what it
-//! cost. The way of a measurement: `cli` → `load` (or `suite`, which makes several) →
+//! cost. The way of a measurement: `cli` → `load` (or `suite` and `grow`, which make several) →
 //! `producer` and `consumer` threads over `wire` → `latency`, `process` → `report`.
 
 use std::process::ExitCode;
@@ -13,6 +13,7 @@ mod client;
 mod confirms;
 mod consumer;
 mod error;
+mod grow;
 mod latency;
 mod load;
 mod process;
@@ -48,6 +49,7 @@ pub fn main() -> ExitCode {
         Command::Run(run) => measure(&run, "broker", load::Load::run),
         Command::Ceiling(run) => measure(&run, "sink", ceiling::run),
         Command::Suite(suite) => suite::run(&suite),
+        Command::Grow(grow) => grow::run(&grow),
         Command::Sink { size, relay } => ceiling::serve(sink::SinkOptions { size, relay }),
     };
     match result {

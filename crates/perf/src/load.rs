@@ -53,6 +53,8 @@ pub(crate) struct Load {
     pub(crate) persistent: bool,
     /// The queues; producers and consumers take them in turn.
     pub(crate) queues: Vec<String>,
+    /// How many of them each consumer takes, on one channel.
+    pub(crate) queues_per_consumer: usize,
     /// Exchange and its type; `None` is the default exchange with the queue as routing key.
     pub(crate) exchange: Option<(String, String)>,
     /// Routing key of bindings and messages, if there is an exchange.
@@ -374,8 +376,11 @@ impl Running<'_> {
         for index in 0..load.consumers {
             let mut client = Client::connect(&load.uri, FrameReader::new(COLD_BUFFER_BYTES))?;
             client.open_channel(1)?;
-            let (tag, arguments) = (format!("c{index}"), load.consumer_arguments.clone());
-            client.consume(load.queue(index), &tag, load.ack_every == 0, load.prefetch, arguments)?;
+            for part in 0..load.queues_per_consumer {
+                let queue = load.queue(index * load.queues_per_consumer + part);
+                let (tag, arguments) = (format!("c{index}-{part}"), load.consumer_arguments.clone());
+                client.consume(queue, &tag, load.ack_every == 0, load.prefetch, arguments)?;
+            }
             let counter = Arc::default();
             self.counters.received.push(Arc::clone(&counter));
             let consumer = Consumer::new(client, load, Arc::clone(&self.shared), counter);
