@@ -75,7 +75,7 @@ pub(crate) struct SuiteArgs {
     /// Seconds before that are not measured.
     #[arg(long = "warmup", default_value_t = 1.0)]
     warmup_seconds: f64,
-    /// Runs of each row; the one with the median rate is shown.
+    /// Runs of each row; the one with the median rate (or p99 latency, at a fixed rate) is shown.
     #[arg(long, default_value_t = 1)]
     rounds: usize,
     /// Leave the sink out.
@@ -193,11 +193,19 @@ impl Row {
         Ok(load)
     }
 
-    /// The run with the median rate stands for all; one that failed makes the cell fail.
+    /// What the rounds are ordered by: the rate, or the latency where the rate is given.
+    fn rank(&self, report: &Report) -> f64 {
+        match report.latency {
+            Some(latency) if self.flags.contains("-r ") => latency.p99_us,
+            _ => moved(report),
+        }
+    }
+
+    /// The median run stands for all; one that failed makes the cell fail.
     fn cell(&self, broker: String, runs: Vec<Result<Report, Error>>) -> Cell {
         let (report, error) = match runs.into_iter().collect::<Result<Vec<_>, _>>() {
             Ok(mut reports) => {
-                reports.sort_by(|a, b| moved(a).total_cmp(&moved(b)));
+                reports.sort_by(|a, b| self.rank(a).total_cmp(&self.rank(b)));
                 let median = reports.len() / 2;
                 (reports.into_iter().nth(median), None)
             }
