@@ -137,7 +137,7 @@ pub(crate) enum Phase {
 pub(crate) enum Event {
     /// It reached its message count.
     Finished,
-    /// It failed, see [`Shared::take_failure`].
+    /// It failed, and left the error in [`Shared`].
     Failed,
     /// The user wants to end early.
     Interrupted,
