@@ -1,1 +1,84 @@
-//! Leveret: server.
+//! The Leveret broker as a process. In the order of a start: [`config`] is read, [`server`](run) listens,
+//! each client is served by a connection and its channels, whose frames go into the routing core.
+//!
+//! - `server`: listeners, signals, the end
+//! - `connection`: handshake, reading loop, writing task, outbound buffer
+//! - `channel`: one task each; publishing, consuming, settling, declaring
+//! - `auth`: who may log in
+//! - `error`: what the client is told, in one place
+//! - `limits`: bounds with their reasons
+
+mod auth;
+mod channel;
+pub mod config;
+mod connection;
+mod error;
+mod limits;
+mod server;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use config::{Config, LogFormat};
+use tracing::warn;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The version of RabbitMQ whose behaviour clients may expect. Some read it as a semantic version and
+/// switch features on by it.
+pub const COMPATIBLE_VERSION: &str = "4.2.5";
+
+/// The program `leveret`: reads its configuration and runs the broker until it is stopped.
+pub fn main() -> ExitCode {
+    match config::load(std::env::args_os(), std::env::vars_os()) {
+        Ok(config) => run(config),
+        Err(error) if error.exit_code() == 0 => {
+            println!("{error}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(config: Config) -> ExitCode {
+    start_logging(&config);
+    if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = config.worker_threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = match runtime.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(server::run(config)) {
+        Ok(()) => {
+            // Tasks that are still there belong to peers that had their time.
+            runtime.shutdown_background();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("leveret: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -1,2 +1,7 @@
-//! Starts.
-fn main() {}
+//! The program `leveret`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leveret_server::main()
+}

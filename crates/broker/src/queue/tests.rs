@@ -1,1 +1,403 @@
-//! The model tests follow.
+//! The queue as a state machine, driven in process: by a property test against a model that knows only
+//! what a queue promises, and by one test for each promise that deserves a name.
+
+mod model;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::delivery::SinkState;
+use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, LARGE_BODY_BYTES};
+use crate::message::{Body, LargeBody, MessageView};
+
+const NAMES: &[u8] = b"\x02ex\x03key";
+const PROPERTIES: &[u8] = b"\x10\x00\x02";
+
+/// Remembers what it was told.
+#[derive(Default)]
+struct RecordingJournal {
+    position: AtomicU64,
+    /// Positions of the persistent messages that were published.
+    published: Mutex<Vec<u64>>,
+    settled: Mutex<Vec<u64>>,
+}
+
+impl Journal for RecordingJournal {
+    fn publish(&self, _queue: QueueId, first_position: u64, batch: &MessageBatch) -> JournalPosition {
+        let persistent = (first_position..).zip(batch.iter()).filter(|(_, message)| message.persistent);
+        self.published.lock().extend(persistent.map(|(position, _)| position));
+        JournalPosition(self.position.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    fn settle(&self, _queue: QueueId, position: u64) {
+        self.settled.lock().push(position);
+    }
+
+    fn safe(&self) -> JournalPosition {
+        JournalPosition(self.position.load(Ordering::Relaxed))
+    }
+
+    fn when_safe(&self, _position: JournalPosition, listener: Box<dyn FnOnce() + Send>) {
+        listener();
+    }
+}
+
+/// One delivery as a sink saw it.
+#[derive(Clone, Debug)]
+struct Seen {
+    consumer: ConsumerId,
+    reference: MessageRef,
+    redelivered: bool,
+    persistent: bool,
+    body: Vec<u8>,
+}
+
+/// Takes as many messages as it has room for, then parks.
+struct RecordingSink {
+    consumer: ConsumerId,
+    room: Mutex<usize>,
+    /// Shared by the sinks of one queue, so that the order among consumers is seen.
+    log: Arc<Mutex<Vec<Seen>>>,
+}
+
+impl DeliverySink for RecordingSink {
+    fn deliver(&self, source: &mut DeliverySource<'_>) -> SinkState {
+        let mut room = self.room.lock();
+        while *room > 0 {
+            let Some(delivery) = source.next_delivery() else { return SinkState::Open };
+            *room -= 1;
+            assert_eq!((delivery.message.names, delivery.message.properties), (NAMES, PROPERTIES));
+            self.log.lock().push(Seen {
+                consumer: self.consumer,
+                reference: delivery.reference,
+                redelivered: delivery.redelivered,
+                persistent: delivery.message.persistent,
+                body: delivery.message.body.to_vec(),
+            });
+        }
+        SinkState::Parked
+    }
+
+    fn cancel(&self) {
+        *self.room.lock() = 0;
+    }
+}
+
+/// A queue with what is around it.
+struct Bench {
+    queue: Queue,
+    journal: Arc<RecordingJournal>,
+    gauge: Arc<MemoryGauge>,
+    log: Arc<Mutex<Vec<Seen>>>,
+    batch: MessageBatch,
+}
+
+impl Bench {
+    fn new(durable: bool) -> Self {
+        let (journal, gauge) = (Arc::new(RecordingJournal::default()), Arc::new(MemoryGauge::default()));
+        let spec = QueueSpec {
+            vhost: "/".into(),
+            name: "q".into(),
+            durable,
+            owner: None,
+            auto_delete: false,
+            arguments: QueueArguments::default(),
+        };
+        let known: Arc<dyn Journal> = Arc::<RecordingJournal>::clone(&journal);
+        let queue = Queue::new(spec, known, Arc::clone(&gauge));
+        Self { queue, journal, gauge, log: Arc::default(), batch: MessageBatch::default() }
+    }
+
+    fn push(&mut self, body: &[u8], persistent: bool) {
+        let large = LargeBody::new(body.chunks(10_000).map(Bytes::copy_from_slice).collect());
+        let is_large = body.len() >= LARGE_BODY_BYTES;
+        let body = if is_large { Body::Large(&large) } else { Body::Small(body) };
+        self.batch.push(&MessageView { names: NAMES, properties: PROPERTIES, body, persistent });
+    }
+
+    fn flush(&mut self) -> JournalPosition {
+        let position = self.queue.publish(&mut self.batch);
+        assert!(self.batch.is_empty());
+        position
+    }
+
+    fn publish(&mut self, bodies: &[&[u8]]) {
+        bodies.iter().for_each(|body| self.push(body, false));
+        assert_eq!(self.flush(), JournalPosition::SAFE);
+    }
+
+    fn publish_numbered(&mut self, count: u64) {
+        (0..count).for_each(|number| self.push(&number.to_le_bytes(), true));
+        self.flush();
+    }
+
+    fn consume(&self, no_ack: bool, prefetch: u16, room: usize) -> (ConsumerId, Arc<RecordingSink>) {
+        let id = ConsumerId::next();
+        let sink =
+            Arc::new(RecordingSink { consumer: id, room: Mutex::new(room), log: Arc::clone(&self.log) });
+        let shared: Arc<dyn DeliverySink> = Arc::<RecordingSink>::clone(&sink);
+        let spec = ConsumerSpec { id, sink: shared, no_ack, exclusive: false, prefetch };
+        self.queue.consume(spec).unwrap();
+        (id, sink)
+    }
+
+    fn get(&self, no_ack: bool) -> Option<(MessageRef, bool, Vec<u8>, usize)> {
+        let hand_out = |delivery: Delivery<'_>, left| {
+            (delivery.reference, delivery.redelivered, delivery.message.body.to_vec(), left)
+        };
+        self.queue.get(no_ack, hand_out).unwrap()
+    }
+
+    /// What was delivered since it was asked last.
+    fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut *self.log.lock())
+    }
+
+    fn settled(&self) -> Vec<u64> {
+        std::mem::take(&mut *self.journal.settled.lock())
+    }
+
+    fn counts(&self) -> (usize, usize, usize) {
+        let snapshot = self.queue.snapshot();
+        assert_eq!(snapshot.memory_bytes, self.gauge.bytes());
+        (snapshot.ready, snapshot.unacked, snapshot.consumers)
+    }
+}
+
+fn positions(seen: &[Seen]) -> Vec<u64> {
+    seen.iter().map(|seen| seen.reference.position).collect()
+}
+
+#[test]
+fn a_new_consumer_gets_nothing_until_it_is_resumed() {
+    let mut bench = Bench::new(false);
+    bench.publish(&[b"a", b"b"]);
+    let (id, _) = bench.consume(true, 0, 10);
+    bench.publish(&[b"c"]);
+    assert!(bench.seen().is_empty());
+    bench.queue.resume(id);
+    let seen = bench.seen();
+    assert_eq!(positions(&seen), [0, 1, 2]);
+    assert_eq!(seen[2].body, b"c");
+    assert_eq!(bench.counts(), (0, 0, 1));
+}
+
+#[test]
+fn a_full_sink_is_passed_over_until_it_is_resumed() {
+    let mut bench = Bench::new(false);
+    let (slow, sink) = bench.consume(true, 0, 1);
+    let (fast, _) = bench.consume(true, 0, usize::MAX);
+    bench.queue.resume(slow);
+    bench.queue.resume(fast);
+    bench.publish(&[b"a", b"b", b"c", b"d"]);
+    let takers: Vec<_> = bench.seen().iter().map(|seen| seen.consumer).collect();
+    assert_eq!(takers, [slow, fast, fast, fast]);
+    bench.publish(&[b"e"]);
+    assert_eq!(bench.seen()[0].consumer, fast);
+    *sink.room.lock() = 1;
+    bench.queue.resume(slow);
+    bench.publish(&[b"f", b"g"]);
+    let takers: Vec<_> = bench.seen().iter().map(|seen| seen.consumer).collect();
+    assert_eq!(takers, [fast, slow]);
+}
+
+#[test]
+fn a_sink_that_takes_nothing_is_not_asked_for_ever() {
+    struct Deaf(AtomicU64);
+    impl DeliverySink for Deaf {
+        fn deliver(&self, _source: &mut DeliverySource<'_>) -> SinkState {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            SinkState::Open
+        }
+        fn cancel(&self) {}
+    }
+    let mut bench = Bench::new(false);
+    let (id, sink) = (ConsumerId::next(), Arc::new(Deaf(AtomicU64::new(0))));
+    let shared: Arc<dyn DeliverySink> = Arc::<Deaf>::clone(&sink);
+    bench
+        .queue
+        .consume(ConsumerSpec { id, sink: shared, no_ack: true, exclusive: false, prefetch: 0 })
+        .unwrap();
+    bench.queue.resume(id);
+    bench.publish(&[b"a", b"b"]);
+    assert_eq!((sink.0.load(Ordering::Relaxed), bench.counts().0), (1, 2));
+}
+
+#[test]
+fn equal_consumers_share_a_backlog_evenly() {
+    for (no_ack, prefetch) in [(true, 0), (false, 0), (false, 40)] {
+        let mut bench = Bench::new(false);
+        let consumers: Vec<_> = (0..3).map(|_| bench.consume(no_ack, prefetch, usize::MAX).0).collect();
+        consumers.iter().for_each(|&id| bench.queue.resume(id));
+        bench.publish(&[&b"x"[..]; 100]);
+        let mut taken = BTreeMap::<_, usize>::new();
+        bench.seen().iter().for_each(|seen| *taken.entry(seen.consumer).or_default() += 1);
+        let mut counts: Vec<_> = taken.into_values().collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [33, 33, 34]);
+    }
+}
+
+#[test]
+fn prefetch_limits_what_a_consumer_has_unsettled() {
+    let mut bench = Bench::new(false);
+    let (id, _) = bench.consume(false, 2, usize::MAX);
+    bench.queue.resume(id);
+    bench.publish(&[b"a", b"b", b"c", b"d", b"e"]);
+    let seen = bench.seen();
+    assert_eq!((positions(&seen), bench.counts()), (vec![0, 1], (3, 2, 1)));
+    bench.queue.settle(Some(id), Settlement::Settled, &[seen[1].reference]);
+    let next = bench.seen();
+    assert_eq!(positions(&next), [2]);
+    bench.queue.settle(Some(id), Settlement::Settled, &[next[0].reference, seen[0].reference]);
+    assert_eq!((positions(&bench.seen()), bench.counts()), (vec![3, 4], (0, 2, 1)));
+}
+
+#[test]
+fn requeued_messages_return_to_their_place_marked_redelivered() {
+    let mut bench = Bench::new(false);
+    bench.publish(&[b"a", b"b", b"c", b"d"]);
+    let taken: Vec<_> = (0..3).map(|_| bench.get(false).unwrap().0).collect();
+    bench.queue.settle(None, Settlement::Requeued, &[taken[2], taken[0]]);
+    assert_eq!(bench.counts(), (3, 1, 0));
+    let again = bench.get(false).unwrap();
+    assert_eq!((again.1, again.2, again.3), (true, b"a".to_vec(), 2));
+    bench.queue.settle(None, Settlement::Requeued, &[taken[1]]);
+    let rest: Vec<_> = std::iter::from_fn(|| bench.get(true)).map(|got| (got.2, got.1, got.3)).collect();
+    assert_eq!(rest, [(b"b".to_vec(), true, 2), (b"c".to_vec(), true, 1), (b"d".to_vec(), false, 0)]);
+    assert_eq!(bench.counts(), (0, 1, 0));
+}
+
+#[test]
+fn a_cancelled_consumer_keeps_what_it_has_unsettled() {
+    let mut bench = Bench::new(false);
+    let (id, _) = bench.consume(false, 0, usize::MAX);
+    bench.queue.resume(id);
+    bench.publish(&[b"a", b"b"]);
+    let seen = bench.seen();
+    assert!(bench.queue.cancel(id), "it was the last one");
+    assert!(!bench.queue.cancel(id), "it is gone");
+    assert_eq!(bench.counts(), (0, 2, 0));
+    bench.queue.settle(Some(id), Settlement::Settled, &[seen[0].reference]);
+    bench.queue.settle(Some(id), Settlement::Requeued, &[seen[1].reference]);
+    assert_eq!(bench.counts(), (1, 0, 0));
+}
+
+#[test]
+fn a_deleted_queue_takes_and_gives_nothing() {
+    let mut bench = Bench::new(true);
+    bench.publish_numbered(3);
+    let held = bench.get(false).unwrap().0;
+    assert_eq!(bench.queue.delete(false, false).unwrap().ready, 2);
+    assert_eq!(bench.gauge.bytes(), 0);
+    bench.push(b"late", true);
+    assert_eq!(bench.flush(), JournalPosition::SAFE);
+    bench.queue.settle(None, Settlement::Requeued, &[held]);
+    bench.queue.settle(None, Settlement::Settled, &[held]);
+    assert_eq!(bench.counts(), (0, 0, 0));
+    let missing = "no queue 'q' in vhost '/'";
+    assert_eq!(bench.queue.get(true, |_, _| ()).unwrap_err().to_string(), missing);
+    assert_eq!(bench.queue.purge().unwrap_err().to_string(), missing);
+    assert!(bench.settled().is_empty(), "a queue's end is one fact, not one for each message");
+}
+
+#[test]
+fn only_persistent_messages_of_durable_queues_wait_for_the_journal() {
+    for (durable, persistent, waits) in
+        [(false, false, false), (false, true, false), (true, false, false), (true, true, true)]
+    {
+        let mut bench = Bench::new(durable);
+        bench.push(b"first", false);
+        bench.flush();
+        bench.push(b"second", false);
+        bench.push(b"third", persistent);
+        let position = bench.flush();
+        assert_eq!(position > JournalPosition::SAFE, waits);
+        assert_eq!(*bench.journal.published.lock(), if waits { vec![2] } else { vec![] });
+    }
+}
+
+#[test]
+fn the_journal_learns_of_each_persistent_message_once() {
+    let mut bench = Bench::new(true);
+    bench.publish_numbered(4);
+    bench.publish(&[b"transient"]);
+    let held = bench.get(false).unwrap().0;
+    bench.queue.settle(None, Settlement::Requeued, &[held]);
+    assert_eq!(bench.settled(), [0; 0], "it is back");
+    let held = bench.get(false).unwrap().0;
+    bench.queue.settle(None, Settlement::Settled, &[held]);
+    assert_eq!(bench.settled(), [0], "acked");
+    bench.get(true);
+    assert_eq!(bench.settled(), [1], "got without acks");
+    let (id, _) = bench.consume(true, 0, 1);
+    bench.queue.resume(id);
+    assert_eq!(bench.settled(), [2], "delivered without acks");
+    assert_eq!(bench.queue.purge(), Ok(2));
+    assert_eq!(bench.settled(), [3], "purged, and nothing for the transient one");
+
+    let mut bench = Bench::new(false);
+    bench.publish_numbered(2);
+    bench.get(true);
+    assert_eq!(bench.queue.purge(), Ok(1));
+    assert!(bench.settled().is_empty(), "the queue is not durable");
+}
+
+#[test]
+fn one_stuck_message_does_not_hold_a_million_settled_ones() {
+    let mut bench = Bench::new(false);
+    bench.publish(&[b"stuck"]);
+    let stuck = bench.get(false).unwrap().0;
+    let (id, sink) = bench.consume(false, 0, usize::MAX);
+    bench.queue.resume(id);
+    let (mut most, mut delivered) = (0, Vec::new());
+    for _ in 0..1_000_000 / 100 {
+        (0..100).for_each(|_| bench.push(b"sixteen octets..", false));
+        bench.flush();
+        delivered.clear();
+        delivered.extend(bench.log.lock().drain(..).map(|seen| seen.reference));
+        assert_eq!(delivered.len(), 100);
+        bench.queue.settle(Some(id), Settlement::Settled, &delivered);
+        most = most.max(bench.gauge.bytes());
+    }
+    assert!(most <= 3 * CHUNK_BYTES, "{most} octets at most");
+    bench.queue.settle(None, Settlement::Settled, &[stuck]);
+    assert!(bench.gauge.bytes() <= FIRST_CHUNK_BYTES, "{} octets left", bench.gauge.bytes());
+    *sink.room.lock() = 0;
+    assert_eq!(bench.counts(), (0, 0, 1));
+}
+
+#[test]
+fn memory_comes_back_when_a_backlog_goes() {
+    let body = vec![b'x'; 1000];
+    for drain in
+        [|bench: &Bench| drop(bench.queue.purge()), |bench: &Bench| while bench.get(true).is_some() {}]
+    {
+        let mut bench = Bench::new(false);
+        (0..100).for_each(|_| bench.publish(&[&body[..]; 10]));
+        assert!((1_000_000..1_300_000).contains(&bench.gauge.bytes()), "{}", bench.gauge.bytes());
+        drain(&bench);
+        assert!(bench.gauge.bytes() <= FIRST_CHUNK_BYTES);
+        drop(bench.queue);
+        assert_eq!(bench.gauge.bytes(), 0);
+    }
+}
+
+#[test]
+fn a_settled_large_body_frees_its_memory_beside_a_stuck_one() {
+    let mut bench = Bench::new(false);
+    let body = vec![b'x'; 100_000];
+    bench.publish(&[b"stuck", &body, &body]);
+    bench.get(false).unwrap();
+    assert!(bench.gauge.bytes() > 200_000);
+    bench.get(true).unwrap();
+    let bytes = bench.gauge.bytes();
+    assert!((100_000..110_000).contains(&bytes), "{bytes} octets");
+    let held = bench.get(false).unwrap();
+    assert_eq!(held.2, body);
+    bench.queue.settle(None, Settlement::Settled, &[held.0]);
+    assert!(bench.gauge.bytes() < 10_000);
+}

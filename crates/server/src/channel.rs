@@ -1,0 +1,430 @@
+//! A channel: one task that takes runs of frames from its inbox and does what they say, in order. What it
+//! does to queues is gathered and handed over once per run; the answers leave in one piece.
+//!
+//! ```text
+//!   Unopened ── open ──▶ Open ── close ──────────────────────▶ Closed
+//!                         ├── channel exception ─▶ Closing ── close-ok ─▶ Closed
+//!                         └── connection exception ─▶ Dead
+//! ```
+
+mod confirm;
+mod consume;
+mod content;
+mod declare;
+mod deliveries;
+pub(crate) mod inbox;
+mod publish;
+mod routes;
+mod settle;
+mod transaction;
+
+use std::sync::Arc;
+
+use leveret_broker::journal::JournalPosition;
+use leveret_broker::names::QueueName;
+use leveret_codec::frame::{self, Frame, FrameType};
+use leveret_codec::method::{Method, MethodId, access, channel};
+use tracing::{debug, warn};
+
+use crate::connection::Connection;
+use crate::connection::outbound::GatherWakes;
+use crate::error::{AmqpError, ReplyCode, Scope};
+use crate::limits::CHANNEL_TURN_BYTES;
+use confirm::Confirms;
+use consume::ReplyConsumer;
+use content::{Content, Stage};
+pub(crate) use deliveries::Deliveries;
+use inbox::{Inbox, Run};
+use routes::Routes;
+use settle::Settlements;
+use transaction::Transaction;
+
+/// What handling a frame comes to.
+pub(crate) type Outcome = Result<(), AmqpError>;
+
+/// Octets of a method's class and id.
+const PUBLISH: [u8; 4] = id_octets(MethodId::BASIC_PUBLISH);
+const ACK: [u8; 4] = id_octets(MethodId::BASIC_ACK);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing but channel.open is expected.
+    Unopened,
+    Open,
+    /// channel.close was sent: everything is ignored until its close-ok.
+    Closing,
+    /// The number is free again.
+    Closed,
+    /// The connection is ending.
+    Dead,
+}
+
+/// Why processing of a run pauses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pause {
+    /// All of it is done.
+    Done,
+    /// The peer does not read the answers as fast as it asks.
+    NoRoom,
+    /// A publish has to wait until messages have left memory.
+    Alarm,
+    /// A commit is answered when this is safe.
+    Commit(JournalPosition),
+}
+
+/// One channel's state, owned by its task.
+struct Channel {
+    number: u16,
+    connection: Arc<Connection>,
+    inbox: Arc<Inbox>,
+    deliveries: Arc<Deliveries>,
+    state: State,
+    content: Content,
+    routes: Routes,
+    /// Routes were checked since something other than a publish happened.
+    routes_fresh: bool,
+    /// From when on everything published so far is safe.
+    safe_at: JournalPosition,
+    confirms: Option<Confirms>,
+    transaction: Option<Transaction>,
+    settlements: Settlements,
+    /// Prefetch of consumers to come.
+    consumer_prefetch: u16,
+    /// What an empty queue name stands for.
+    last_queue: Option<QueueName>,
+    reply_consumer: Option<ReplyConsumer>,
+    /// Something was sent since the outbound buffer was looked at.
+    has_sent: bool,
+}
+
+/// Runs a channel until it is closed or its connection ends.
+pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inbox>) {
+    let mut channel = Box::new(Channel::new(number, connection, Arc::clone(&inbox)));
+    let mut turn_bytes = 0;
+    loop {
+        let mail = inbox.take().await;
+        for run in mail.runs {
+            channel.process_run(&run).await;
+            let bytes = run.frames.len();
+            drop(run);
+            inbox.processed(bytes);
+            turn_bytes += bytes;
+            if turn_bytes >= CHANNEL_TURN_BYTES {
+                turn_bytes = 0;
+                tokio::task::yield_now().await;
+            }
+        }
+        channel.end_batch();
+        if mail.closed || (channel.state == State::Closed && inbox.end_if_empty()) {
+            return;
+        }
+    }
+}
+
+impl Channel {
+    fn new(number: u16, connection: Arc<Connection>, inbox: Arc<Inbox>) -> Self {
+        let outbound = Arc::clone(&connection.outbound);
+        let deliveries = Deliveries::new(number, outbound, connection.frame_max, connection.capabilities);
+        Self {
+            number,
+            connection,
+            inbox,
+            deliveries,
+            state: State::Unopened,
+            content: Content::default(),
+            routes: Routes::default(),
+            routes_fresh: false,
+            safe_at: JournalPosition::SAFE,
+            confirms: None,
+            transaction: None,
+            settlements: Settlements::default(),
+            consumer_prefetch: 0,
+            last_queue: None,
+            reply_consumer: None,
+            has_sent: false,
+        }
+    }
+
+    /// Processes a run, waiting where it has to.
+    async fn process_run(&mut self, run: &Run) {
+        let mut at = 0;
+        loop {
+            let pause = {
+                let _wakes = GatherWakes::begin();
+                let pause = self.process(run, &mut at);
+                self.flush();
+                pause
+            };
+            match pause {
+                Pause::Done => return,
+                Pause::NoRoom => self.deliveries.outbound.room().await,
+                Pause::Alarm => self.wait_for_memory().await,
+                Pause::Commit(position) => {
+                    self.wait_until_safe(position).await;
+                    self.send(&Method::TxCommitOk(leveret_codec::method::tx::CommitOk));
+                }
+            }
+        }
+    }
+
+    /// Processes the frames of `run` from `at` on, until something makes it pause.
+    fn process(&mut self, run: &Run, at: &mut usize) -> Pause {
+        self.routes_fresh = false;
+        loop {
+            let rest = run.frames.get(*at..).unwrap_or_default();
+            // INVARIANT: the reader has checked the frames' bounds.
+            let Ok(Some((frame, size))) = frame::decode_frame(rest, u32::MAX) else { return Pause::Done };
+            if self.is_held_up(&frame) {
+                return Pause::Alarm;
+            }
+            *at += size;
+            if let Err(error) = self.recv_frame(&frame, run) {
+                self.fail(error);
+            }
+            if let Some(position) = self.transaction.as_mut().and_then(|tx| tx.committed.take()) {
+                return Pause::Commit(position);
+            }
+            if std::mem::take(&mut self.has_sent) && self.deliveries.outbound.is_full() {
+                return Pause::NoRoom;
+            }
+        }
+    }
+
+    /// Whether a memory alarm keeps this publish from being taken.
+    fn is_held_up(&self, frame: &Frame<'_>) -> bool {
+        frame.frame_type == FrameType::Method
+            && frame.payload.starts_with(&PUBLISH)
+            && self.connection.server.is_memory_alarmed()
+            && self.state == State::Open
+    }
+
+    async fn wait_for_memory(&self) {
+        warn!("publisher blocked: messages take more memory than the high watermark");
+        self.connection.block("low on memory");
+        tokio::select! {
+            () = self.connection.server.memory_cleared() => {}
+            () = self.inbox.closed() => {}
+        }
+        self.connection.unblock();
+    }
+
+    async fn wait_until_safe(&self, position: JournalPosition) {
+        let (safe, is_safe) = tokio::sync::oneshot::channel();
+        let journal = self.connection.server.broker.journal();
+        journal.when_safe(position, Box::new(move || _ = safe.send(())));
+        // An error is a journal that ends with the broker.
+        let _ = is_safe.await;
+    }
+
+    fn recv_frame(&mut self, frame: &Frame<'_>, run: &Run) -> Outcome {
+        match self.state {
+            State::Open => {}
+            State::Unopened | State::Closed => return self.recv_unopened(frame),
+            State::Closing => return self.recv_closing(frame),
+            State::Dead => return Ok(()),
+        }
+        let unexpected = |text: &str| Err(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::NONE));
+        match (self.content.stage, frame.frame_type) {
+            (Stage::Idle, FrameType::Method) => self.recv_method(frame.payload),
+            (Stage::Header, FrameType::Header) => self.recv_content_header(frame.payload),
+            (Stage::Body(missing), FrameType::Body) => {
+                self.recv_content_body(missing, frame.payload, &run.frames, run.pinned_bytes)
+            }
+            (Stage::Idle, _) => unexpected("expected method frame, got non method frame instead"),
+            (Stage::Header, _) => {
+                unexpected("expected content header for class 60, got non content header frame instead")
+            }
+            (Stage::Body(_), _) => unexpected("expected content body, got non content body frame instead"),
+        }
+    }
+
+    fn recv_unopened(&mut self, frame: &Frame<'_>) -> Outcome {
+        if frame.frame_type == FrameType::Method
+            && matches!(Method::decode(frame.payload), Ok(Method::ChannelOpen(_)))
+        {
+            debug!("channel opened");
+            self.state = State::Open;
+            self.send(&Method::ChannelOpenOk(channel::OpenOk));
+            return Ok(());
+        }
+        Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'", MethodId::NONE))
+    }
+
+    fn recv_closing(&mut self, frame: &Frame<'_>) -> Outcome {
+        if frame.frame_type != FrameType::Method {
+            return Ok(());
+        }
+        match Method::decode(frame.payload) {
+            Ok(Method::ChannelCloseOk(_)) => self.state = State::Closed,
+            // Both closed at once: each gets its answer.
+            Ok(Method::ChannelClose(_)) => self.send(&Method::ChannelCloseOk(channel::CloseOk)),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn recv_method(&mut self, payload: &[u8]) -> Outcome {
+        // PERF: the two methods that come per message are told apart before the others.
+        if payload.starts_with(&PUBLISH) {
+            if !self.routes_fresh {
+                self.routes.refresh(&self.connection.vhost);
+                self.routes_fresh = true;
+            }
+            return self.recv_publish(payload);
+        }
+        if payload.starts_with(&ACK) {
+            return self.recv_ack(payload);
+        }
+        let method = Method::decode(payload)
+            .map_err(|error| AmqpError::undecodable(&error, method_id(payload)).on_connection())?;
+        // Whatever comes may ask for the effect of what came before.
+        self.flush();
+        self.routes_fresh = false;
+        self.dispatch(method)
+    }
+
+    #[expect(clippy::match_same_arms, reason = "one line per method, in the order of the specification")]
+    fn dispatch(&mut self, method: Method<'_>) -> Outcome {
+        match method {
+            Method::ChannelOpen(_) => self.recv_second_open(),
+            Method::ChannelFlow(flow) => self.recv_flow(flow),
+            Method::ChannelFlowOk(_) => Ok(()),
+            Method::ChannelClose(close) => self.recv_close(&close),
+            Method::ChannelCloseOk(_) => Ok(()),
+            Method::AccessRequest(_) => self.recv_access_request(),
+            Method::ExchangeDeclare(declare) => self.recv_exchange_declare(declare),
+            Method::ExchangeDelete(delete) => self.recv_exchange_delete(&delete),
+            Method::ExchangeBind(bind) => self.recv_exchange_bind(&bind),
+            Method::ExchangeUnbind(unbind) => self.recv_exchange_unbind(&unbind),
+            Method::QueueDeclare(declare) => self.recv_queue_declare(declare),
+            Method::QueueBind(bind) => self.recv_queue_bind(&bind),
+            Method::QueueUnbind(unbind) => self.recv_queue_unbind(&unbind),
+            Method::QueuePurge(purge) => self.recv_queue_purge(&purge),
+            Method::QueueDelete(delete) => self.recv_queue_delete(&delete),
+            Method::BasicQos(qos) => self.recv_qos(qos),
+            Method::BasicConsume(consume) => self.recv_consume(&consume),
+            Method::BasicCancel(cancel) => self.recv_cancel(&cancel),
+            Method::BasicCancelOk(_) => Ok(()),
+            Method::BasicGet(get) => self.recv_get(&get),
+            Method::BasicNack(nack) => self.recv_nack(nack),
+            Method::BasicReject(reject) => self.recv_reject(reject),
+            Method::BasicRecoverAsync(recover) => self.recv_recover(recover.requeue, false),
+            Method::BasicRecover(recover) => self.recv_recover(recover.requeue, true),
+            Method::ConfirmSelect(select) => self.recv_confirm_select(select),
+            Method::TxSelect(_) => self.recv_tx_select(),
+            Method::TxCommit(_) => self.recv_tx_commit(),
+            Method::TxRollback(_) => self.recv_tx_rollback(),
+            other => Err(AmqpError::new(ReplyCode::CommandInvalid, "unimplemented method", other.id())),
+        }
+    }
+
+    fn recv_second_open(&self) -> Outcome {
+        let text = "second 'channel.open' seen";
+        Err(AmqpError::new(ReplyCode::ChannelError, text, MethodId::CHANNEL_OPEN))
+    }
+
+    /// COMPAT: deliveries are held back by prefetch, not by flow.
+    fn recv_flow(&mut self, flow: channel::Flow) -> Outcome {
+        if !flow.active {
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "active=false", MethodId::CHANNEL_FLOW));
+        }
+        self.send(&Method::ChannelFlowOk(channel::FlowOk { active: true }));
+        Ok(())
+    }
+
+    fn recv_close(&mut self, close: &channel::Close<'_>) -> Outcome {
+        debug!(code = close.reply_code, text = close.reply_text, "client closes the channel");
+        self.clean_up();
+        self.state = State::Closed;
+        self.send(&Method::ChannelCloseOk(channel::CloseOk));
+        Ok(())
+    }
+
+    /// COMPAT: a class of AMQP 0-8 that old clients still ask for; any ticket is good.
+    fn recv_access_request(&mut self) -> Outcome {
+        self.send(&Method::AccessRequestOk(access::RequestOk { ticket: 1 }));
+        Ok(())
+    }
+
+    /// Sends a method on this channel.
+    fn send(&mut self, method: &Method<'_>) {
+        self.has_sent = true;
+        self.deliveries.send(method);
+    }
+
+    /// Ends the channel or the connection, as the error asks for.
+    fn fail(&mut self, error: AmqpError) {
+        // What came before the mistake stands.
+        self.flush();
+        self.clean_up();
+        if error.scope == Scope::Connection {
+            self.state = State::Dead;
+            return self.connection.fail(error);
+        }
+        warn!(code = error.code as u16, "closing channel {}: {}", self.number, error.reply_text());
+        let text = error.reply_text();
+        self.send(&Method::ChannelClose(channel::Close {
+            reply_code: error.code as u16,
+            reply_text: &text,
+            class_id: error.method.class_id,
+            method_id: error.method.method_id,
+        }));
+        self.state = State::Closing;
+    }
+
+    /// Hands over what was gathered: messages to their queues, settlements to theirs, confirms to the
+    /// publisher. In a transaction the messages wait for its commit.
+    fn flush(&mut self) {
+        if self.transaction.is_none() {
+            self.safe_at = self.safe_at.max(self.routes.flush());
+        }
+        self.flush_settlements();
+        self.flush_confirms();
+    }
+
+    /// The inbox is empty: the channel may stay idle for long.
+    fn end_batch(&mut self) {
+        let _wakes = GatherWakes::begin();
+        self.flush();
+        self.routes.release_memory();
+        self.content.release_memory();
+    }
+
+    /// Gives everything back that the channel holds: consumers, deliveries not settled, its transaction.
+    fn clean_up(&mut self) {
+        self.transaction = None;
+        self.routes.discard();
+        self.confirms = None;
+        self.content = Content::default();
+        self.cancel_consumers();
+        self.requeue_unacked();
+        self.flush_settlements();
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let _wakes = GatherWakes::begin();
+        self.clean_up();
+        self.inbox.end();
+        if std::thread::panicking() {
+            let text = "a channel's task failed";
+            self.connection.fail(AmqpError::new(ReplyCode::InternalError, text, MethodId::NONE));
+        }
+    }
+}
+
+const fn id_octets(id: MethodId) -> [u8; 4] {
+    let (class, method) = (id.class_id.to_be_bytes(), id.method_id.to_be_bytes());
+    [class[0], class[1], method[0], method[1]]
+}
+
+/// The ids a method's payload begins with, for errors about the rest of it.
+fn method_id(payload: &[u8]) -> MethodId {
+    match payload.first_chunk::<4>() {
+        Some(&[a, b, c, d]) => {
+            MethodId { class_id: u16::from_be_bytes([a, b]), method_id: u16::from_be_bytes([c, d]) }
+        }
+        None => MethodId::NONE,
+    }
+}

@@ -1,0 +1,169 @@
+//! Consuming: qos, consume, cancel, get, and the consumers of direct replies.
+
+use std::sync::Arc;
+
+use leveret_broker::names::generated;
+use leveret_broker::queue::ConsumerSpec;
+use leveret_broker::queue::arguments::check_consumer_arguments;
+use leveret_broker::reply_to::REPLY_TO;
+use leveret_broker::unacked::DeliveryOrigin;
+use leveret_broker::{BrokerError, ConsumerId, Queue};
+use leveret_codec::method::{Method, MethodId, basic};
+
+use super::deliveries::{Consumer, ConsumerSink};
+use super::{Channel, Outcome};
+use crate::error::{AmqpError, ReplyCode};
+
+/// The consumer of a channel's direct replies.
+pub(crate) struct ReplyConsumer {
+    tag: String,
+    pub(super) queue: Arc<Queue>,
+}
+
+impl Channel {
+    pub(super) fn recv_qos(&mut self, qos: basic::Qos) -> Outcome {
+        if qos.prefetch_size != 0 {
+            let text = format!("prefetch_size!=0 ({})", qos.prefetch_size);
+            return Err(AmqpError::new(ReplyCode::NotImplemented, text, MethodId::BASIC_QOS));
+        }
+        if qos.global {
+            self.deliveries.state.lock().prefetch = qos.prefetch_count;
+        } else {
+            // COMPAT: a limit for each consumer to come takes a channel-wide one off.
+            self.consumer_prefetch = qos.prefetch_count;
+            self.deliveries.state.lock().prefetch = 0;
+        }
+        self.resume_parked();
+        self.send(&Method::BasicQosOk(basic::QosOk));
+        Ok(())
+    }
+
+    pub(super) fn recv_consume(&mut self, consume: &basic::Consume<'_>) -> Outcome {
+        let method = MethodId::BASIC_CONSUME;
+        let tag = match consume.consumer_tag {
+            "" => generated("amq.ctag-"),
+            tag => tag.to_owned(),
+        };
+        if self.deliveries.state.lock().consumers.contains_key(tag.as_str()) {
+            let text = format!("attempt to reuse consumer tag '{tag}'");
+            return Err(AmqpError::new(ReplyCode::NotAllowed, text, method));
+        }
+        if consume.queue == REPLY_TO {
+            return self.consume_replies(tag, consume);
+        }
+        let name = self.queue_name(consume.queue, method)?;
+        let vhost = Arc::clone(&self.connection.vhost);
+        let refuse = |error: BrokerError| AmqpError::refused(&error, method);
+        let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
+        check_consumer_arguments(&consume.arguments, &name, vhost.name.as_str()).map_err(refuse)?;
+        self.add_consumer(&tag, &queue, consume).map_err(refuse)
+    }
+
+    /// Adds a consumer; its consume-ok leaves before its first delivery.
+    fn add_consumer(
+        &mut self,
+        tag: &str,
+        queue: &Arc<Queue>,
+        consume: &basic::Consume<'_>,
+    ) -> Result<(), BrokerError> {
+        let id = ConsumerId::next();
+        let origin = {
+            let mut state = self.deliveries.state.lock();
+            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: Some(id) };
+            let origin = state.unacked.add_origin(origin);
+            state.consumers.insert(tag.into(), Consumer { id, queue: Arc::clone(queue), origin });
+            origin
+        };
+        let sink = ConsumerSink::new(Arc::clone(&self.deliveries), queue, id, tag, origin, consume.no_ack);
+        let spec = ConsumerSpec {
+            id,
+            sink: Arc::new(sink),
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch: self.consumer_prefetch,
+        };
+        if let Err(error) = queue.consume(spec) {
+            let mut state = self.deliveries.state.lock();
+            state.consumers.remove(tag);
+            state.unacked.release_origin(origin);
+            return Err(error);
+        }
+        if !consume.no_wait {
+            self.send(&Method::BasicConsumeOk(basic::ConsumeOk { consumer_tag: tag }));
+        }
+        queue.resume(id);
+        Ok(())
+    }
+
+    /// COMPAT: direct replies are for one consumer of a channel, which does not acknowledge.
+    fn consume_replies(&mut self, tag: String, consume: &basic::Consume<'_>) -> Outcome {
+        let refuse =
+            |text: &str| Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::BASIC_CONSUME));
+        if !consume.no_ack {
+            return refuse("reply consumer cannot acknowledge");
+        }
+        if self.reply_consumer.is_some() {
+            return refuse("reply consumer already set");
+        }
+        let queue = self.connection.vhost.open_reply_queue(self.connection.id);
+        self.add_consumer(&tag, &queue, consume)
+            .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_CONSUME))?;
+        self.reply_consumer = Some(ReplyConsumer { tag, queue });
+        Ok(())
+    }
+
+    pub(super) fn recv_cancel(&mut self, cancel: &basic::Cancel<'_>) -> Outcome {
+        let consumer = self.deliveries.state.lock().consumers.remove(cancel.consumer_tag);
+        // COMPAT: an unknown tag is cancelled as well.
+        if let Some(consumer) = consumer {
+            self.cancel_consumer(&consumer);
+        }
+        if self.reply_consumer.as_ref().is_some_and(|reply| reply.tag == cancel.consumer_tag) {
+            self.close_reply_consumer();
+        }
+        if !cancel.no_wait {
+            self.send(&Method::BasicCancelOk(basic::CancelOk { consumer_tag: cancel.consumer_tag }));
+        }
+        Ok(())
+    }
+
+    fn cancel_consumer(&self, consumer: &Consumer) {
+        self.connection.vhost.cancel_consumer(&consumer.queue, consumer.id);
+        self.deliveries.state.lock().unacked.release_origin(consumer.origin);
+    }
+
+    fn close_reply_consumer(&mut self) {
+        if let Some(reply) = self.reply_consumer.take() {
+            self.connection.vhost.close_reply_queue(reply.queue.spec.name.as_str());
+        }
+    }
+
+    /// Ends all consumers of a channel that ends.
+    pub(super) fn cancel_consumers(&mut self) {
+        let consumers = {
+            let mut state = self.deliveries.state.lock();
+            state.closed = true;
+            state.parked = Vec::new();
+            std::mem::take(&mut state.consumers)
+        };
+        for consumer in consumers.values() {
+            self.cancel_consumer(consumer);
+        }
+        self.close_reply_consumer();
+    }
+
+    pub(super) fn recv_get(&mut self, get: &basic::Get<'_>) -> Outcome {
+        let refuse = |error: BrokerError| AmqpError::refused(&error, MethodId::BASIC_GET);
+        let name = self.queue_name(get.queue, MethodId::BASIC_GET)?;
+        let queue = self.connection.vhost.queue(&name, self.connection.id).map_err(refuse)?;
+        let deliveries = Arc::clone(&self.deliveries);
+        let found = queue
+            .get(get.no_ack, |delivery, left| deliveries.get_ok(get.no_ack, &queue, &delivery, left))
+            .map_err(refuse)?;
+        self.has_sent = true;
+        if found.is_none() {
+            self.send(&Method::BasicGetEmpty(basic::GetEmpty));
+        }
+        Ok(())
+    }
+}

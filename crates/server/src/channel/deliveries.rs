@@ -1,0 +1,251 @@
+//! The receiving side of a channel: its consumers, the deliveries it has not settled, and the encoding of
+//! deliveries. Shared with the queues, which deliver from whatever task published or settled.
+
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashMap;
+use leveret_broker::message::Body;
+use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
+use leveret_broker::{ConsumerId, Delivery, DeliverySink, DeliverySource, MessageView, Queue, SinkState};
+use leveret_codec::frame::{self, FRAME_END, FrameType};
+use leveret_codec::method::{Method, MethodId, basic};
+use parking_lot::Mutex;
+
+use crate::connection::handshake::Capabilities;
+use crate::connection::outbound::{Outbound, ParkedConsumer, State as OutboundState};
+
+/// What a channel and its consumers' queues share.
+pub(crate) struct Deliveries {
+    pub(crate) channel: u16,
+    pub(crate) outbound: Arc<Outbound>,
+    frame_max: u32,
+    capabilities: Capabilities,
+    /// Not async: held to note deliveries and to take settlements. Locked after a queue's lock and before
+    /// the outbound buffer's.
+    pub(crate) state: Mutex<State>,
+}
+
+/// The state behind the lock.
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) unacked: UnackedList,
+    pub(crate) consumers: HashMap<Box<str>, Consumer>,
+    /// Most unsettled deliveries on the whole channel; 0 for no limit.
+    pub(crate) prefetch: u16,
+    /// Consumers passed over because of `prefetch`.
+    pub(crate) parked: Vec<ParkedConsumer>,
+    /// The channel is gone: nothing more is delivered to it.
+    pub(crate) closed: bool,
+}
+
+/// A consumer of the channel.
+#[derive(Clone)]
+pub(crate) struct Consumer {
+    pub(crate) id: ConsumerId,
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) origin: OriginIndex,
+}
+
+impl State {
+    fn is_at_limit(&self) -> bool {
+        self.prefetch > 0 && self.unacked.len() >= usize::from(self.prefetch)
+    }
+
+    /// Consumers that the channel's limit does not hold back any more.
+    pub(crate) fn unparked(&mut self) -> Vec<ParkedConsumer> {
+        if self.is_at_limit() { Vec::new() } else { std::mem::take(&mut self.parked) }
+    }
+}
+
+impl Deliveries {
+    pub(crate) fn new(
+        channel: u16,
+        outbound: Arc<Outbound>,
+        frame_max: u32,
+        capabilities: Capabilities,
+    ) -> Arc<Self> {
+        Arc::new(Self { channel, outbound, frame_max, capabilities, state: Mutex::default() })
+    }
+
+    /// Sends a method on the channel.
+    pub(crate) fn send(&self, method: &Method<'_>) {
+        frame::encode_method(&mut self.outbound.lock().pending.octets, self.channel, method);
+    }
+
+    /// Sends a method that carries a message.
+    pub(crate) fn send_message(&self, method: &Method<'_>, message: &MessageView<'_>) {
+        let mut outbound = self.outbound.lock();
+        frame::encode_method(&mut outbound.pending.octets, self.channel, method);
+        encode_content(&mut outbound, self.channel, self.frame_max, message);
+    }
+
+    /// Hands one message out for basic.get.
+    pub(crate) fn get_ok(&self, no_ack: bool, queue: &Arc<Queue>, delivery: &Delivery<'_>, left: usize) {
+        let mut state = self.state.lock();
+        let delivery_tag = if no_ack {
+            state.unacked.next_tag()
+        } else {
+            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: None };
+            let origin = state.unacked.add_origin(origin);
+            let tag = state.unacked.push(origin, delivery.reference);
+            state.unacked.release_origin(origin);
+            tag
+        };
+        let exchange = String::from_utf8_lossy(delivery.message.exchange());
+        let routing_key = String::from_utf8_lossy(delivery.message.routing_key());
+        let get_ok = Method::BasicGetOk(basic::GetOk {
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: &exchange,
+            routing_key: &routing_key,
+            message_count: u32::try_from(left).unwrap_or(u32::MAX),
+        });
+        self.send_message(&get_ok, &delivery.message);
+    }
+}
+
+/// Where the deliveries of one consumer go.
+pub(crate) struct ConsumerSink {
+    deliveries: Arc<Deliveries>,
+    queue: Weak<Queue>,
+    id: ConsumerId,
+    tag: Box<str>,
+    origin: OriginIndex,
+    no_ack: bool,
+    /// basic.deliver up to and with the consumer tag.
+    prefix: Box<[u8]>,
+}
+
+impl ConsumerSink {
+    pub(crate) fn new(
+        deliveries: Arc<Deliveries>,
+        queue: &Arc<Queue>,
+        id: ConsumerId,
+        tag: &str,
+        origin: OriginIndex,
+        no_ack: bool,
+    ) -> Self {
+        let mut prefix = Vec::with_capacity(5 + tag.len());
+        prefix.extend_from_slice(&MethodId::BASIC_DELIVER.class_id.to_be_bytes());
+        prefix.extend_from_slice(&MethodId::BASIC_DELIVER.method_id.to_be_bytes());
+        prefix.push(tag.len().min(255) as u8);
+        prefix.extend(tag.bytes().take(255));
+        Self {
+            deliveries,
+            queue: Arc::downgrade(queue),
+            id,
+            tag: tag.into(),
+            origin,
+            no_ack,
+            prefix: prefix.into(),
+        }
+    }
+
+    fn parked(&self) -> ParkedConsumer {
+        ParkedConsumer { queue: Weak::clone(&self.queue), consumer: self.id }
+    }
+
+    fn encode(&self, outbound: &mut OutboundState, tag: u64, delivery: &Delivery<'_>) {
+        let channel = self.deliveries.channel;
+        let names = delivery.message.names;
+        let out = &mut outbound.pending.octets;
+        // Tag and redelivered flag stand between prefix and names.
+        let size = self.prefix.len() + 9 + names.len();
+        out.reserve(size + 2 * frame::FRAME_OVERHEAD);
+        put_frame_header(out, FrameType::Method, channel, size);
+        out.extend_from_slice(&self.prefix);
+        let mut fixed = [0; 9];
+        fixed[..8].copy_from_slice(&tag.to_be_bytes());
+        fixed[8] = u8::from(delivery.redelivered);
+        out.extend_from_slice(&fixed);
+        out.extend_from_slice(names);
+        out.push(FRAME_END);
+        encode_content(outbound, channel, self.deliveries.frame_max, &delivery.message);
+    }
+}
+
+impl DeliverySink for ConsumerSink {
+    fn deliver(&self, source: &mut DeliverySource<'_>) -> SinkState {
+        let mut state = self.deliveries.state.lock();
+        let mut outbound = self.deliveries.outbound.lock();
+        loop {
+            if state.closed {
+                return SinkState::Parked;
+            }
+            if outbound.is_full() {
+                outbound.park(self.parked());
+                return SinkState::Parked;
+            }
+            if !self.no_ack && state.is_at_limit() {
+                let parked = self.parked();
+                state.parked.push(parked);
+                return SinkState::Parked;
+            }
+            let Some(delivery) = source.next_delivery() else { return SinkState::Open };
+            let tag = if self.no_ack {
+                state.unacked.next_tag()
+            } else {
+                state.unacked.push(self.origin, delivery.reference)
+            };
+            self.encode(&mut outbound, tag, &delivery);
+        }
+    }
+
+    fn cancel(&self) {
+        let mut state = self.deliveries.state.lock();
+        let is_mine = state.consumers.get(&self.tag).is_some_and(|consumer| consumer.id == self.id);
+        if !is_mine {
+            return;
+        }
+        state.consumers.remove(&self.tag);
+        state.unacked.release_origin(self.origin);
+        // COMPAT: only a client that announced it is told.
+        if self.deliveries.capabilities.consumer_cancel_notify && !state.closed {
+            let cancel = basic::Cancel { consumer_tag: &self.tag, no_wait: true };
+            self.deliveries.send(&Method::BasicCancel(cancel));
+        }
+    }
+}
+
+fn put_frame_header(out: &mut Vec<u8>, frame_type: FrameType, channel: u16, size: usize) {
+    let mut header = [0; frame::FRAME_HEADER_SIZE];
+    header[0] = frame_type as u8;
+    header[1..3].copy_from_slice(&channel.to_be_bytes());
+    header[3..].copy_from_slice(&(size as u32).to_be_bytes());
+    out.extend_from_slice(&header);
+}
+
+/// Appends content header and body frames of a message.
+fn encode_content(outbound: &mut OutboundState, channel: u16, frame_max: u32, message: &MessageView<'_>) {
+    let body_size = message.body.len();
+    let out = &mut outbound.pending.octets;
+    put_frame_header(out, FrameType::Header, channel, 12 + message.properties.len());
+    let mut fixed = [0; 12];
+    fixed[..2].copy_from_slice(&MethodId::BASIC_PUBLISH.class_id.to_be_bytes());
+    fixed[4..].copy_from_slice(&(body_size as u64).to_be_bytes());
+    out.extend_from_slice(&fixed);
+    out.extend_from_slice(message.properties);
+    out.push(FRAME_END);
+    let payload_max = (frame_max as usize).saturating_sub(frame::FRAME_OVERHEAD).max(1);
+    match message.body {
+        Body::Small(octets) => {
+            for piece in octets.chunks(payload_max) {
+                put_frame_header(out, FrameType::Body, channel, piece.len());
+                out.extend_from_slice(piece);
+                out.push(FRAME_END);
+            }
+        }
+        Body::Large(body) => {
+            let pending = &mut outbound.pending;
+            for slice in body.slices() {
+                let mut rest = slice.clone();
+                while !rest.is_empty() {
+                    let piece = rest.split_to(rest.len().min(payload_max));
+                    put_frame_header(&mut pending.octets, FrameType::Body, channel, piece.len());
+                    pending.push_slice(piece);
+                    pending.octets.push(FRAME_END);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Publishing: checks a message when its last octet is there and puts it into the batches of its queues.
+
+use bytes::Bytes;
+use leveret_broker::MessageView;
+use leveret_broker::reply_to::REPLY_TO;
+use leveret_codec::method::{ARGUMENTS_OFFSET, Method, MethodId, basic};
+use leveret_codec::properties::{ContentHeader, Properties};
+use leveret_codec::table::{FieldTableRef, FieldValueRef};
+
+use super::content::{Received, Stage};
+use super::routes::Publish;
+use super::{Channel, Outcome};
+use crate::error::{AmqpError, ReplyCode};
+
+/// Octets of the arguments of basic.publish before exchange and routing key: the legacy ticket.
+const TICKET_BYTES: usize = 2;
+
+impl Channel {
+    /// basic.publish: the message's header is next.
+    pub(super) fn recv_publish(&mut self, payload: &[u8]) -> Outcome {
+        let arguments = payload.get(ARGUMENTS_OFFSET..).unwrap_or_default();
+        let publish = basic::Publish::decode(arguments)
+            .map_err(|error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH))?;
+        if publish.immediate {
+            return Err(refused(ReplyCode::NotImplemented, "immediate=true"));
+        }
+        let names_length = 2 + publish.exchange.len() + publish.routing_key.len();
+        let names = arguments.get(TICKET_BYTES..TICKET_BYTES + names_length).unwrap_or_default();
+        self.content.begin(names, publish.mandatory);
+        Ok(())
+    }
+
+    /// The content header of a publish.
+    pub(super) fn recv_content_header(&mut self, payload: &[u8]) -> Outcome {
+        let header = ContentHeader::decode(payload)
+            .map_err(|error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH))?;
+        if header.class_id != MethodId::BASIC_PUBLISH.class_id {
+            let text = format!(
+                "expected content header for class 60, got one for class {} instead",
+                header.class_id
+            );
+            return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::BASIC_PUBLISH));
+        }
+        let limit = self.connection.server.config.message_bytes_max;
+        if header.body_size > limit {
+            let text =
+                format!("message size {} is larger than configured max size {limit}", header.body_size);
+            return Err(refused(ReplyCode::PreconditionFailed, text));
+        }
+        self.content.persistent = header.properties.delivery_mode == Some(2);
+        self.content.properties.clear();
+        if header.properties.flags() == 0 {
+            self.content.properties.extend_from_slice(&[0, 0]);
+        } else {
+            self.take_properties(payload, &header.properties)?;
+        }
+        if header.body_size == 0 {
+            self.content.stage = Stage::Idle;
+            return self.publish(&Received::Frame(&[]));
+        }
+        self.content.stage = Stage::Body(header.body_size);
+        Ok(())
+    }
+
+    /// Keeps the properties as they came, except where the broker has to change them.
+    fn take_properties(&mut self, payload: &[u8], properties: &Properties<'_>) -> Outcome {
+        self.check_properties(properties)?;
+        let asks_for_reply = properties.reply_to == Some(REPLY_TO.as_bytes());
+        let strips_bcc = properties.headers.is_some_and(|headers| headers.get("BCC").is_some());
+        if let Some(headers) = properties.headers {
+            for header in ["CC", "BCC"] {
+                copies(&headers, header, &mut self.content.copies)?;
+            }
+        }
+        if !asks_for_reply && !strips_bcc {
+            self.content.properties.extend_from_slice(ContentHeader::property_octets(payload));
+            return Ok(());
+        }
+        let mut changed = *properties;
+        let stripped;
+        if let (true, Some(headers)) = (strips_bcc, properties.headers) {
+            let mut table = headers.to_owned();
+            table.remove("BCC");
+            stripped = table.encoded();
+            changed.headers = FieldTableRef::parse(&stripped).ok();
+        }
+        if asks_for_reply {
+            let Some(reply) = &self.reply_consumer else {
+                return Err(refused(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
+            };
+            changed.reply_to = Some(reply.queue.spec.name.as_str().as_bytes());
+            changed.encode(&mut self.content.properties);
+        } else {
+            changed.encode(&mut self.content.properties);
+        }
+        Ok(())
+    }
+
+    fn check_properties(&self, properties: &Properties<'_>) -> Outcome {
+        if let Some(user) = properties.user_id
+            && user != self.connection.user.as_bytes()
+        {
+            let text = format!(
+                "user_id property set to '{}' but authenticated user was '{}'",
+                String::from_utf8_lossy(user),
+                self.connection.user
+            );
+            return Err(refused(ReplyCode::PreconditionFailed, text));
+        }
+        match properties.expiration {
+            None => Ok(()),
+            Some(expiration) => check_expiration(expiration),
+        }
+    }
+
+    /// A body frame of a publish.
+    pub(super) fn recv_content_body(
+        &mut self,
+        missing: u64,
+        frame: &[u8],
+        run: &Bytes,
+        pinned_bytes: usize,
+    ) -> Outcome {
+        if frame.len() as u64 > missing {
+            let text = "content body frame exceeds remaining content size";
+            return Err(AmqpError::new(ReplyCode::FrameError, text, MethodId::BASIC_PUBLISH));
+        }
+        match self.content.body_frame(missing, frame, run, pinned_bytes) {
+            Some(received) => self.publish(&received),
+            None => Ok(()),
+        }
+    }
+
+    /// The message is whole.
+    fn publish(&mut self, received: &Received<'_>) -> Outcome {
+        let body = received.body(&self.content);
+        let content = &self.content;
+        let properties = content.properties.as_slice();
+        let message = MessageView { names: &content.names, properties, body, persistent: content.persistent };
+        // PERF: headers are read again only where routing needs them.
+        let headers = if properties == [0, 0] { None } else { headers(properties) };
+        let publish = Publish { message, headers, copies: &content.copies };
+        let vhost = &self.connection.vhost;
+        let routed = self
+            .routes
+            .add(vhost, &publish)
+            .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
+        if !routed && content.mandatory {
+            // SPEC: basic.return for a mandatory message that no queue took.
+            if let Some(transaction) = &mut self.transaction {
+                transaction.returns.push(&publish.message);
+            } else {
+                self.has_sent = true;
+                send_return(&self.deliveries, &publish.message);
+            }
+        }
+        self.content.reset();
+        if let Some(confirms) = &mut self.confirms {
+            confirms.published();
+        }
+        if self.transaction.is_none() {
+            let position = self.routes.flush_if_large();
+            self.safe_at = self.safe_at.max(position);
+            return Ok(());
+        }
+        self.check_transaction_size()
+    }
+}
+
+/// Sends a message back to its publisher.
+pub(super) fn send_return(deliveries: &std::sync::Arc<super::Deliveries>, message: &MessageView<'_>) {
+    let exchange = String::from_utf8_lossy(message.exchange());
+    let routing_key = String::from_utf8_lossy(message.routing_key());
+    let basic_return = Method::BasicReturn(basic::Return {
+        reply_code: 312,
+        reply_text: "NO_ROUTE",
+        exchange: &exchange,
+        routing_key: &routing_key,
+    });
+    deliveries.send_message(&basic_return, message);
+}
+
+fn headers(properties: &[u8]) -> Option<FieldTableRef<'_>> {
+    Properties::decode(properties).ok()?.headers
+}
+
+fn refused(code: ReplyCode, text: impl Into<String>) -> AmqpError {
+    AmqpError::new(code, text, MethodId::BASIC_PUBLISH)
+}
+
+/// COMPAT: CC and BCC are arrays of long strings, each a routing key.
+fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
+    let unacceptable = |what: &str| {
+        let text = format!("invalid message: {{unacceptable_type_in_header,<<\"{header}\">>,{what}}}");
+        Err(refused(ReplyCode::PreconditionFailed, text))
+    };
+    match headers.get(header) {
+        None => Ok(()),
+        Some(FieldValueRef::Array(array)) => {
+            for value in array.iter() {
+                match value {
+                    FieldValueRef::LongString(key) => keys.push(String::from_utf8_lossy(key).into_owned()),
+                    _ => return unacceptable("element"),
+                }
+            }
+            Ok(())
+        }
+        Some(_) => unacceptable("value"),
+    }
+}
+
+/// COMPAT: a string of milliseconds, at most ten years.
+fn check_expiration(expiration: &[u8]) -> Outcome {
+    const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
+    let text = String::from_utf8_lossy(expiration);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
+    let number = digits.len() - digits.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let term = if number == 0 {
+        "no_integer".to_owned()
+    } else if number < digits.len() {
+        format!("{{leftover_string,\"{}\"}}", &digits[number..])
+    } else if text.starts_with('-') && digits.bytes().any(|digit| digit != b'0') {
+        format!("{{value_negative,{text}}}")
+    } else {
+        match digits.parse::<u64>() {
+            Ok(value) if value <= EXPIRATION_MS_MAX => return Ok(()),
+            _ => format!("{{value_too_large,{digits}}}"),
+        }
+    };
+    Err(refused(ReplyCode::PreconditionFailed, format!("invalid expiration '{text}': {term}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expiration_is_a_number_of_milliseconds() {
+        let term = |text: &str| check_expiration(text.as_bytes()).err().map(|error| error.explanation);
+        assert_eq!(term("0"), None);
+        assert_eq!(term("60000"), None);
+        assert_eq!(term("x").unwrap(), "invalid expiration 'x': no_integer");
+        assert_eq!(term("").unwrap(), "invalid expiration '': no_integer");
+        assert_eq!(term("10s").unwrap(), "invalid expiration '10s': {leftover_string,\"s\"}");
+        assert_eq!(term("-1").unwrap(), "invalid expiration '-1': {value_negative,-1}");
+        assert!(term("999999999999999999999").unwrap().contains("value_too_large"));
+    }
+}

@@ -1,0 +1,168 @@
+//! Where a channel's messages go: routes it has looked up before, and a batch for each queue, so that a
+//! queue is locked once per run of frames and not once per message.
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+use leveret_broker::journal::JournalPosition;
+use leveret_broker::limits::CHUNK_BYTES;
+use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
+use leveret_codec::table::FieldTableRef;
+
+use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
+
+/// A queue and what is on its way to it.
+struct Target {
+    queue: Arc<Queue>,
+    batch: MessageBatch,
+}
+
+/// A route looked up before.
+#[derive(Clone, Default)]
+struct CachedRoute {
+    /// Indexes of targets.
+    targets: Box<[u32]>,
+    routed: bool,
+}
+
+/// Routes and batches of a channel.
+#[derive(Default)]
+pub(crate) struct Routes {
+    generation: u64,
+    /// Names of the last message, and its route: most channels publish to one place.
+    last_names: Vec<u8>,
+    last: CachedRoute,
+    cache: HashMap<Box<[u8]>, CachedRoute>,
+    targets: Vec<Target>,
+    by_queue: HashMap<QueueId, u32>,
+    /// Targets with a message in their batch.
+    dirty: Vec<u32>,
+    bytes: usize,
+}
+
+/// A message to be routed.
+pub(crate) struct Publish<'a> {
+    pub(crate) message: MessageView<'a>,
+    pub(crate) headers: Option<FieldTableRef<'a>>,
+    /// Further routing keys.
+    pub(crate) copies: &'a [String],
+}
+
+impl Routes {
+    /// Octets waiting in batches.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Forgets routes that may have become wrong. Called before the first publish after anything else.
+    pub(crate) fn refresh(&mut self, vhost: &Vhost) {
+        let generation = vhost.generation();
+        if generation != self.generation {
+            self.generation = generation;
+            self.forget_routes();
+        }
+        if self.dirty.is_empty() && (self.cache.is_empty() || self.targets.len() > TARGETS_MAX) {
+            self.forget_routes();
+            self.targets.clear();
+            self.by_queue.clear();
+        }
+    }
+
+    fn forget_routes(&mut self) {
+        self.last_names.clear();
+        self.cache.clear();
+    }
+
+    /// Adds a message to the batches of the queues it goes to; whether it was routed anywhere.
+    ///
+    /// # Errors
+    /// The exchange is missing or not for clients.
+    pub(crate) fn add(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<bool, BrokerError> {
+        let names = publish.message.names;
+        // The names of a publish are never empty: two length octets at least.
+        if publish.copies.is_empty() && self.last_names == names {
+            let targets = std::mem::take(&mut self.last.targets);
+            self.push(&targets, &publish.message);
+            self.last.targets = targets;
+            return Ok(self.last.routed);
+        }
+        if publish.copies.is_empty()
+            && let Some(route) = self.cache.get(names)
+        {
+            self.last = route.clone();
+            self.last_names.clear();
+            self.last_names.extend_from_slice(names);
+            return self.add(vhost, publish);
+        }
+        self.look_up(vhost, publish)
+    }
+
+    fn look_up(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<bool, BrokerError> {
+        let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
+        let mut keys = vec![text(publish.message.routing_key())];
+        keys.extend(publish.copies.iter().map(String::as_str));
+        let route = vhost.route(text(publish.message.exchange()), &keys, publish.headers)?;
+        let targets: Box<[u32]> = route.queues.into_iter().map(|queue| self.target(queue)).collect();
+        self.push(&targets, &publish.message);
+        if route.cacheable {
+            if self.cache.len() >= ROUTES_CACHED_MAX {
+                self.forget_routes();
+            }
+            self.cache.insert(publish.message.names.into(), CachedRoute { targets, routed: route.routed });
+        }
+        Ok(route.routed)
+    }
+
+    fn target(&mut self, queue: Arc<Queue>) -> u32 {
+        let targets = &mut self.targets;
+        *self.by_queue.entry(queue.id).or_insert_with(|| {
+            targets.push(Target { queue, batch: MessageBatch::default() });
+            (targets.len() - 1) as u32
+        })
+    }
+
+    fn push(&mut self, targets: &[u32], message: &MessageView<'_>) {
+        for &index in targets {
+            let Some(target) = self.targets.get_mut(index as usize) else { continue };
+            if target.batch.is_empty() {
+                self.dirty.push(index);
+            }
+            let before = target.batch.record_bytes();
+            target.batch.push(message);
+            self.bytes += target.batch.record_bytes() - before;
+        }
+    }
+
+    /// Hands batches that have grown to a chunk's size to their queues.
+    pub(crate) fn flush_if_large(&mut self) -> JournalPosition {
+        if self.bytes < CHUNK_BYTES { JournalPosition::SAFE } else { self.flush() }
+    }
+
+    /// Hands every batch to its queue. Returns from when on all of it is safe.
+    pub(crate) fn flush(&mut self) -> JournalPosition {
+        let mut safe = JournalPosition::SAFE;
+        for index in self.dirty.drain(..) {
+            let Some(target) = self.targets.get_mut(index as usize) else { continue };
+            safe = safe.max(target.queue.publish(&mut target.batch));
+        }
+        self.bytes = 0;
+        safe
+    }
+
+    /// Forgets all batches, as a rollback does.
+    pub(crate) fn discard(&mut self) {
+        for index in self.dirty.drain(..) {
+            if let Some(target) = self.targets.get_mut(index as usize) {
+                target.batch.clear();
+            }
+        }
+        self.bytes = 0;
+    }
+
+    /// Gives the batches' buffers back, for a channel that goes idle.
+    pub(crate) fn release_memory(&mut self) {
+        for target in &mut self.targets {
+            target.batch.release_memory();
+        }
+    }
+}

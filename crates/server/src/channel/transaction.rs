@@ -1,0 +1,77 @@
+//! Transactions: publishes and settlements of a channel that take effect together at tx.commit.
+//! COMPAT: publishes first, then settlements; commit-ok when the messages are safe; a rollback forgets
+//! publishes and makes settled deliveries outstanding again.
+
+use leveret_broker::MessageBatch;
+use leveret_broker::journal::JournalPosition;
+use leveret_broker::queue::Settlement;
+use leveret_broker::unacked::Unacked;
+use leveret_codec::method::{Method, MethodId, tx};
+
+use super::publish::send_return;
+use super::{Channel, Outcome};
+use crate::error::{AmqpError, ReplyCode};
+use crate::limits::TRANSACTION_BYTES_MAX;
+
+/// What waits for the commit beside the messages, which wait in the channel's batches.
+#[derive(Default)]
+pub(crate) struct Transaction {
+    pub(crate) settlements: Vec<(Unacked, Settlement)>,
+    /// Mandatory messages that were routed nowhere.
+    pub(crate) returns: MessageBatch,
+    /// A commit took place that is to be answered when this is safe.
+    pub(crate) committed: Option<JournalPosition>,
+}
+
+impl Channel {
+    pub(super) fn recv_tx_select(&mut self) -> Outcome {
+        if self.confirms.is_some() {
+            let text = "cannot switch from confirm to tx mode";
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::TX_SELECT));
+        }
+        self.transaction.get_or_insert_default();
+        self.send(&Method::TxSelectOk(tx::SelectOk));
+        Ok(())
+    }
+
+    pub(super) fn recv_tx_commit(&mut self) -> Outcome {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(not_transactional(MethodId::TX_COMMIT));
+        };
+        for message in transaction.returns.iter() {
+            send_return(&self.deliveries, &message);
+        }
+        transaction.returns.clear();
+        self.safe_at = self.safe_at.max(self.routes.flush());
+        self.settlements.pending.append(&mut transaction.settlements);
+        transaction.committed = Some(self.safe_at);
+        self.flush_settlements();
+        Ok(())
+    }
+
+    pub(super) fn recv_tx_rollback(&mut self) -> Outcome {
+        let Some(transaction) = &mut self.transaction else {
+            return Err(not_transactional(MethodId::TX_ROLLBACK));
+        };
+        self.routes.discard();
+        transaction.returns.clear();
+        let taken: Vec<_> = transaction.settlements.drain(..).map(|(unacked, _)| unacked).collect();
+        self.deliveries.state.lock().unacked.restore(&taken);
+        self.send(&Method::TxRollbackOk(tx::RollbackOk));
+        Ok(())
+    }
+
+    /// A transaction that is never committed must not take all memory.
+    pub(super) fn check_transaction_size(&self) -> Outcome {
+        let returns = self.transaction.as_ref().map_or(0, |transaction| transaction.returns.record_bytes());
+        if self.routes.bytes() + returns <= TRANSACTION_BYTES_MAX {
+            return Ok(());
+        }
+        let text = format!("transaction is larger than {TRANSACTION_BYTES_MAX} octets");
+        Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::BASIC_PUBLISH))
+    }
+}
+
+fn not_transactional(method: MethodId) -> AmqpError {
+    AmqpError::new(ReplyCode::PreconditionFailed, "channel is not transactional", method)
+}

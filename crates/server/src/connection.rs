@@ -1,0 +1,337 @@
+//! A connection: one task that reads and hands runs of frames to the channels' tasks, one that writes.
+//! Only this loop sends connection.close, and it always knows who ended the connection.
+
+pub(crate) mod frames;
+pub(crate) mod handshake;
+pub(crate) mod outbound;
+mod reader;
+mod writer;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashSet;
+use leveret_broker::{ConnectionId, QueueName, Vhost};
+use leveret_codec::frame;
+use leveret_codec::method::{Method, MethodId, connection};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use crate::error::{AmqpError, ReplyCode};
+use crate::limits::SILENT_CLOSE_DELAY_MS;
+use crate::server::Server;
+use frames::{FrameReader, ReadEnd};
+use handshake::{Capabilities, Handshake, HandshakeEnd, Opened};
+use outbound::Outbound;
+use reader::Reader;
+
+/// What the tasks of one open connection share.
+pub(crate) struct Connection {
+    pub(crate) id: ConnectionId,
+    pub(crate) server: Arc<Server>,
+    pub(crate) user: String,
+    pub(crate) vhost: Arc<Vhost>,
+    pub(crate) frame_max: u32,
+    pub(crate) channel_max: u16,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) outbound: Arc<Outbound>,
+    /// Exclusive queues to delete when it ends. Locked alone.
+    exclusive_queues: Mutex<HashSet<QueueName>>,
+    /// The first error that ends it. Locked alone.
+    failure: Mutex<Option<AmqpError>>,
+    /// Tells the reader that `failure` is set.
+    failed: Notify,
+    /// connection.blocked was sent and not taken back.
+    blocked: Mutex<bool>,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum ConnectionEnd {
+    /// The client sent connection.close.
+    PeerClosed,
+    /// We did, for this reason.
+    ClosedByUs(AmqpError),
+    /// Frames cannot be told apart any more.
+    Malformed(AmqpError),
+    /// Nothing came for two heartbeat intervals.
+    HeartbeatMissed,
+    /// The socket was closed or failed.
+    Io(io::Error),
+}
+
+impl Connection {
+    /// Ends the connection with an error; the first one counts.
+    pub(crate) fn fail(&self, error: AmqpError) {
+        self.failure.lock().get_or_insert(error);
+        self.failed.notify_one();
+    }
+
+    /// Waits for [`Self::fail`].
+    async fn failure(&self) -> AmqpError {
+        loop {
+            let failed = self.failed.notified();
+            if let Some(error) = self.failure.lock().clone() {
+                return error;
+            }
+            failed.await;
+        }
+    }
+
+    /// Notes a queue that goes with the connection.
+    pub(crate) fn own_queue(&self, name: QueueName) {
+        self.exclusive_queues.lock().insert(name);
+    }
+
+    /// Forgets a queue that was deleted.
+    pub(crate) fn disown_queue(&self, name: &str) {
+        self.exclusive_queues.lock().remove(name);
+    }
+
+    /// Tells a publisher that is held up by an alarm, once. COMPAT: only one that announced it understands.
+    pub(crate) fn block(&self, reason: &str) {
+        if !self.capabilities.connection_blocked || std::mem::replace(&mut *self.blocked.lock(), true) {
+            return;
+        }
+        let blocked = Method::ConnectionBlocked(connection::Blocked { reason });
+        frame::encode_method(&mut self.outbound.lock().pending.octets, 0, &blocked);
+    }
+
+    /// Takes [`Self::block`] back.
+    pub(crate) fn unblock(&self) {
+        if std::mem::replace(&mut *self.blocked.lock(), false) {
+            let unblocked = Method::ConnectionUnblocked(connection::Unblocked);
+            frame::encode_method(&mut self.outbound.lock().pending.octets, 0, &unblocked);
+        }
+    }
+}
+
+/// The task that writes, while the connection is served.
+struct Writer {
+    task: JoinHandle<io::Result<()>>,
+    outbound: Arc<Outbound>,
+    heartbeat: watch::Sender<Duration>,
+}
+
+impl Writer {
+    /// Waits until everything is written and the socket's outgoing side is closed, but not for ever.
+    async fn finish(mut self, limit: Duration) {
+        self.outbound.finish();
+        if timeout(limit, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+/// Serves one client from its first octet to its last.
+pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr) {
+    let span = info_span!("connection", %peer);
+    async move {
+        debug!("accepted");
+        // PERF: frames are gathered before they are written, so waiting for more only adds latency.
+        if let Err(error) = socket.set_nodelay(true) {
+            debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let (read, write) = socket.into_split();
+        let outbound = Arc::new(Outbound::new(server.config.outbound_bytes_max));
+        let (heartbeat, heartbeat_changes) = watch::channel(Duration::ZERO);
+        let task = tokio::spawn(writer::run(write, Arc::clone(&outbound), heartbeat_changes));
+        let writer = Writer { task, outbound: Arc::clone(&outbound), heartbeat };
+        let mut reader = FrameReader::new(read);
+        let handshake = Handshake { server: &server, reader: &mut reader, outbound: &outbound, peer };
+        let limit = Duration::from_millis(server.config.handshake_timeout_ms);
+        let handshake = Box::pin(async {
+            tokio::select! {
+                outcome = timeout(limit, handshake.run()) => outcome.ok(),
+                () = server.shutting_down() => None,
+            }
+        });
+        match handshake.await {
+            None => {
+                warn!("handshake not completed in {} ms, or the broker is shutting down", limit.as_millis());
+                writer.finish(Duration::ZERO).await;
+            }
+            Some(Err(end)) => Box::pin(refuse(&server, reader, writer, end)).await,
+            Some(Ok(opened)) => run_open(server, reader, writer, opened, peer).await,
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// Ends a connection that was not opened.
+async fn refuse(server: &Server, mut reader: FrameReader, writer: Writer, end: HandshakeEnd) {
+    let closing = Duration::from_millis(server.config.closing_timeout_ms);
+    let delay = Duration::from_millis(SILENT_CLOSE_DELAY_MS);
+    match end {
+        HandshakeEnd::Refused(error) => {
+            warn!(code = error.code as u16, "closing: {}", error.reply_text());
+            send_close(&writer.outbound, &error);
+            await_close_ok(&mut reader, server.config.frame_max, closing).await;
+        }
+        HandshakeEnd::Silent(reason) => {
+            warn!("closing without a word: {reason}");
+            linger(&mut reader, delay).await;
+        }
+        HandshakeEnd::Gone(reason) => {
+            warn!("closing: {reason}");
+            writer.finish(closing).await;
+            return linger(&mut reader, delay).await;
+        }
+        HandshakeEnd::Read(ReadEnd::Malformed(error)) => {
+            warn!("closing: {error}");
+            linger(&mut reader, delay).await;
+        }
+        HandshakeEnd::Read(ReadEnd::Io(error)) => debug!("closed before it was open: {error}"),
+        HandshakeEnd::PeerClosed => {
+            send_close_ok(&writer.outbound);
+        }
+    }
+    writer.finish(closing).await;
+}
+
+async fn run_open(
+    server: Arc<Server>,
+    frames: FrameReader,
+    writer: Writer,
+    opened: Opened,
+    peer: SocketAddr,
+) {
+    let heartbeat = opened.heartbeat;
+    let connection = Arc::new(Connection {
+        id: ConnectionId::next(),
+        user: opened.user,
+        vhost: opened.vhost,
+        frame_max: opened.frame_max,
+        channel_max: opened.channel_max,
+        capabilities: opened.capabilities,
+        outbound: Arc::clone(&writer.outbound),
+        exclusive_queues: Mutex::default(),
+        failure: Mutex::default(),
+        failed: Notify::new(),
+        blocked: Mutex::default(),
+        server: Arc::clone(&server),
+    });
+    server.register(&connection);
+    info!(user = %connection.user, vhost = %connection.vhost.name, "connection opened");
+    let open_ok = Method::ConnectionOpenOk(connection::OpenOk);
+    frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &open_ok);
+    writer.heartbeat.send_replace(heartbeat);
+    let mut reader = Reader::new(frames, Arc::clone(&connection), heartbeat);
+    let end = reader.run().await;
+    end_connection(&connection, reader, writer, end, heartbeat, peer).await;
+    server.unregister(&connection);
+}
+
+/// Stops the channels, deletes what goes with the connection, and says goodbye as the end asks for.
+async fn end_connection(
+    connection: &Arc<Connection>,
+    mut reader: Reader,
+    writer: Writer,
+    end: ConnectionEnd,
+    heartbeat: Duration,
+    peer: SocketAddr,
+) {
+    let config = &connection.server.config;
+    let closing = Duration::from_millis(config.closing_timeout_ms);
+    match &end {
+        ConnectionEnd::PeerClosed => info!(%peer, "connection closed by the client"),
+        ConnectionEnd::ClosedByUs(error) | ConnectionEnd::Malformed(error) => {
+            warn!(%peer, code = error.code as u16, "closing the connection: {}", error.reply_text());
+            send_close(&writer.outbound, error);
+        }
+        ConnectionEnd::HeartbeatMissed => {
+            warn!(%peer, "connection closed: missed heartbeats from the client, interval {heartbeat:?}");
+        }
+        ConnectionEnd::Io(error) => warn!(%peer, "connection lost: {error}"),
+    }
+    if matches!(end, ConnectionEnd::Io(_) | ConnectionEnd::HeartbeatMissed) {
+        // Nobody reads any more: what waits to be written must not hold a channel up.
+        writer.outbound.finish();
+    }
+    if timeout(closing, reader.end_channels()).await.is_err() {
+        // Channels wait for a peer that does not read: it has had its time.
+        writer.outbound.finish();
+        reader.end_channels().await;
+    }
+    let queues = std::mem::take(&mut *connection.exclusive_queues.lock());
+    let queues: Vec<_> = queues.into_iter().collect();
+    connection.vhost.delete_exclusive_queues(&queues, connection.id);
+    let mut frames = reader.into_frames();
+    match end {
+        ConnectionEnd::PeerClosed => {
+            send_close_ok(&writer.outbound);
+            writer.finish(closing).await;
+        }
+        ConnectionEnd::ClosedByUs(_) => {
+            let limit = if heartbeat.is_zero() { closing } else { closing.min(heartbeat) };
+            await_close_ok(&mut frames, connection.frame_max, limit).await;
+            writer.finish(limit).await;
+        }
+        ConnectionEnd::Malformed(_) => {
+            writer.finish(closing).await;
+            // Dropping a socket with octets unread resets it, and the peer would not see why.
+            linger(&mut frames, Duration::from_millis(SILENT_CLOSE_DELAY_MS)).await;
+        }
+        ConnectionEnd::HeartbeatMissed | ConnectionEnd::Io(_) => writer.finish(Duration::ZERO).await,
+    }
+}
+
+fn send_close(outbound: &Arc<Outbound>, error: &AmqpError) {
+    let text = error.reply_text();
+    let close = Method::ConnectionClose(connection::Close {
+        reply_code: error.code as u16,
+        reply_text: &text,
+        class_id: error.method.class_id,
+        method_id: error.method.method_id,
+    });
+    frame::encode_method(&mut outbound.lock().pending.octets, 0, &close);
+}
+
+fn send_close_ok(outbound: &Arc<Outbound>) {
+    let close_ok = Method::ConnectionCloseOk(connection::CloseOk);
+    frame::encode_method(&mut outbound.lock().pending.octets, 0, &close_ok);
+}
+
+/// SPEC: after connection.close everything but close-ok (and the peer's own close) is ignored.
+async fn await_close_ok(frames: &mut FrameReader, frame_max: u32, limit: Duration) {
+    let closed = async {
+        loop {
+            let is_last = frames.next_frame(frame_max, |frame| {
+                matches!(
+                    Method::decode(frame.payload),
+                    Ok(Method::ConnectionCloseOk(_) | Method::ConnectionClose(_))
+                ) && frame.channel == 0
+            });
+            match is_last.await {
+                Ok(true) | Err(_) => return,
+                Ok(false) => {}
+            }
+        }
+    };
+    if timeout(limit, closed).await.is_err() {
+        debug!("no close-ok in {limit:?}");
+    }
+}
+
+/// Reads and forgets until the peer leaves or `limit` is over.
+async fn linger(frames: &mut FrameReader, limit: Duration) {
+    let drain = async {
+        while frames.receive().await.is_ok() {
+            let received = frames.received().len();
+            frames.skip(received);
+        }
+    };
+    let _ = timeout(limit, drain).await;
+}
+
+/// The operator's reason for closing, as clients see it.
+pub(crate) fn forced(reason: &str) -> AmqpError {
+    AmqpError::new(ReplyCode::ConnectionForced, reason, MethodId::NONE)
+}

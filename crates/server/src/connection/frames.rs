@@ -1,0 +1,153 @@
+//! The reading half of a connection: octets from the socket into a buffer, frames out of it. An idle
+//! connection holds no buffer; busy ones share a few big ones per thread.
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use leveret_codec::frame::{self, Frame, FrameError};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+
+use crate::limits::{READ_BYTES_MAX, READ_BYTES_MIN};
+
+thread_local! {
+    /// Buffers that no connection uses now.
+    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Spare buffers kept per thread: as many as a few connections that read in turns need.
+const SPARE_MAX: usize = 4;
+
+/// Why reading ended.
+#[derive(Debug)]
+pub(crate) enum ReadEnd {
+    /// The peer closed its side, or the socket failed.
+    Io(io::Error),
+    /// What came is no frame.
+    Malformed(FrameError),
+}
+
+impl From<io::Error> for ReadEnd {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Octets received and not yet taken as frames.
+pub(crate) struct FrameReader {
+    socket: OwnedReadHalf,
+    buffer: BytesMut,
+}
+
+impl FrameReader {
+    pub(crate) fn new(socket: OwnedReadHalf) -> Self {
+        Self { socket, buffer: BytesMut::new() }
+    }
+
+    /// What is received and not taken.
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Octets that a slice of what is received keeps alive.
+    pub(crate) fn buffer_bytes(&self) -> usize {
+        READ_BYTES_MAX.max(self.buffer.capacity())
+    }
+
+    /// Takes the first `count` octets of what is received.
+    pub(crate) fn take(&mut self, count: usize) -> Bytes {
+        self.buffer.split_to(count).freeze()
+    }
+
+    /// Forgets the first `count` octets.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.buffer.advance(count);
+    }
+
+    /// Waits until there is something to read; holds no large buffer meanwhile. Can be cancelled.
+    pub(crate) async fn readable(&mut self) -> io::Result<()> {
+        self.release_buffer();
+        self.socket.readable().await
+    }
+
+    /// Reads what is there now: how many octets, 0 if it was a false alarm.
+    ///
+    /// # Errors
+    /// The peer closed the connection, or the socket failed.
+    pub(crate) async fn read(&mut self) -> io::Result<usize> {
+        self.prepare_buffer();
+        let mut buffer = (&mut self.buffer).limit(READ_BYTES_MAX);
+        let mut read = pin!(self.socket.read_buf(&mut buffer));
+        poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Pending => Poll::Ready(Ok(0)),
+            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            Poll::Ready(result) => Poll::Ready(result),
+        })
+        .await
+    }
+
+    /// Waits for the next whole frame, for the parts of a connection that speak in turns.
+    pub(crate) async fn next_frame<R>(
+        &mut self,
+        payload_size_max: u32,
+        use_frame: impl FnOnce(Frame<'_>) -> R,
+    ) -> Result<R, ReadEnd> {
+        loop {
+            match frame::decode_frame(&self.buffer, payload_size_max) {
+                Err(error) => return Err(ReadEnd::Malformed(error)),
+                Ok(Some((found, size))) => {
+                    let result = use_frame(found);
+                    self.buffer.advance(size);
+                    return Ok(result);
+                }
+                Ok(None) => self.receive().await?,
+            }
+        }
+    }
+
+    /// Waits for at least one more octet.
+    pub(crate) async fn receive(&mut self) -> io::Result<()> {
+        loop {
+            self.readable().await?;
+            if self.read().await? > 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A buffer with room for a full read, the rest of a frame at its front.
+    fn prepare_buffer(&mut self) {
+        if self.buffer.capacity() < READ_BYTES_MAX {
+            let spare = SPARE.with_borrow_mut(Vec::pop);
+            let mut buffer = spare.unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES_MAX));
+            buffer.extend_from_slice(&self.buffer);
+            self.buffer = buffer;
+        }
+        // Room for what a frame may still lack; the buffer starts anew if channels hold on to it.
+        if self.buffer.capacity() - self.buffer.len() < READ_BYTES_MAX / 4 {
+            self.buffer.reserve(READ_BYTES_MAX);
+        }
+    }
+
+    /// Gives the buffer back unless it holds most of a large frame.
+    fn release_buffer(&mut self) {
+        if self.buffer.len() > READ_BYTES_MIN || self.buffer.capacity() <= READ_BYTES_MIN {
+            return;
+        }
+        let rest = BytesMut::from(self.received());
+        let mut buffer = std::mem::replace(&mut self.buffer, rest);
+        buffer.clear();
+        // Only whole buffers go back: what channels still hold is theirs.
+        if buffer.try_reclaim(READ_BYTES_MAX) {
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < SPARE_MAX {
+                    spare.push(buffer);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What a connection has to write: frames encoded one after another, large bodies as slices between
+//! them. Channels and the queues' deliveries append, the connection's writer takes all there is.
+//! Bounded: past its high watermark consumers are parked and channels wait.
+
+use std::cell::{Cell, RefCell};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use leveret_broker::{ConsumerId, Queue};
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+/// A consumer that waits until the connection can take more.
+pub(crate) struct ParkedConsumer {
+    pub(crate) queue: Weak<Queue>,
+    pub(crate) consumer: ConsumerId,
+}
+
+impl ParkedConsumer {
+    /// Lets the queue deliver to it again.
+    pub(crate) fn resume(self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.resume(self.consumer);
+        }
+    }
+}
+
+/// Octets on their way to the socket.
+#[derive(Default)]
+pub(crate) struct Pending {
+    /// Encoded frames.
+    pub(crate) octets: Vec<u8>,
+    /// Slices that belong between `octets`: each before the octet at its position.
+    pub(crate) slices: Vec<(usize, Bytes)>,
+    slice_bytes: usize,
+}
+
+impl Pending {
+    pub(crate) fn len(&self) -> usize {
+        self.octets.len() + self.slice_bytes
+    }
+
+    /// Appends a slice behind the octets there are.
+    pub(crate) fn push_slice(&mut self, slice: Bytes) {
+        self.slice_bytes += slice.len();
+        self.slices.push((self.octets.len(), slice));
+    }
+
+    fn clear(&mut self) {
+        self.octets.clear();
+        self.slices.clear();
+        self.slice_bytes = 0;
+    }
+
+    fn release(&mut self, keep_bytes: usize) {
+        if self.octets.capacity() > keep_bytes {
+            self.octets = Vec::new();
+        }
+        self.slices = Vec::new();
+    }
+}
+
+/// What the writer finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// Octets to write.
+    ToWrite,
+    /// Nothing for now; it is woken when that changes.
+    Nothing,
+    /// Nothing, and nothing will come.
+    Finished,
+}
+
+/// The state behind the lock.
+pub(crate) struct State {
+    pub(crate) pending: Pending,
+    /// Octets the writer has taken and not written yet.
+    writing: usize,
+    high_watermark: usize,
+    parked: Vec<ParkedConsumer>,
+    /// A channel waits for room.
+    channels_wait: bool,
+    /// The writer sleeps until it is woken.
+    writer_sleeps: bool,
+    /// Nothing more will come: the writer ends once all is written.
+    finished: bool,
+}
+
+impl State {
+    /// Whether deliveries and replies have to wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending.len() + self.writing >= self.high_watermark
+    }
+
+    /// Remembers a consumer that could not take a delivery.
+    pub(crate) fn park(&mut self, consumer: ParkedConsumer) {
+        self.parked.push(consumer);
+    }
+}
+
+/// The outgoing half of a connection.
+pub(crate) struct Outbound {
+    /// Not async: held for the time of an encode or a swap. The last lock in the order.
+    state: Mutex<State>,
+    writer: Notify,
+    room: Notify,
+}
+
+impl Outbound {
+    pub(crate) fn new(high_watermark: usize) -> Self {
+        Self {
+            state: Mutex::new(State {
+                pending: Pending::default(),
+                writing: 0,
+                high_watermark,
+                parked: Vec::new(),
+                channels_wait: false,
+                writer_sleeps: false,
+                finished: false,
+            }),
+            writer: Notify::new(),
+            room: Notify::new(),
+        }
+    }
+
+    /// Access for encoding; the writer is woken when it is given up.
+    pub(crate) fn lock<'a>(self: &'a Arc<Self>) -> OutboundGuard<'a> {
+        OutboundGuard { outbound: self, state: self.state.lock() }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.state.lock().is_full()
+    }
+
+    /// Waits until there is room.
+    pub(crate) async fn room(&self) {
+        loop {
+            let notified = self.room.notified();
+            {
+                let mut state = self.state.lock();
+                if !state.is_full() || state.finished {
+                    return;
+                }
+                state.channels_wait = true;
+            }
+            notified.await;
+        }
+    }
+
+    /// Nothing more will be written after what there is.
+    pub(crate) fn finish(&self) {
+        let mut state = self.state.lock();
+        state.finished = true;
+        state.parked = Vec::new();
+        drop(state);
+        self.writer.notify_one();
+        self.room.notify_waiters();
+    }
+
+    /// For the writer: what it took before is written; swaps what there is now into `taken`.
+    pub(crate) fn take(&self, taken: &mut Pending) -> Taken {
+        taken.clear();
+        loop {
+            let mut state = self.state.lock();
+            state.writing = 0;
+            let waiting = !state.parked.is_empty() || state.channels_wait;
+            if waiting && state.pending.len() <= state.high_watermark / 2 {
+                let parked = std::mem::take(&mut state.parked);
+                let channels_wait = std::mem::take(&mut state.channels_wait);
+                drop(state);
+                parked.into_iter().for_each(ParkedConsumer::resume);
+                if channels_wait {
+                    self.room.notify_waiters();
+                }
+                continue;
+            }
+            if state.pending.len() > 0 {
+                std::mem::swap(&mut state.pending, taken);
+                state.writing = taken.len();
+                return Taken::ToWrite;
+            }
+            if state.finished {
+                return Taken::Finished;
+            }
+            taken.release(crate::limits::IDLE_WRITE_BYTES);
+            state.pending.release(crate::limits::IDLE_WRITE_BYTES);
+            state.writer_sleeps = true;
+            return Taken::Nothing;
+        }
+    }
+
+    /// For the writer: sleeps until there is something to write.
+    pub(crate) async fn wait(&self) {
+        self.writer.notified().await;
+    }
+}
+
+/// Exclusive access to the outgoing buffer.
+pub(crate) struct OutboundGuard<'a> {
+    outbound: &'a Arc<Outbound>,
+    state: MutexGuard<'a, State>,
+}
+
+impl std::ops::Deref for OutboundGuard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl std::ops::DerefMut for OutboundGuard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for OutboundGuard<'_> {
+    fn drop(&mut self) {
+        if self.state.writer_sleeps && self.state.pending.len() > 0 {
+            self.state.writer_sleeps = false;
+            wake_later(self.outbound);
+        }
+    }
+}
+
+thread_local! {
+    static WAKES_GATHERED: Cell<bool> = const { Cell::new(false) };
+    static TO_WAKE: RefCell<Vec<Arc<Outbound>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Wakes a writer at the end of the [`GatherWakes`] scope this thread is in, or now if it is in none.
+fn wake_later(outbound: &Arc<Outbound>) {
+    if WAKES_GATHERED.get() {
+        TO_WAKE.with_borrow_mut(|to_wake| to_wake.push(Arc::clone(outbound)));
+    } else {
+        outbound.writer.notify_one();
+    }
+}
+
+/// While this lives, writers that get something to write are woken at its end instead of at once: one
+/// wake for a batch, and a batch for one write. Synchronous code only, so that it stays on its thread.
+pub(crate) struct GatherWakes {
+    outermost: bool,
+    /// Not to be moved to another thread.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl GatherWakes {
+    pub(crate) fn begin() -> Self {
+        Self { outermost: !WAKES_GATHERED.replace(true), _not_send: std::marker::PhantomData }
+    }
+}
+
+impl Drop for GatherWakes {
+    fn drop(&mut self) {
+        if self.outermost {
+            WAKES_GATHERED.set(false);
+            TO_WAKE.with_borrow_mut(|to_wake| {
+                to_wake.drain(..).for_each(|outbound| outbound.writer.notify_one());
+            });
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The reading loop of an open connection: finds frame boundaries, hands each run of consecutive frames
+//! of one channel to that channel's task, and answers what is said on channel 0.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hashbrown::HashMap;
+use leveret_codec::frame::{self, Frame, FrameType};
+use leveret_codec::method::{Method, MethodId, connection};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{Instrument, debug, debug_span, error};
+
+use super::frames::{FrameReader, ReadEnd};
+use super::{Connection, ConnectionEnd};
+use crate::channel::inbox::{Inbox, Run};
+use crate::channel::{self};
+use crate::error::{AmqpError, ReplyCode};
+
+/// The task of one channel, as the reader knows it.
+struct ChannelHandle {
+    inbox: Arc<Inbox>,
+    task: JoinHandle<()>,
+}
+
+/// Frames of one channel in the buffer, next to each other.
+struct Range {
+    channel: u16,
+    length: usize,
+}
+
+/// The reading side of an open connection.
+pub(super) struct Reader {
+    frames: FrameReader,
+    connection: Arc<Connection>,
+    channels: HashMap<u16, ChannelHandle>,
+    /// Tasks of channels that were told to end.
+    ending: Vec<JoinHandle<()>>,
+    /// Handles of ended channels are dropped when there are this many in all.
+    prune_at: usize,
+    heartbeat: Heartbeat,
+}
+
+/// Counts intervals in which nothing came.
+struct Heartbeat {
+    interval: Duration,
+    next_check: Instant,
+    received: bool,
+    missed: u8,
+}
+
+impl Heartbeat {
+    /// COMPAT: looked at once per interval; two in a row without an octet end the connection.
+    async fn check(&mut self) -> Result<(), ConnectionEnd> {
+        if self.interval.is_zero() {
+            std::future::pending::<()>().await;
+        }
+        sleep_until(self.next_check).await;
+        self.next_check = Instant::now() + self.interval;
+        self.missed = if std::mem::take(&mut self.received) { 0 } else { self.missed + 1 };
+        if self.missed >= 2 { Err(ConnectionEnd::HeartbeatMissed) } else { Ok(()) }
+    }
+}
+
+impl Reader {
+    pub(super) fn new(frames: FrameReader, connection: Arc<Connection>, heartbeat: Duration) -> Self {
+        let heartbeat = Heartbeat {
+            interval: heartbeat,
+            next_check: Instant::now() + heartbeat,
+            received: true,
+            missed: 0,
+        };
+        Self { frames, connection, channels: HashMap::new(), ending: Vec::new(), prune_at: 8, heartbeat }
+    }
+
+    /// Reads until the connection ends.
+    pub(super) async fn run(&mut self) -> ConnectionEnd {
+        loop {
+            // What came together with the last frame of the handshake is handed out first.
+            let step = match self.hand_out_received() {
+                Ok(None) => self.receive().await,
+                Ok(Some(full)) => self.wait_for_room(&full).await,
+                Err(end) => Err(end),
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<(), ConnectionEnd> {
+        let Self { frames, connection, heartbeat, .. } = self;
+        tokio::select! {
+            biased;
+            error = connection.failure() => Err(ConnectionEnd::ClosedByUs(error)),
+            readable = frames.readable() => {
+                readable.map_err(ConnectionEnd::Io)?;
+                let count = frames.read().await.map_err(ConnectionEnd::Io)?;
+                heartbeat.received |= count > 0;
+                Ok(())
+            }
+            checked = heartbeat.check() => checked,
+        }
+    }
+
+    /// Hands the whole frames that were received to whom they are for; stops at a channel that is behind.
+    fn hand_out_received(&mut self) -> Result<Option<Arc<Inbox>>, ConnectionEnd> {
+        let frame_max = self.connection.frame_max;
+        loop {
+            let range = match first_range(self.frames.received(), frame_max) {
+                Ok(None) => return Ok(None),
+                Ok(Some(range)) => range,
+                Err(error) => return Err(ReadEnd::Malformed(error).into()),
+            };
+            if range.channel == 0 {
+                self.recv_connection_frame()?;
+                continue;
+            }
+            let run =
+                Run { pinned_bytes: self.frames.buffer_bytes(), frames: self.frames.take(range.length) };
+            let inbox = self.hand_over(range.channel, run)?;
+            if inbox.is_full() {
+                return Ok(Some(inbox));
+            }
+        }
+    }
+
+    /// Stops reading until a channel has caught up. The peer's heartbeats are not missed meanwhile, since
+    /// nobody reads them.
+    async fn wait_for_room(&mut self, inbox: &Inbox) -> Result<(), ConnectionEnd> {
+        tokio::select! {
+            () = inbox.room() => {
+                self.heartbeat.received = true;
+                Ok(())
+            }
+            error = self.connection.failure() => Err(ConnectionEnd::ClosedByUs(error)),
+        }
+    }
+
+    fn hand_over(&mut self, channel: u16, run: Run) -> Result<Arc<Inbox>, ConnectionEnd> {
+        let run = match self.channels.get(&channel) {
+            None => run,
+            Some(handle) => match handle.inbox.push(run) {
+                Ok(()) => return Ok(Arc::clone(&handle.inbox)),
+                // It was closed: the number begins anew.
+                Err(run) => run,
+            },
+        };
+        self.check_channel_limit(channel)?;
+        let inbox = Arc::new(Inbox::default());
+        // The inbox is new and open: it takes the run.
+        let _ = inbox.push(run);
+        // PERF: entered with each poll, so it only exists where somebody looks at it.
+        let span = debug_span!("channel", channel);
+        let task = channel::run(channel, Arc::clone(&self.connection), Arc::clone(&inbox));
+        let task = tokio::spawn(task.instrument(span));
+        self.channels.insert(channel, ChannelHandle { inbox: Arc::clone(&inbox), task });
+        Ok(inbox)
+    }
+
+    fn check_channel_limit(&mut self, channel: u16) -> Result<(), ConnectionEnd> {
+        if self.channels.len() >= self.prune_at {
+            self.channels.retain(|_, handle| !handle.inbox.is_dead());
+            self.channels.shrink_to_fit();
+            self.prune_at = 8.max(self.channels.len() * 2);
+        }
+        let limit = self.connection.channel_max;
+        if channel <= limit {
+            return Ok(());
+        }
+        let open = self.channels.values().filter(|handle| !handle.inbox.is_dead()).count();
+        let text =
+            format!("number of channels opened ({open}) has reached the negotiated channel_max ({limit})");
+        Err(ConnectionEnd::ClosedByUs(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CHANNEL_OPEN)))
+    }
+
+    /// Takes one frame of channel 0.
+    fn recv_connection_frame(&mut self) -> Result<(), ConnectionEnd> {
+        let connection = Arc::clone(&self.connection);
+        let Ok(Some((frame, size))) = frame::decode_frame(self.frames.received(), connection.frame_max)
+        else {
+            return Ok(());
+        };
+        let result = recv_on_channel_0(&connection, &frame);
+        self.frames.skip(size);
+        result
+    }
+
+    /// Lets every channel finish what it received and clean up after itself. Can be cancelled and called
+    /// again.
+    pub(super) async fn end_channels(&mut self) {
+        for (_, handle) in self.channels.drain() {
+            handle.inbox.close();
+            self.ending.push(handle.task);
+        }
+        while let Some(task) = self.ending.last_mut() {
+            if task.await.is_err_and(|failed| failed.is_panic()) {
+                error!("a channel's task panicked");
+            }
+            self.ending.pop();
+        }
+    }
+
+    pub(super) fn into_frames(self) -> FrameReader {
+        self.frames
+    }
+}
+
+/// The frames at the front of `received` that belong to one channel; of channel 0 just one.
+fn first_range(received: &[u8], frame_max: u32) -> Result<Option<Range>, frame::FrameError> {
+    let Some((first, mut length)) = frame::decode_frame(received, frame_max)? else { return Ok(None) };
+    let channel = first.channel;
+    if first.frame_type == FrameType::Heartbeat || channel == 0 {
+        return Ok(Some(Range { channel: 0, length }));
+    }
+    // A fault behind whole frames is met again once these are handed out.
+    while let Ok(Some((next, size))) =
+        frame::decode_frame(received.get(length..).unwrap_or_default(), frame_max)
+    {
+        if next.channel != channel || next.frame_type == FrameType::Heartbeat {
+            break;
+        }
+        length += size;
+    }
+    Ok(Some(Range { channel, length }))
+}
+
+fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<(), ConnectionEnd> {
+    let close = |error: AmqpError| Err(ConnectionEnd::ClosedByUs(error.on_connection()));
+    match frame.frame_type {
+        FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(()),
+        // COMPAT: a heartbeat belongs on channel 0 and is empty.
+        FrameType::Heartbeat => {
+            let text = format!("type 8, all octets = <<>> on channel {}", frame.channel);
+            close(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::NONE))
+        }
+        FrameType::Header | FrameType::Body => close(AmqpError::new(
+            ReplyCode::UnexpectedFrame,
+            "expected method frame, got non method frame instead",
+            MethodId::NONE,
+        )),
+        FrameType::Method => match Method::decode(frame.payload) {
+            Ok(Method::ConnectionClose(close)) => {
+                debug!(code = close.reply_code, text = close.reply_text, "client closes");
+                Err(ConnectionEnd::PeerClosed)
+            }
+            Ok(Method::ConnectionCloseOk(_)) => Ok(()),
+            Ok(Method::ConnectionUpdateSecret(update)) => update_secret(connection, update.new_secret),
+            Ok(method) => close(AmqpError::new(
+                ReplyCode::CommandInvalid,
+                format!("unexpected method {} in connection state running", method.name()),
+                method.id(),
+            )),
+            Err(error) => close(AmqpError::undecodable(&error, MethodId::NONE)),
+        },
+    }
+}
+
+/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid.
+fn update_secret(connection: &Connection, new_secret: &[u8]) -> Result<(), ConnectionEnd> {
+    let config = &connection.server.config;
+    if new_secret != config.default_password.as_bytes() {
+        let text = "New secret was refused by one of the backends";
+        let error = AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CONNECTION_UPDATE_SECRET);
+        return Err(ConnectionEnd::ClosedByUs(error));
+    }
+    let update_ok = Method::ConnectionUpdateSecretOk(connection::UpdateSecretOk);
+    frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &update_ok);
+    Ok(())
+}
+
+impl From<ReadEnd> for ConnectionEnd {
+    fn from(end: ReadEnd) -> Self {
+        match end {
+            ReadEnd::Io(error) => Self::Io(error),
+            ReadEnd::Malformed(error) => Self::Malformed(AmqpError::malformed(&error)),
+        }
+    }
+}
