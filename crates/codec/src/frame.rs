@@ -253,3 +253,98 @@ fn put_frame(out: &mut Vec<u8>, frame_type: FrameType, channel: u16, put_payload
     *place = size.to_be_bytes();
     out.push(FRAME_END);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Frame, FrameError, FrameType, PayloadHead, decode_frame, encode_body, encode_content_header,
+        encode_frame, encode_heartbeat, encode_method, encode_raw_content_header,
+    };
+    use crate::method::{Method, basic};
+    use crate::properties::{ContentHeader, Properties};
+
+    const MAX: u32 = 131_072 - 8;
+
+    fn encoded(encode: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn a_frame_is_found_once_its_last_octet_is_there() {
+        let octets = b"\x01\0\x07\0\0\0\x04\0\x5a\0\x0a\xceNEXT";
+        for arrived in 0..12 {
+            assert_eq!(decode_frame(&octets[..arrived], MAX), Ok(None), "{arrived} octets");
+        }
+        let frame = Frame { frame_type: FrameType::Method, channel: 7, payload: b"\0\x5a\0\x0a" };
+        assert_eq!(decode_frame(octets, MAX), Ok(Some((frame, 12))));
+    }
+
+    #[test]
+    fn a_large_frame_is_refused_before_its_payload_arrives() {
+        let header = b"\x03\0\x01\0\x02\0\x01";
+        let error = FrameError::TooLarge { frame_type: 3, size: 131_073, max: 131_072 };
+        assert_eq!(decode_frame(header, 131_072), Err(error));
+        assert_eq!(decode_frame(&header[..6], 131_072), Ok(None));
+        assert_eq!(decode_frame(header, 131_073), Ok(None));
+        assert_eq!(decode_frame(b"\x03\0\x01\xff\xff\xff\xff", u32::MAX), Ok(None));
+    }
+
+    #[test]
+    fn an_unknown_type_is_refused_with_what_arrived() {
+        let error = FrameError::UnknownType { frame_type: 42, channel: 1, payload: PayloadHead::of(b"ab") };
+        assert_eq!(decode_frame(b"\x2a\0\x01\0\0\0\x05ab", MAX), Err(error));
+        assert_eq!(decode_frame(b"\x2a\0\x01\0\0\0", MAX), Ok(None));
+        let http = FrameError::TooLarge { frame_type: b'G', size: 0x202f_2048, max: MAX };
+        assert_eq!(decode_frame(b"GET / HTTP/1.1", MAX), Err(http));
+    }
+
+    #[test]
+    fn a_wrong_end_octet_is_refused_with_the_first_16_octets() {
+        let mut octets = encoded(|out| encode_frame(out, FrameType::Body, 1, b"0123456789abcdefgh"));
+        *octets.last_mut().unwrap() = 0;
+        let Err(FrameError::BadEnd { frame_type: 3, channel: 1, octet: 0, payload }) =
+            decode_frame(&octets, MAX)
+        else {
+            panic!("the end octet is wrong");
+        };
+        assert_eq!(payload.octets(), b"0123456789abcdef");
+        assert!(!payload.is_complete());
+        assert!(PayloadHead::of(b"0123456789abcdef").is_complete());
+    }
+
+    #[test]
+    fn methods_headers_and_heartbeats_are_framed() {
+        let ack = Method::BasicAck(basic::Ack { delivery_tag: 1, multiple: false });
+        let octets = encoded(|out| encode_method(out, 258, &ack));
+        assert_eq!(octets, b"\x01\x01\x02\0\0\0\x0d\0\x3c\0\x50\0\0\0\0\0\0\0\x01\0\xce");
+        let header = ContentHeader { class_id: 60, body_size: 5, properties: Properties::default() };
+        let octets = encoded(|out| encode_content_header(out, 1, &header));
+        assert_eq!(octets, b"\x02\0\x01\0\0\0\x0e\0\x3c\0\0\0\0\0\0\0\0\0\x05\0\0\xce");
+        assert_eq!(encoded(|out| encode_raw_content_header(out, 1, 60, 5, b"\0\0")), octets);
+        assert_eq!(encoded(|out| encode_raw_content_header(out, 1, 60, 5, b"")), octets);
+        assert_eq!(encoded(encode_heartbeat), b"\x08\0\0\0\0\0\0\xce");
+    }
+
+    #[test]
+    fn bodies_are_split_so_that_no_frame_is_larger_than_agreed() {
+        let octets = encoded(|out| encode_body(out, 1, b"abcde", 10));
+        assert_eq!(octets, b"\x03\0\x01\0\0\0\x02ab\xce\x03\0\x01\0\0\0\x02cd\xce\x03\0\x01\0\0\0\x01e\xce");
+        assert_eq!(encoded(|out| encode_body(out, 1, b"ab", 10)), b"\x03\0\x01\0\0\0\x02ab\xce");
+        assert_eq!(encoded(|out| encode_body(out, 1, b"abcde", 0)), b"\x03\0\x01\0\0\0\x05abcde\xce");
+        assert_eq!(encoded(|out| encode_body(out, 1, b"", 10)), b"");
+        assert_eq!(encoded(|out| encode_body(out, 1, b"ab", 1)).len(), 18);
+    }
+
+    #[test]
+    fn encoding_appends() {
+        let octets = encoded(|out| {
+            encode_heartbeat(out);
+            encode_frame(out, FrameType::Body, 1, b"x");
+        });
+        let (_, first) = decode_frame(&octets, MAX).unwrap().unwrap();
+        let (frame, _) = decode_frame(&octets[first..], MAX).unwrap().unwrap();
+        assert_eq!(frame, Frame { frame_type: FrameType::Body, channel: 1, payload: b"x" });
+    }
+}

@@ -18,3 +18,8 @@ pub use frame::{Frame, FrameError, FrameType};
 pub use method::{Method, MethodId};
 pub use properties::{ContentHeader, Properties};
 pub use table::{FieldTable, FieldTableRef, FieldValue, FieldValueRef, ShortString};
+
+/// The example of the README, which the documentation tests run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -5,7 +5,7 @@
 //! again as they are ([`ContentHeader::property_octets`]), so a broker need not decode twice.
 
 use nom::Parser;
-use nom::combinator::cond;
+use nom::combinator::{cond, rest};
 
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::table::{FieldTableRef, table_ref};
@@ -52,11 +52,12 @@ impl<'a> ContentHeader<'a> {
     /// A value is cut short or malformed, a flag is not defined, or octets are left.
     #[inline]
     pub fn decode(payload: &'a [u8]) -> Result<Self, DecodeError> {
-        let parser = (be_u16, be_u16, be_u64, properties);
-        decode_all(
-            payload,
-            parser.map(|(class_id, _, body_size, properties)| Self { class_id, body_size, properties }),
-        )
+        let (class_id, _, body_size, octets) = decode_all(payload, (be_u16, be_u16, be_u64, rest))?;
+        let mut header = Self { class_id, body_size, properties: Properties::default() };
+        match header.properties.fill(octets) {
+            Ok(()) => Ok(header),
+            Err(error) => Err(error.shifted(PROPERTIES_OFFSET)),
+        }
     }
 
     /// Appends the header frame's payload; the weight is written as zero.
@@ -118,7 +119,39 @@ impl<'a> Properties<'a> {
     /// A value is cut short or malformed, a flag is not defined, or octets are left.
     #[inline]
     pub fn decode(octets: &'a [u8]) -> Result<Self, DecodeError> {
-        decode_all(octets, properties)
+        let mut properties = Self::default();
+        properties.fill(octets)?;
+        Ok(properties)
+    }
+
+    /// Reads flags and values into properties that are all absent.
+    ///
+    /// PERF: a parser that returned properties would copy their 200 octets at each step up: 38 ns instead of
+    /// 23 ns for the bench `decode content header/none`.
+    #[inline]
+    fn fill(&mut self, octets: &'a [u8]) -> Result<(), DecodeError> {
+        match octets {
+            [0, 0] => Ok(()),
+            _ => decode_all(octets, |octets| self.read(octets)),
+        }
+    }
+
+    fn read(&mut self, input: &'a [u8]) -> ParseResult<'a, ()> {
+        let (input, flags) = flags(input)?;
+        let (input, ()) = read_if(flags & CONTENT_TYPE, short_octets, &mut self.content_type, input)?;
+        let (input, ()) = read_if(flags & CONTENT_ENCODING, short_octets, &mut self.content_encoding, input)?;
+        let (input, ()) = read_if(flags & HEADERS, table_ref, &mut self.headers, input)?;
+        let (input, ()) = read_if(flags & DELIVERY_MODE, be_u8, &mut self.delivery_mode, input)?;
+        let (input, ()) = read_if(flags & PRIORITY, be_u8, &mut self.priority, input)?;
+        let (input, ()) = read_if(flags & CORRELATION_ID, short_octets, &mut self.correlation_id, input)?;
+        let (input, ()) = read_if(flags & REPLY_TO, short_octets, &mut self.reply_to, input)?;
+        let (input, ()) = read_if(flags & EXPIRATION, short_octets, &mut self.expiration, input)?;
+        let (input, ()) = read_if(flags & MESSAGE_ID, short_octets, &mut self.message_id, input)?;
+        let (input, ()) = read_if(flags & TIMESTAMP, be_u64, &mut self.timestamp, input)?;
+        let (input, ()) = read_if(flags & MESSAGE_TYPE, short_octets, &mut self.message_type, input)?;
+        let (input, ()) = read_if(flags & USER_ID, short_octets, &mut self.user_id, input)?;
+        let (input, ()) = read_if(flags & APP_ID, short_octets, &mut self.app_id, input)?;
+        read_if(flags & CLUSTER_ID, short_octets, &mut self.cluster_id, input)
     }
 
     /// Appends flags and values. Short strings past 255 octets are cut.
@@ -175,56 +208,109 @@ fn put_short(out: &mut Vec<u8>, value: Option<&[u8]>) {
     }
 }
 
+/// Reads the flag word.
 #[inline]
-fn properties(input: &[u8]) -> ParseResult<'_, Properties<'_>> {
+fn flags(input: &[u8]) -> ParseResult<'_, u16> {
     let (rest, flags) = be_u16(input)?;
-    if flags == 0 {
-        return Ok((rest, Properties::default()));
-    }
     if flags & CONTINUED != 0 {
         return Err(WireError::failure(input, DecodeErrorKind::PropertyFlagsContinued));
     }
     if flags & UNASSIGNED != 0 {
         return Err(WireError::failure(input, DecodeErrorKind::UnknownPropertyFlag));
     }
-    property_values(flags, rest)
+    Ok((rest, flags))
 }
 
-fn property_values(flags: u16, input: &[u8]) -> ParseResult<'_, Properties<'_>> {
-    let (input, content_type) = short_if(flags & CONTENT_TYPE, input)?;
-    let (input, content_encoding) = short_if(flags & CONTENT_ENCODING, input)?;
-    let (input, headers) = cond(flags & HEADERS != 0, table_ref).parse(input)?;
-    let (input, delivery_mode) = cond(flags & DELIVERY_MODE != 0, be_u8).parse(input)?;
-    let (input, priority) = cond(flags & PRIORITY != 0, be_u8).parse(input)?;
-    let (input, correlation_id) = short_if(flags & CORRELATION_ID, input)?;
-    let (input, reply_to) = short_if(flags & REPLY_TO, input)?;
-    let (input, expiration) = short_if(flags & EXPIRATION, input)?;
-    let (input, message_id) = short_if(flags & MESSAGE_ID, input)?;
-    let (input, timestamp) = cond(flags & TIMESTAMP != 0, be_u64).parse(input)?;
-    let (input, message_type) = short_if(flags & MESSAGE_TYPE, input)?;
-    let (input, user_id) = short_if(flags & USER_ID, input)?;
-    let (input, app_id) = short_if(flags & APP_ID, input)?;
-    let (input, cluster_id) = short_if(flags & CLUSTER_ID, input)?;
-    let properties = Properties {
-        content_type,
-        content_encoding,
-        headers,
-        delivery_mode,
-        priority,
-        correlation_id,
-        reply_to,
-        expiration,
-        message_id,
-        timestamp,
-        message_type,
-        user_id,
-        app_id,
-        cluster_id,
-    };
-    Ok((input, properties))
-}
-
+/// Reads a value into its place if its flag is set.
 #[inline]
-fn short_if(flag: u16, input: &[u8]) -> ParseResult<'_, Option<&[u8]>> {
-    cond(flag != 0, short_octets).parse(input)
+fn read_if<'a, O>(
+    flag: u16,
+    parser: impl Parser<&'a [u8], Output = O, Error = WireError>,
+    place: &mut Option<O>,
+    input: &'a [u8],
+) -> ParseResult<'a, ()> {
+    let (rest, value) = cond(flag != 0, parser).parse(input)?;
+    if value.is_some() {
+        *place = value;
+    }
+    Ok((rest, ()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContentHeader, Properties};
+    use crate::error::{DecodeError, DecodeErrorKind};
+    use crate::table::{FieldTable, FieldTableRef};
+
+    #[track_caller]
+    fn assert_refused(octets: &[u8], kind: DecodeErrorKind, offset: usize) {
+        let payload = [b"\0\x3c\0\0\0\0\0\0\0\0\0\0".as_slice(), octets].concat();
+        assert_eq!(ContentHeader::decode(&payload), Err(DecodeError { kind, offset: offset + 12 }));
+        assert_eq!(Properties::decode(octets), Err(DecodeError { kind, offset }));
+    }
+
+    #[test]
+    fn all_fourteen_properties_lie_in_the_order_of_their_flags() {
+        let headers = FieldTable::new().with("k", 1).encoded();
+        let properties = Properties {
+            content_type: Some(b"a"),
+            content_encoding: Some(b"b"),
+            headers: Some(FieldTableRef::parse(&headers).unwrap()),
+            delivery_mode: Some(2),
+            priority: Some(9),
+            correlation_id: Some(b"c"),
+            reply_to: Some(b"d"),
+            expiration: Some(b"60000"),
+            message_id: Some(b"e"),
+            timestamp: Some(1),
+            message_type: Some(b"f"),
+            user_id: Some(b"g"),
+            app_id: Some(b"h"),
+            cluster_id: Some(b"\xff"),
+        };
+        let mut octets = Vec::new();
+        ContentHeader { class_id: 60, body_size: 258, properties }.encode(&mut octets);
+        let values: &[u8] = b"\xff\xfc\x01a\x01b\0\0\0\x07\x01kI\0\0\0\x01\x02\x09\x01c\x01d\x0560000\x01e\
+            \0\0\0\0\0\0\0\x01\x01f\x01g\x01h\x01\xff";
+        assert_eq!(octets, [b"\0\x3c\0\0\0\0\0\0\0\0\x01\x02", values].concat());
+        let header = ContentHeader::decode(&octets).unwrap();
+        assert_eq!(header, ContentHeader { class_id: 60, body_size: 258, properties });
+        assert_eq!(ContentHeader::property_octets(&octets), values);
+        assert_eq!(Properties::decode(values), Ok(properties));
+    }
+
+    #[test]
+    fn each_property_has_its_own_flag() {
+        let cases: [(u16, &[u8], Properties<'_>); 5] = [
+            (0x8000, b"\0", Properties { content_type: Some(b""), ..Properties::default() }),
+            (0x1000, b"\x01", Properties { delivery_mode: Some(1), ..Properties::default() }),
+            (0x0100, b"\x011", Properties { expiration: Some(b"1"), ..Properties::default() }),
+            (0x0020, b"\x01t", Properties { message_type: Some(b"t"), ..Properties::default() }),
+            (0x0004, b"\x01c", Properties { cluster_id: Some(b"c"), ..Properties::default() }),
+        ];
+        for (flags, value, properties) in cases {
+            let octets = [flags.to_be_bytes().as_slice(), value].concat();
+            assert_eq!(Properties::decode(&octets), Ok(properties), "{flags:#06x}");
+        }
+    }
+
+    #[test]
+    fn the_weight_is_ignored() {
+        let header = ContentHeader::decode(b"\0\x3c\xff\xff\0\0\0\0\0\0\0\x05\0\0").unwrap();
+        assert_eq!(header, ContentHeader { class_id: 60, body_size: 5, properties: Properties::default() });
+    }
+
+    #[test]
+    fn malformed_properties_are_refused_where_they_are_wrong() {
+        assert_refused(b"", DecodeErrorKind::Truncated, 0);
+        assert_refused(b"\0\0\0", DecodeErrorKind::TrailingOctets, 2);
+        assert_refused(b"\0\x01", DecodeErrorKind::PropertyFlagsContinued, 0);
+        assert_refused(b"\0\x02", DecodeErrorKind::UnknownPropertyFlag, 0);
+        assert_refused(b"\x10\0", DecodeErrorKind::Truncated, 2);
+        assert_refused(b"\x10\0\x02\x02", DecodeErrorKind::TrailingOctets, 3);
+        assert_refused(b"\x80\0\x05abc", DecodeErrorKind::Truncated, 3);
+        assert_refused(b"\x20\0\0\0\0\x02\0?", DecodeErrorKind::UnknownFieldType(b'?'), 7);
+        assert_refused(b"\x30\0\0\0\0\x03\x01ab\x01", DecodeErrorKind::Truncated, 9);
+        assert_eq!(ContentHeader::decode(b"\0\x3c\0\0\0").unwrap_err().kind, DecodeErrorKind::Truncated);
+    }
 }

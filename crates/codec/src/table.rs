@@ -190,3 +190,6 @@ fn put_sized(out: &mut Vec<u8>, put_content: impl FnOnce(&mut Vec<u8>)) {
     let (Ok(size), Some(place)) = (size, place) else { return out.truncate(start) };
     *place = size.to_be_bytes();
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,8 +10,7 @@ use nom::{Err, Parser};
 use super::{FIELD_NESTING_MAX, FieldTable, FieldValue, ShortString};
 use crate::error::{DecodeError, DecodeErrorKind};
 use crate::wire::{
-    ParseResult, WireError, be_f32, be_f64, be_i16, be_i32, be_i64, be_u8, be_u16, be_u32, be_u64,
-    decode_all, i8, long_octets, short_octets,
+    ParseResult, WireError, be_u8, be_u16, be_u32, be_u64, decode_all, long_octets, short_octets,
 };
 
 /// A table that was checked and lies in borrowed octets. Two are equal if their octets are.
@@ -322,15 +321,15 @@ fn field_value(input: &[u8]) -> ParseResult<'_, FieldValueRef<'_>> {
     let (rest, letter) = be_u8(input)?;
     match letter {
         b't' => be_u8.map(|octet| FieldValueRef::Boolean(octet != 0)).parse(rest),
-        b'b' => i8.map(FieldValueRef::I8).parse(rest),
+        b'b' => be_u8.map(|octet| FieldValueRef::I8(octet.cast_signed())).parse(rest),
         b'B' => be_u8.map(FieldValueRef::U8).parse(rest),
-        b's' => be_i16.map(FieldValueRef::I16).parse(rest),
+        b's' => be_u16.map(|value| FieldValueRef::I16(value.cast_signed())).parse(rest),
         b'u' => be_u16.map(FieldValueRef::U16).parse(rest),
-        b'I' => be_i32.map(FieldValueRef::I32).parse(rest),
+        b'I' => be_u32.map(|value| FieldValueRef::I32(value.cast_signed())).parse(rest),
         b'i' => be_u32.map(FieldValueRef::U32).parse(rest),
-        b'l' | b'L' => be_i64.map(FieldValueRef::I64).parse(rest),
-        b'f' => be_f32.map(FieldValueRef::F32).parse(rest),
-        b'd' => be_f64.map(FieldValueRef::F64).parse(rest),
+        b'l' | b'L' => be_u64.map(|value| FieldValueRef::I64(value.cast_signed())).parse(rest),
+        b'f' => be_u32.map(|bits| FieldValueRef::F32(f32::from_bits(bits))).parse(rest),
+        b'd' => be_u64.map(|bits| FieldValueRef::F64(f64::from_bits(bits))).parse(rest),
         b'D' => (be_u8, be_u32).map(|(scale, value)| FieldValueRef::Decimal { scale, value }).parse(rest),
         b'S' => long_octets.map(FieldValueRef::LongString).parse(rest),
         b'A' => long_octets.map(|octets| FieldValueRef::Array(FieldArrayRef { octets })).parse(rest),
