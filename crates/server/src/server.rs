@@ -28,7 +28,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the broker did not start.
 #[derive(Debug, Error)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// An address to listen on is taken, not ours, or not permitted.
     #[error("cannot listen on {address}: {error}")]
     Listen {

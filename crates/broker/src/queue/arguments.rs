@@ -35,7 +35,7 @@ const UNSUPPORTED: &[&str] = &[
 
 /// Consumer arguments of RabbitMQ whose effect is not implemented yet.
 const UNSUPPORTED_OF_CONSUMER: &[&str] =
-    &["x-priority", "x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+    &["x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
 
 /// What a queue was declared with, beyond its flags.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -109,20 +109,26 @@ impl QueueArguments {
     }
 }
 
-/// Checks the arguments of basic.consume.
+/// Reads the arguments of basic.consume: the consumer's priority.
 ///
 /// # Errors
-/// An argument that is known to RabbitMQ and not supported here.
-pub fn check_consumer_arguments(table: &FieldTable, queue: &str, vhost: &str) -> Result<(), BrokerError> {
-    match UNSUPPORTED_OF_CONSUMER.iter().find(|argument| table.get(argument).is_some()) {
-        None => Ok(()),
-        Some(argument) => Err(BrokerError::InvalidArgument {
-            argument: (*argument).to_owned(),
-            kind: "queue",
-            name: queue.to_owned(),
-            vhost: vhost.to_owned(),
-            reason: "not supported by this version of Leveret".to_owned(),
-        }),
+/// An argument that is known to RabbitMQ and not supported here, or of the wrong type.
+pub fn consumer_priority(table: &FieldTable, queue: &str, vhost: &str) -> Result<i64, BrokerError> {
+    let invalid = |argument: &str, reason: String| BrokerError::InvalidArgument {
+        argument: argument.to_owned(),
+        kind: "queue",
+        name: queue.to_owned(),
+        vhost: vhost.to_owned(),
+        reason,
+    };
+    if let Some(argument) = UNSUPPORTED_OF_CONSUMER.iter().find(|argument| table.get(argument).is_some()) {
+        return Err(invalid(argument, "not supported by this version of Leveret".to_owned()));
+    }
+    match table.get("x-priority") {
+        None => Ok(0),
+        Some(value) => value
+            .as_integer()
+            .ok_or_else(|| invalid("x-priority", format!("\"expected integer, got {}\"", type_name(value)))),
     }
 }
 

@@ -1,5 +1,5 @@
-//! The consumers of one queue, and whose turn it is: round robin, one message each, among those that can
-//! take one.
+//! The consumers of one queue, and whose turn it is: round robin, one message each, among those of the
+//! highest priority that can take one.
 //!
 //! ```text
 //!            take up to the prefetch limit              sink cannot take more
@@ -28,6 +28,8 @@ pub struct ConsumerSpec {
     pub exclusive: bool,
     /// Most unsettled deliveries at a time; 0 for no limit.
     pub prefetch: u16,
+    /// COMPAT: `x-priority`; higher ones are served first, 0 is usual.
+    pub priority: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +58,41 @@ impl Consumer {
 #[derive(Default)]
 pub(crate) struct Consumers {
     by_id: HashMap<ConsumerId, Consumer>,
-    /// Those that can take a message, in the order of their turns.
-    ready: VecDeque<ConsumerId>,
+    ready: ReadyConsumers,
+}
+
+/// Those that can take a message, by priority, each priority in the order of turns.
+///
+/// PERF: nearly always there is one priority, so the list is looked through from its highest.
+#[derive(Default)]
+struct ReadyConsumers(Vec<(i64, VecDeque<ConsumerId>)>);
+
+impl ReadyConsumers {
+    fn push(&mut self, priority: i64, id: ConsumerId) {
+        let place = self.0.binary_search_by(|(other, _)| priority.cmp(other));
+        match place {
+            Ok(index) => self.0[index].1.push_back(id),
+            Err(index) => self.0.insert(index, (priority, VecDeque::from([id]))),
+        }
+    }
+
+    /// The next one, and whether no other of its priority waits.
+    fn pop(&mut self) -> Option<(ConsumerId, bool)> {
+        let (_, turns) = self.0.iter_mut().find(|(_, turns)| !turns.is_empty())?;
+        let id = turns.pop_front()?;
+        Some((id, turns.is_empty()))
+    }
+
+    fn remove(&mut self, priority: i64, id: ConsumerId) {
+        if let Ok(index) = self.0.binary_search_by(|(other, _)| priority.cmp(other)) {
+            self.0[index].1.retain(|&ready| ready != id);
+        }
+    }
+
+    /// Forgets the order; a priority that nobody has any more goes with it.
+    fn clear(&mut self) {
+        self.0.clear();
+    }
 }
 
 impl Consumers {
@@ -80,8 +115,9 @@ impl Consumers {
 
     pub(crate) fn remove(&mut self, id: ConsumerId) -> bool {
         let Some(consumer) = self.by_id.remove(&id) else { return false };
-        if consumer.turn == Turn::Ready {
-            self.ready.retain(|&ready| ready != id);
+        self.ready.remove(consumer.spec.priority, id);
+        if self.by_id.is_empty() {
+            self.ready.clear();
         }
         true
     }
@@ -93,8 +129,7 @@ impl Consumers {
 
     /// Whose turn it is, and how many messages it may take: all it has credit for if nobody else waits.
     pub(crate) fn next_turn(&mut self) -> Option<(&mut Consumer, usize)> {
-        let id = self.ready.pop_front()?;
-        let alone = self.ready.is_empty();
+        let (id, alone) = self.ready.pop()?;
         let consumer = self.by_id.get_mut(&id)?;
         let credit = consumer.credit();
         Some((consumer, if alone { credit } else { credit.min(1) }))
@@ -112,7 +147,7 @@ impl Consumers {
             SinkState::Open => Turn::Ready,
         };
         if consumer.turn == Turn::Ready {
-            self.ready.push_back(id);
+            self.ready.push(consumer.spec.priority, id);
         }
     }
 
@@ -139,7 +174,7 @@ impl Consumers {
             consumer.turn = Turn::NoCredit;
         } else {
             consumer.turn = Turn::Ready;
-            self.ready.push_back(id);
+            self.ready.push(consumer.spec.priority, id);
         }
     }
 }

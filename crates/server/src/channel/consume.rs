@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::names::generated;
 use leveret_broker::queue::ConsumerSpec;
-use leveret_broker::queue::arguments::check_consumer_arguments;
+use leveret_broker::queue::arguments::consumer_priority;
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
@@ -55,8 +55,8 @@ impl Channel {
         let vhost = Arc::clone(&self.connection.vhost);
         let refuse = |error: BrokerError| AmqpError::refused(&error, method);
         let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
-        check_consumer_arguments(&consume.arguments, &name, vhost.name.as_str()).map_err(refuse)?;
-        self.add_consumer(&tag, &queue, consume).map_err(refuse)
+        let priority = consumer_priority(&consume.arguments, &name, vhost.name.as_str()).map_err(refuse)?;
+        self.add_consumer(&tag, &queue, consume, priority).map_err(refuse)
     }
 
     /// Adds a consumer; its consume-ok leaves before its first delivery.
@@ -65,6 +65,7 @@ impl Channel {
         tag: &str,
         queue: &Arc<Queue>,
         consume: &basic::Consume<'_>,
+        priority: i64,
     ) -> Result<(), BrokerError> {
         let id = ConsumerId::next();
         let origin = {
@@ -81,6 +82,7 @@ impl Channel {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             prefetch: self.consumer_prefetch,
+            priority,
         };
         if let Err(error) = queue.consume(spec) {
             let mut state = self.deliveries.state.lock();
@@ -106,7 +108,7 @@ impl Channel {
             return refuse("reply consumer already set");
         }
         let queue = self.connection.vhost.open_reply_queue(self.connection.id);
-        self.add_consumer(&tag, &queue, consume)
+        self.add_consumer(&tag, &queue, consume, 0)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_CONSUME))?;
         self.reply_consumer = Some(ReplyConsumer { tag, queue });
         Ok(())
