@@ -86,6 +86,10 @@ impl ReadyConsumers {
     fn remove(&mut self, priority: i64, id: ConsumerId) {
         if let Ok(index) = self.0.binary_search_by(|(other, _)| priority.cmp(other)) {
             self.0[index].1.retain(|&ready| ready != id);
+            // So that there are no more priorities than consumers, whatever they once asked for.
+            if self.0[index].1.is_empty() {
+                self.0.remove(index);
+            }
         }
     }
 
@@ -102,6 +106,11 @@ impl Consumers {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ready_priorities(&self) -> usize {
+        self.ready.0.len()
     }
 
     pub(crate) fn has_exclusive(&self) -> bool {

@@ -134,14 +134,24 @@ impl Bench {
         self.flush();
     }
 
-    fn consume(&self, no_ack: bool, prefetch: u16, room: usize) -> (ConsumerId, Arc<RecordingSink>) {
+    fn consume(
+        &self,
+        no_ack: bool,
+        prefetch: u16,
+        room: usize,
+        priority: i64,
+    ) -> (ConsumerId, Arc<RecordingSink>) {
         let id = ConsumerId::next();
         let sink =
             Arc::new(RecordingSink { consumer: id, room: Mutex::new(room), log: Arc::clone(&self.log) });
         let shared: Arc<dyn DeliverySink> = Arc::<RecordingSink>::clone(&sink);
-        let spec = ConsumerSpec { id, sink: shared, no_ack, exclusive: false, prefetch };
+        let spec = ConsumerSpec { id, sink: shared, no_ack, exclusive: false, prefetch, priority };
         self.queue.consume(spec).unwrap();
         (id, sink)
+    }
+
+    fn consume_plain(&self, no_ack: bool, prefetch: u16, room: usize) -> (ConsumerId, Arc<RecordingSink>) {
+        self.consume(no_ack, prefetch, room, 0)
     }
 
     fn get(&self, no_ack: bool) -> Option<(MessageRef, bool, Vec<u8>, usize)> {
@@ -175,7 +185,7 @@ fn positions(seen: &[Seen]) -> Vec<u64> {
 fn a_new_consumer_gets_nothing_until_it_is_resumed() {
     let mut bench = Bench::new(false);
     bench.publish(&[b"a", b"b"]);
-    let (id, _) = bench.consume(true, 0, 10);
+    let (id, _) = bench.consume_plain(true, 0, 10);
     bench.publish(&[b"c"]);
     assert!(bench.seen().is_empty());
     bench.queue.resume(id);
@@ -188,8 +198,8 @@ fn a_new_consumer_gets_nothing_until_it_is_resumed() {
 #[test]
 fn a_full_sink_is_passed_over_until_it_is_resumed() {
     let mut bench = Bench::new(false);
-    let (slow, sink) = bench.consume(true, 0, 1);
-    let (fast, _) = bench.consume(true, 0, usize::MAX);
+    let (slow, sink) = bench.consume_plain(true, 0, 1);
+    let (fast, _) = bench.consume_plain(true, 0, usize::MAX);
     bench.queue.resume(slow);
     bench.queue.resume(fast);
     bench.publish(&[b"a", b"b", b"c", b"d"]);
@@ -219,7 +229,7 @@ fn a_sink_that_takes_nothing_is_not_asked_for_ever() {
     let shared: Arc<dyn DeliverySink> = Arc::<Deaf>::clone(&sink);
     bench
         .queue
-        .consume(ConsumerSpec { id, sink: shared, no_ack: true, exclusive: false, prefetch: 0 })
+        .consume(ConsumerSpec { id, sink: shared, no_ack: true, exclusive: false, prefetch: 0, priority: 0 })
         .unwrap();
     bench.queue.resume(id);
     bench.publish(&[b"a", b"b"]);
@@ -230,7 +240,7 @@ fn a_sink_that_takes_nothing_is_not_asked_for_ever() {
 fn equal_consumers_share_a_backlog_evenly() {
     for (no_ack, prefetch) in [(true, 0), (false, 0), (false, 40)] {
         let mut bench = Bench::new(false);
-        let consumers: Vec<_> = (0..3).map(|_| bench.consume(no_ack, prefetch, usize::MAX).0).collect();
+        let consumers: Vec<_> = (0..3).map(|_| bench.consume_plain(no_ack, prefetch, usize::MAX).0).collect();
         consumers.iter().for_each(|&id| bench.queue.resume(id));
         bench.publish(&[&b"x"[..]; 100]);
         let mut taken = BTreeMap::<_, usize>::new();
@@ -242,9 +252,35 @@ fn equal_consumers_share_a_backlog_evenly() {
 }
 
 #[test]
+fn consumers_of_higher_priority_come_first_while_they_can_take() {
+    let mut bench = Bench::new(false);
+    let takers = [(-1, usize::MAX), (5, 1), (0, 2), (5, 2)];
+    let ids = takers.map(|(priority, room)| bench.consume(true, 0, room, priority).0);
+    ids.iter().for_each(|&id| bench.queue.resume(id));
+    bench.publish(&[&b"x"[..]; 7]);
+    let seen: Vec<_> = bench.seen().iter().map(|seen| seen.consumer).collect();
+    assert_eq!(seen, [ids[1], ids[3], ids[3], ids[2], ids[2], ids[0], ids[0]]);
+}
+
+#[test]
+fn priorities_of_consumers_that_are_gone_are_forgotten() {
+    let mut bench = Bench::new(false);
+    let (stays, _) = bench.consume(true, 0, usize::MAX, 0);
+    bench.queue.resume(stays);
+    for priority in 1..1_000 {
+        let (id, _) = bench.consume(true, 0, usize::MAX, priority);
+        bench.queue.resume(id);
+        bench.queue.cancel(id);
+    }
+    assert_eq!(bench.queue.state.lock().consumers.ready_priorities(), 1);
+    bench.publish(&[b"x"]);
+    assert_eq!(bench.seen()[0].consumer, stays);
+}
+
+#[test]
 fn prefetch_limits_what_a_consumer_has_unsettled() {
     let mut bench = Bench::new(false);
-    let (id, _) = bench.consume(false, 2, usize::MAX);
+    let (id, _) = bench.consume_plain(false, 2, usize::MAX);
     bench.queue.resume(id);
     bench.publish(&[b"a", b"b", b"c", b"d", b"e"]);
     let seen = bench.seen();
@@ -274,7 +310,7 @@ fn requeued_messages_return_to_their_place_marked_redelivered() {
 #[test]
 fn a_cancelled_consumer_keeps_what_it_has_unsettled() {
     let mut bench = Bench::new(false);
-    let (id, _) = bench.consume(false, 0, usize::MAX);
+    let (id, _) = bench.consume_plain(false, 0, usize::MAX);
     bench.queue.resume(id);
     bench.publish(&[b"a", b"b"]);
     let seen = bench.seen();
@@ -333,7 +369,7 @@ fn the_journal_learns_of_each_persistent_message_once() {
     assert_eq!(bench.settled(), [0], "acked");
     bench.get(true);
     assert_eq!(bench.settled(), [1], "got without acks");
-    let (id, _) = bench.consume(true, 0, 1);
+    let (id, _) = bench.consume_plain(true, 0, 1);
     bench.queue.resume(id);
     assert_eq!(bench.settled(), [2], "delivered without acks");
     assert_eq!(bench.queue.purge(), Ok(2));
@@ -351,7 +387,7 @@ fn one_stuck_message_does_not_hold_a_million_settled_ones() {
     let mut bench = Bench::new(false);
     bench.publish(&[b"stuck"]);
     let stuck = bench.get(false).unwrap().0;
-    let (id, sink) = bench.consume(false, 0, usize::MAX);
+    let (id, sink) = bench.consume_plain(false, 0, usize::MAX);
     bench.queue.resume(id);
     let (mut most, mut delivered) = (0, Vec::new());
     for _ in 0..1_000_000 / 100 {

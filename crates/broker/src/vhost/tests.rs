@@ -116,7 +116,7 @@ impl DeliverySink for Idle {
 fn consume(queue: &Queue, sink: &Arc<Idle>, exclusive: bool) -> Result<ConsumerId, BrokerError> {
     let id = ConsumerId::next();
     let sink: Arc<dyn DeliverySink> = Arc::<Idle>::clone(sink);
-    queue.consume(ConsumerSpec { id, sink, no_ack: true, exclusive, prefetch: 0 }).map(|()| id)
+    queue.consume(ConsumerSpec { id, sink, no_ack: true, exclusive, prefetch: 0, priority: 0 }).map(|()| id)
 }
 
 const LOCKED: &str = "cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally \

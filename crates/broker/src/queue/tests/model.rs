@@ -17,6 +17,7 @@ enum Step {
         no_ack: bool,
         prefetch: u16,
         room: usize,
+        priority: i64,
     },
     Cancel(Index),
     /// A sink has room again.
@@ -44,8 +45,8 @@ fn step() -> impl Strategy<Value = Step> {
     let room = || prop_oneof![0..6_usize, Just(usize::MAX)];
     prop_oneof![
         8 => prop::collection::vec((size(), any::<bool>()), 1..20).prop_map(Step::Publish),
-        3 => (any::<bool>(), 0..4_u16, room())
-            .prop_map(|(no_ack, prefetch, room)| Step::Consume { no_ack, prefetch, room }),
+        3 => (any::<bool>(), 0..4_u16, room(), -1..=1_i64)
+            .prop_map(|(no_ack, prefetch, room, priority)| Step::Consume { no_ack, prefetch, room, priority }),
         1 => any::<Index>().prop_map(Step::Cancel),
         6 => (any::<Index>(), room()).prop_map(|(index, room)| Step::Resume(index, room)),
         6 => picks().prop_map(|picks| Step::Settle(Settlement::Settled, picks)),
@@ -75,6 +76,7 @@ struct KnownConsumer {
     unacked: usize,
     room: usize,
     parked: bool,
+    priority: i64,
 }
 
 impl KnownConsumer {
@@ -110,10 +112,11 @@ impl Model {
     fn apply(&mut self, step: &Step) {
         match step {
             Step::Publish(messages) => self.publish(messages),
-            &Step::Consume { no_ack, prefetch, room } => {
-                let (id, sink) = self.bench.consume(no_ack, prefetch, room);
+            &Step::Consume { no_ack, prefetch, room, priority } => {
+                let (id, sink) = self.bench.consume(no_ack, prefetch, room, priority);
                 let prefetch = usize::from(prefetch);
-                let consumer = KnownConsumer { sink, no_ack, prefetch, unacked: 0, room, parked: true };
+                let consumer =
+                    KnownConsumer { sink, no_ack, prefetch, unacked: 0, room, parked: true, priority };
                 self.consumers.insert(id, consumer);
             }
             Step::Cancel(index) => {
@@ -224,8 +227,11 @@ impl Model {
                 (message.persistent, message.persistent)
             );
             assert!(seen.body == message.body);
+            let priority = self.consumers.get(&seen.consumer).expect("cancelled").priority;
+            let able = || self.consumers.iter().filter(|(_, consumer)| consumer.can_take());
+            assert!(able().all(|(_, other)| other.priority <= priority), "one of higher priority waits");
             if let Some(others) = since.get(&seen.consumer) {
-                let mut waiting = self.consumers.iter().filter(|(_, consumer)| consumer.can_take());
+                let mut waiting = able().filter(|(_, other)| other.priority == priority);
                 assert!(
                     waiting.all(|(id, _)| *id == seen.consumer || others.contains(id)),
                     "a second turn while another waited for its first"
