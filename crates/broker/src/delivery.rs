@@ -70,11 +70,10 @@ impl<'a> DeliverySource<'a> {
         if self.remaining == 0 {
             return None;
         }
-        let (reference, redelivered) = self.messages.take_next()?;
+        let (reference, redelivered, message) = self.messages.take_next()?;
         self.remaining -= 1;
         self.taken += 1;
         self.last = Some(reference);
-        let message = self.messages.view(reference)?;
         Some(Delivery { message, reference, redelivered })
     }
 

@@ -130,9 +130,9 @@ impl Messages {
     }
 
     /// Takes the oldest ready message out of the ready ones; `true` if it was handed out before.
-    pub(crate) fn take_next(&mut self) -> Option<(MessageRef, bool)> {
+    pub(crate) fn take_next(&mut self) -> Option<(MessageRef, bool, MessageView<'_>)> {
         if let Some((_, reference)) = self.returned.pop_first() {
-            return Some((reference, true));
+            return Some((reference, true, self.view(reference)?));
         }
         if self.unread_count == 0 {
             return None;
@@ -146,13 +146,16 @@ impl Messages {
         self.read_offset = next as u32;
         self.read_count += 1;
         if self.read_count == chunk.count && self.unread.len() > 1 {
-            self.next_chunk();
+            // Not given back yet: this message is alive in it.
+            self.unread.pop_front();
+            self.read_offset = 0;
+            self.read_count = 0;
         }
-        Some((reference, false))
+        Some((reference, false, message))
     }
 
     /// The message at `reference`, which must not be settled yet.
-    pub(crate) fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
+    fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
         let chunk = self.chunks.get(reference.chunk as usize)?.as_ref()?;
         Some(chunk.read(reference.offset())?.0)
     }
