@@ -30,10 +30,14 @@ pub(crate) struct Content {
     pub(crate) stage: Stage,
     /// Exchange and routing key as two short strings.
     pub(crate) names: Vec<u8>,
+    /// The message before had the same names.
+    pub(crate) same_names: bool,
     pub(crate) mandatory: bool,
     /// Property flags and values.
     pub(crate) properties: Vec<u8>,
     pub(crate) persistent: bool,
+    /// The properties have a header table.
+    pub(crate) has_headers: bool,
     /// Further routing keys, from the CC and BCC headers.
     pub(crate) copies: Vec<String>,
     /// Body frames so far, unless one frame is the whole body.
@@ -63,9 +67,11 @@ impl Default for Content {
         Self {
             stage: Stage::Idle,
             names: Vec::new(),
+            same_names: false,
             mandatory: false,
             properties: Vec::new(),
             persistent: false,
+            has_headers: false,
             copies: Vec::new(),
             partial: PartialBody::default(),
         }
@@ -73,10 +79,18 @@ impl Default for Content {
 }
 
 impl Content {
-    /// Begins with a publish.
+    /// Begins with a publish to another place than before.
     pub(crate) fn begin(&mut self, names: &[u8], mandatory: bool) {
         self.names.clear();
         self.names.extend_from_slice(names);
+        self.same_names = false;
+        self.mandatory = mandatory;
+        self.stage = Stage::Header;
+    }
+
+    /// Begins with a publish to where the message before went.
+    pub(crate) fn begin_again(&mut self, mandatory: bool) {
+        self.same_names = true;
         self.mandatory = mandatory;
         self.stage = Stage::Header;
     }

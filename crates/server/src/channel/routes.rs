@@ -29,9 +29,8 @@ struct CachedRoute {
 #[derive(Default)]
 pub(crate) struct Routes {
     generation: u64,
-    /// Names of the last message, and its route: most channels publish to one place.
-    last_names: Vec<u8>,
-    last: CachedRoute,
+    /// The route of the last message, if it can be used again: most channels publish to one place.
+    last: Option<CachedRoute>,
     cache: HashMap<Box<[u8]>, CachedRoute>,
     targets: Vec<Target>,
     by_queue: HashMap<QueueId, u32>,
@@ -46,6 +45,8 @@ pub(crate) struct Publish<'a> {
     pub(crate) headers: Option<FieldTableRef<'a>>,
     /// Further routing keys.
     pub(crate) copies: &'a [String],
+    /// The message before had the same exchange and routing key.
+    pub(crate) same_names: bool,
 }
 
 impl Routes {
@@ -69,7 +70,7 @@ impl Routes {
     }
 
     fn forget_routes(&mut self) {
-        self.last_names.clear();
+        self.last = None;
         self.cache.clear();
     }
 
@@ -78,23 +79,17 @@ impl Routes {
     /// # Errors
     /// The exchange is missing or not for clients.
     pub(crate) fn add(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<bool, BrokerError> {
-        let names = publish.message.names;
-        // The names of a publish are never empty: two length octets at least.
-        if publish.copies.is_empty() && self.last_names == names {
-            let targets = std::mem::take(&mut self.last.targets);
-            self.push(&targets, &publish.message);
-            self.last.targets = targets;
-            return Ok(self.last.routed);
+        if !publish.copies.is_empty() {
+            self.last = None;
+            return self.look_up(vhost, publish);
         }
-        if publish.copies.is_empty()
-            && let Some(route) = self.cache.get(names)
-        {
-            self.last = route.clone();
-            self.last_names.clear();
-            self.last_names.extend_from_slice(names);
-            return self.add(vhost, publish);
-        }
-        self.look_up(vhost, publish)
+        let last = if publish.same_names { self.last.take() } else { None };
+        let route = last.or_else(|| self.cache.get(publish.message.names).cloned());
+        let Some(route) = route else { return self.look_up(vhost, publish) };
+        self.push(&route.targets, &publish.message);
+        let routed = route.routed;
+        self.last = Some(route);
+        Ok(routed)
     }
 
     fn look_up(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<bool, BrokerError> {

@@ -45,10 +45,12 @@ impl Channel {
             return Err(AmqpError::new(ReplyCode::NotImplemented, text, MethodId::BASIC_RECOVER));
         }
         self.requeue_unacked();
-        self.flush_settlements();
+        // COMPAT: the answer comes before what is delivered again; some clients drop what they have buffered
+        // when it arrives.
         if answer {
             self.send(&Method::BasicRecoverOk(basic::RecoverOk));
         }
+        self.flush_settlements();
         Ok(())
     }
 
