@@ -3,10 +3,12 @@
 //! over; a consumer's channel reads a [`MessageView`] and copies it behind its frame headers.
 //!
 //! ```text
-//! record:  names u16 | flags u8 | properties u32 | body u32 | exchange | routing key | properties | body
+//! record:  flags u8 | properties varint | body varint | exchange | routing key | properties | body
+//!          flags: 1 persistent, 2 large body, 4 no properties (their size and octets are left out)
 //!          exchange and routing key: short strings (length octet first), as basic.deliver wants them
 //!          properties: flag word and values, as a content header ends
-//!          body: the octets, or for a large body nothing: its slices are kept beside the buffer
+//!          body: the octets, or for a large body nothing: its slices are kept beside the buffer, and
+//!          its varint is their index
 //! ```
 
 use std::sync::Arc;
@@ -140,9 +142,14 @@ impl MessageRef {
     }
 }
 
-const HEADER_BYTES: usize = 11;
+/// Flags and two varints of up to five octets.
+const HEADER_BYTES_MAX: usize = 11;
 const FLAG_PERSISTENT: u8 = 1;
 const FLAG_LARGE: u8 = 2;
+const FLAG_NO_PROPERTIES: u8 = 4;
+
+/// Properties of a message that has none: an empty flag word.
+const NO_PROPERTIES: [u8; 2] = [0, 0];
 
 /// Messages of one run of frames on their way to one queue, encoded as records.
 #[derive(Debug, Default)]
@@ -194,34 +201,35 @@ impl MessageBatch {
 
     /// Appends a message.
     ///
-    /// Names longer than two short strings, or properties or small bodies of 4 GiB, cannot come out of a frame;
-    /// they are cut rather than written wrong.
+    /// The names are two short strings as a publish has them: their length octets say where they end.
     pub fn push(&mut self, message: &MessageView<'_>) {
-        let names = &message.names[..message.names.len().min(usize::from(u16::MAX))];
-        let properties = message.properties;
-        let mut flags = if message.persistent { FLAG_PERSISTENT } else { 0 };
-        let body_length = match message.body {
-            Body::Small(octets) => octets.len(),
+        let (mut flags, properties) = match message.properties {
+            properties if properties == NO_PROPERTIES => (FLAG_NO_PROPERTIES, &[][..]),
+            properties => (0, properties),
+        };
+        flags |= if message.persistent { FLAG_PERSISTENT } else { 0 };
+        let (body_number, octets) = match message.body {
+            Body::Small(octets) => (octets.len(), octets),
             Body::Large(body) => {
                 flags |= FLAG_LARGE;
                 self.larges.push(Some(body.clone()));
-                self.larges.len() - 1
+                (self.larges.len() - 1, &[][..])
             }
         };
+        let mut header = [flags; HEADER_BYTES_MAX];
+        let mut length = 1;
+        if flags & FLAG_NO_PROPERTIES == 0 {
+            put_varint(&mut header, &mut length, properties.len());
+        }
+        put_varint(&mut header, &mut length, body_number);
         if self.records.capacity() == 0 {
             self.records.reserve(self.expected_bytes);
         }
-        let mut header = [0; HEADER_BYTES];
-        header[..2].copy_from_slice(&(names.len() as u16).to_le_bytes());
-        header[2] = flags;
-        header[3..7].copy_from_slice(&(properties.len() as u32).to_le_bytes());
-        header[7..].copy_from_slice(&(body_length as u32).to_le_bytes());
-        self.records.extend_from_slice(&header);
-        self.records.extend_from_slice(names);
+        self.records.reserve(length + message.names.len() + properties.len() + octets.len());
+        self.records.extend_from_slice(header.get(..length).unwrap_or_default());
+        self.records.extend_from_slice(message.names);
         self.records.extend_from_slice(properties);
-        if let Body::Small(octets) = message.body {
-            self.records.extend_from_slice(octets);
-        }
+        self.records.extend_from_slice(octets);
         self.count += 1;
         self.persistent += u32::from(message.persistent);
         self.body_bytes += message.body.len() as u64;
@@ -251,7 +259,6 @@ impl MessageBatch {
         if self.is_empty() {
             self.records = Vec::new();
             self.larges = Vec::new();
-            self.expected_bytes = 0;
         }
     }
 }
@@ -309,18 +316,27 @@ impl Chunk {
         read_record(&self.records, &self.larges, offset)
     }
 
-    /// Lets go of a settled message's large body before its neighbours are settled too.
-    pub(crate) fn release(&mut self, offset: usize) {
+    /// Lets go of a settled message's large body before its neighbours are settled too; the octets freed.
+    pub(crate) fn release(&mut self, offset: usize) -> usize {
         if self.larges.is_empty() {
-            return;
+            return 0;
         }
-        let Some(header) = self.records.get(offset..offset + HEADER_BYTES) else { return };
-        if header[2] & FLAG_LARGE != 0 {
-            let index = u32::from_le_bytes([header[7], header[8], header[9], header[10]]) as usize;
-            if let Some(body) = self.larges.get_mut(index).and_then(Option::take) {
-                self.large_bytes -= body.len();
-            }
+        let freed = self.large_index(offset).and_then(|index| self.larges.get_mut(index)?.take());
+        let freed = freed.map_or(0, |body| body.len());
+        self.large_bytes -= freed;
+        freed
+    }
+
+    /// Where the record at `offset` keeps its body, if that is a large one.
+    fn large_index(&self, offset: usize) -> Option<usize> {
+        let (&flags, mut rest) = self.records.get(offset..)?.split_first()?;
+        if flags & FLAG_LARGE == 0 {
+            return None;
         }
+        if flags & FLAG_NO_PROPERTIES == 0 {
+            varint(&mut rest)?;
+        }
+        varint(&mut rest)
     }
 
     /// Empties the chunk for reuse, its memory kept.
@@ -335,26 +351,60 @@ impl Chunk {
 
 /// Reads the record at `offset`; `None` at the end. Records come from [`MessageBatch::push`] alone, so a
 /// record that does not fit can only be a fault of ours: it reads as the end instead of a panic.
+#[inline]
 fn read_record<'a>(
     records: &'a [u8],
     larges: &'a [Option<LargeBody>],
     offset: usize,
 ) -> Option<(MessageView<'a>, usize)> {
-    let (header, rest) = records.get(offset..)?.split_first_chunk::<HEADER_BYTES>()?;
-    let names_length = usize::from(u16::from_le_bytes([header[0], header[1]]));
-    let flags = header[2];
-    let properties_length = u32::from_le_bytes([header[3], header[4], header[5], header[6]]) as usize;
-    let body_length = u32::from_le_bytes([header[7], header[8], header[9], header[10]]) as usize;
+    let (&flags, mut rest) = records.get(offset..)?.split_first()?;
+    let no_properties = flags & FLAG_NO_PROPERTIES != 0;
+    let properties_length = if no_properties { 0 } else { varint(&mut rest)? };
+    let body_number = varint(&mut rest)?;
+    let exchange_length = 1 + usize::from(*rest.first()?);
+    let names_length = exchange_length + 1 + usize::from(*rest.get(exchange_length)?);
     let (names, rest) = rest.split_at_checked(names_length)?;
-    let (properties, rest) = rest.split_at_checked(properties_length)?;
-    let mut next = offset + HEADER_BYTES + names_length + properties_length;
-    let body = if flags & FLAG_LARGE != 0 {
-        Body::Large(larges.get(body_length)?.as_ref()?)
+    let (properties, mut rest) = rest.split_at_checked(properties_length)?;
+    let body = if flags & FLAG_LARGE == 0 {
+        let (octets, behind) = rest.split_at_checked(body_number)?;
+        rest = behind;
+        Body::Small(octets)
     } else {
-        next += body_length;
-        Body::Small(rest.get(..body_length)?)
+        Body::Large(larges.get(body_number)?.as_ref()?)
     };
-    Some((MessageView { names, properties, body, persistent: flags & FLAG_PERSISTENT != 0 }, next))
+    let properties = if no_properties { &NO_PROPERTIES } else { properties };
+    let message = MessageView { names, properties, body, persistent: flags & FLAG_PERSISTENT != 0 };
+    Some((message, records.len() - rest.len()))
+}
+
+/// Appends seven bits an octet, lowest first; the highest bit says that more follow. Five octets hold any
+/// number that a frame can carry.
+fn put_varint(header: &mut [u8; HEADER_BYTES_MAX], length: &mut usize, mut number: usize) {
+    loop {
+        let more = number > 0x7f;
+        if let Some(octet) = header.get_mut(*length) {
+            *octet = (number & 0x7f) as u8 | if more { 0x80 } else { 0 };
+        }
+        *length += 1;
+        number >>= 7;
+        if !more {
+            return;
+        }
+    }
+}
+
+#[inline]
+fn varint(octets: &mut &[u8]) -> Option<usize> {
+    let mut number = 0;
+    for shift in (0..35).step_by(7) {
+        let (&octet, rest) = octets.split_first()?;
+        *octets = rest;
+        number |= usize::from(octet & 0x7f) << shift;
+        if octet & 0x80 == 0 {
+            return Some(number);
+        }
+    }
+    None
 }
 
 #[cfg(test)]

@@ -168,9 +168,7 @@ impl Messages {
     /// Lets go of a message that was taken.
     pub(crate) fn settle(&mut self, reference: MessageRef) {
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
-        let before = chunk.memory_bytes();
-        chunk.release(reference.offset());
-        let freed = before - chunk.memory_bytes();
+        let freed = chunk.release(reference.offset());
         chunk.live = chunk.live.saturating_sub(1);
         let dead = chunk.live == 0;
         self.count_freed(freed);

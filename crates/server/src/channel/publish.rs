@@ -49,39 +49,38 @@ impl Channel {
 
     /// The content header of a publish.
     pub(super) fn recv_content_header(&mut self, payload: &[u8]) -> Outcome {
-        let header = ContentHeader::decode(payload)
-            .map_err(|error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH))?;
-        if header.class_id != MethodId::BASIC_PUBLISH.class_id {
-            let text = format!(
-                "expected content header for class 60, got one for class {} instead",
-                header.class_id
-            );
+        let undecodable = |error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH);
+        let (class_id, body_size, octets) = ContentHeader::split(payload).map_err(undecodable)?;
+        if class_id != MethodId::BASIC_PUBLISH.class_id {
+            let text = format!("expected content header for class 60, got one for class {class_id} instead");
             return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::BASIC_PUBLISH));
         }
         let limit = self.connection.server.config.message_bytes_max;
-        if header.body_size > limit {
-            let text =
-                format!("message size {} is larger than configured max size {limit}", header.body_size);
+        if body_size > limit {
+            let text = format!("message size {body_size} is larger than configured max size {limit}");
             return Err(refused(ReplyCode::PreconditionFailed, text));
         }
-        self.content.persistent = header.properties.delivery_mode == Some(2);
-        self.content.has_headers = header.properties.headers.is_some();
         self.content.properties.clear();
-        if ContentHeader::property_octets(payload) == NO_PROPERTIES {
+        if octets == NO_PROPERTIES {
+            self.content.persistent = false;
+            self.content.has_headers = false;
             self.content.properties.extend_from_slice(&NO_PROPERTIES);
         } else {
-            self.take_properties(payload, &header.properties)?;
+            let properties = Properties::decode(octets).map_err(undecodable)?;
+            self.content.persistent = properties.delivery_mode == Some(2);
+            self.content.has_headers = properties.headers.is_some();
+            self.take_properties(octets, &properties)?;
         }
-        if header.body_size == 0 {
+        if body_size == 0 {
             self.content.stage = Stage::Idle;
             return self.publish(&Received::Frame(&[]));
         }
-        self.content.stage = Stage::Body(header.body_size);
+        self.content.stage = Stage::Body(body_size);
         Ok(())
     }
 
     /// Keeps the properties as they came, except where the broker has to change them.
-    fn take_properties(&mut self, payload: &[u8], properties: &Properties<'_>) -> Outcome {
+    fn take_properties(&mut self, octets: &[u8], properties: &Properties<'_>) -> Outcome {
         self.check_properties(properties)?;
         let asks_for_reply = properties.reply_to == Some(REPLY_TO.as_bytes());
         let strips_bcc = properties.headers.is_some_and(|headers| headers.get("BCC").is_some());
@@ -91,7 +90,7 @@ impl Channel {
             }
         }
         if !asks_for_reply && !strips_bcc {
-            self.content.properties.extend_from_slice(ContentHeader::property_octets(payload));
+            self.content.properties.extend_from_slice(octets);
             return Ok(());
         }
         let mut changed = *properties;

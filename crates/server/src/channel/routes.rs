@@ -130,7 +130,8 @@ impl Routes {
 
     /// Hands batches that have grown to a chunk's size to their queues.
     pub(crate) fn flush_if_large(&mut self) -> JournalPosition {
-        if self.bytes < CHUNK_BYTES { JournalPosition::SAFE } else { self.flush() }
+        // A batch's buffer grows by doubling: it is handed over before it would grow past a chunk.
+        if self.bytes < CHUNK_BYTES / 8 * 7 { JournalPosition::SAFE } else { self.flush() }
     }
 
     /// Hands every batch to its queue. Returns from when on all of it is safe.

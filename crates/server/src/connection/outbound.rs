@@ -10,6 +10,8 @@ use leveret_broker::{ConsumerId, Queue};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use crate::limits::IDLE_WRITE_BYTES;
+
 /// A consumer that waits until the connection can take more.
 pub(crate) struct ParkedConsumer {
     pub(crate) queue: Weak<Queue>,
@@ -52,9 +54,15 @@ impl Pending {
         self.slice_bytes = 0;
     }
 
-    fn release(&mut self, keep_bytes: usize) {
-        if self.octets.capacity() > keep_bytes {
-            self.octets = Vec::new();
+    /// Gives the buffer of an idle connection to the next one on this thread that has something to write.
+    fn release(&mut self) {
+        if self.octets.capacity() > IDLE_WRITE_BYTES {
+            let octets = std::mem::take(&mut self.octets);
+            SPARE.with_borrow_mut(|spare| {
+                if spare.len() < SPARE_MAX && octets.capacity() <= SPARE_BYTES_MAX {
+                    spare.push(octets);
+                }
+            });
         }
         self.slices = Vec::new();
     }
@@ -125,7 +133,12 @@ impl Outbound {
 
     /// Access for encoding; the writer is woken when it is given up.
     pub(crate) fn lock<'a>(self: &'a Arc<Self>) -> OutboundGuard<'a> {
-        OutboundGuard { outbound: self, state: self.state.lock() }
+        let mut state = self.state.lock();
+        if state.pending.octets.capacity() == 0 {
+            // PERF: growing a buffer anew for each burst copied every octet twice: 9 % at 1 KiB bodies.
+            state.pending.octets = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
+        OutboundGuard { outbound: self, state }
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -182,8 +195,8 @@ impl Outbound {
             if state.finished {
                 return Taken::Finished;
             }
-            taken.release(crate::limits::IDLE_WRITE_BYTES);
-            state.pending.release(crate::limits::IDLE_WRITE_BYTES);
+            taken.release();
+            state.pending.release();
             state.writer_sleeps = true;
             return Taken::Nothing;
         }
@@ -224,7 +237,13 @@ impl Drop for OutboundGuard<'_> {
     }
 }
 
+/// Buffers kept per thread for connections that begin to write, and the size up to which they are kept.
+const SPARE_MAX: usize = 4;
+const SPARE_BYTES_MAX: usize = 1024 * 1024;
+
 thread_local! {
+    /// Write buffers that no connection uses now.
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     static WAKES_GATHERED: Cell<bool> = const { Cell::new(false) };
     static TO_WAKE: RefCell<Vec<Arc<Outbound>>> = const { RefCell::new(Vec::new()) };
 }
