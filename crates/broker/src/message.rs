@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// A body of [`LARGE_BODY_BYTES`](crate::limits::LARGE_BODY_BYTES) or more: the slices it arrived in, shared between queues.
+/// A body of [`LARGE_BODY_BYTES`](crate::limits::LARGE_BODY_BYTES) or more: the slices it arrived in, shared
+/// between queues.
 #[derive(Clone, Debug)]
 pub struct LargeBody(Arc<[Bytes]>);
 
