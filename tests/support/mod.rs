@@ -79,9 +79,15 @@ impl Broker {
             let port = port.parse().expect("LEVERET_TEST_AMQP ends in a port number");
             return Self { host: host.to_owned(), port, started: None };
         }
+        Self::start_with(&[])
+    }
+
+    /// Starts the binary with further flags, whatever `LEVERET_TEST_AMQP` names.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = unique_dir("broker");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
         command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).env("NO_COLOR", "1");
+        command.args(flags);
         let mut running = Running::spawn(command);
         let deadline = Instant::now() + BROKER_START_MAX;
         let listening = running.wait_for_line("listening for AMQP connections", remaining(deadline));
@@ -89,6 +95,12 @@ impl Broker {
             listening_port(&listening).unwrap_or_else(|| panic!("no address=host:port in: {listening}"));
         running.wait_for_line("Server startup complete", remaining(deadline));
         Self { host: "127.0.0.1".to_owned(), port, started: Some((running, data_dir)) }
+    }
+
+    /// The process of a broker that was started here.
+    pub(crate) fn process(&mut self) -> &mut Running {
+        let Some((running, _)) = &mut self.started else { panic!("the broker was not started here") };
+        running
     }
 
     /// The URI of the vhost `/` for the user guest.
@@ -190,16 +202,9 @@ impl Running {
             }
         }
         // Both streams are closed: all that is left is the exit itself.
-        loop {
-            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
-                let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
-                return Ended { status, stdout, stderr };
-            }
-            if Instant::now() >= deadline {
-                self.fail(&format!("did not end in {max:?}"));
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        let status = self.wait_for_exit(remaining(deadline));
+        let (stdout, stderr) = (std::mem::take(&mut self.stdout), std::mem::take(&mut self.stderr));
+        Ended { status, stdout, stderr }
     }
 
     /// Waits for the end, panics unless it is a success, gives back the standard output.
@@ -226,6 +231,46 @@ impl Running {
     pub(crate) fn output(&mut self) -> String {
         while self.next_line(Instant::now() + Duration::from_millis(50)).is_ok() {}
         format!("{}{}", self.stdout, self.stderr)
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All that was printed to standard error and has reached this process, without waiting for more.
+    pub(crate) fn stderr_so_far(&mut self) -> &str {
+        while self.next_line(Instant::now()).is_ok() {}
+        &self.stderr
+    }
+
+    /// Octets of memory the process has in use, as the kernel counts them; Linux only.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kib.unwrap_or_else(|| panic!("no VmRSS in {path}")) * 1024
+    }
+
+    /// Sends a signal by its name, as `TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(status.is_ok_and(|status| status.success()), "cannot send SIG{name} to {}", self.name);
+    }
+
+    /// The exit status, once the process has ended.
+    pub(crate) fn wait_for_exit(&mut self, max: Duration) -> ExitStatus {
+        let deadline = Instant::now() + max;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be waited for") {
+                return status;
+            }
+            if Instant::now() >= deadline {
+                self.fail(&format!("did not end in {max:?}"));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn next_line(&mut self, deadline: Instant) -> Result<String, RecvTimeoutError> {
