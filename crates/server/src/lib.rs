@@ -24,7 +24,7 @@ use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// The version of RabbitMQ whose behaviour clients may expect. Some read it as a semantic version and
 /// switch features on by it.
