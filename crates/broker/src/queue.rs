@@ -261,8 +261,12 @@ impl Queue {
 
     /// Hands ready messages to consumers while there are both.
     fn dispatch(&self, state: &mut State) {
-        while state.messages.ready() > 0 {
-            let Some((consumer, limit)) = state.consumers.next_turn() else { return };
+        loop {
+            let ready = state.messages.ready();
+            if ready == 0 {
+                return;
+            }
+            let Some((consumer, limit)) = state.consumers.next_turn(ready) else { return };
             let (id, no_ack) = (consumer.spec.id, consumer.spec.no_ack);
             let mut source = DeliverySource::new(&mut state.messages, self.settled(no_ack), limit);
             let sink_state = consumer.spec.sink.deliver(&mut source);
