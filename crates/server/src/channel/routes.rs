@@ -83,7 +83,8 @@ impl Routes {
             self.last = None;
             return self.look_up(vhost, publish);
         }
-        let last = if publish.same_names { self.last.take() } else { None };
+        // Taken in any case: the route of another place must not outlive a message that is looked up.
+        let last = self.last.take().filter(|_| publish.same_names);
         let route = last.or_else(|| self.cache.get(publish.message.names).cloned());
         let Some(route) = route else { return self.look_up(vhost, publish) };
         self.push(&route.targets, &publish.message);
