@@ -1,4 +1,4 @@
-//! The Leveret broker as a process. In the order of a start: [`config`] is read, [`server`](run) listens,
+//! The Leveret broker as a process. In the order of a start: [`config`] is read, `server` listens,
 //! each client is served by a connection and its channels, whose frames go into the routing core.
 //!
 //! - `server`: listeners, signals, the end
