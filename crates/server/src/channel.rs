@@ -223,18 +223,24 @@ impl Channel {
             State::Closing => return self.recv_closing(frame),
             State::Dead => return Ok(()),
         }
-        let unexpected = |text: &str| Err(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::NONE));
+        let unexpected = |text: &str, method| Err(AmqpError::new(ReplyCode::UnexpectedFrame, text, method));
         match (self.content.stage, frame.frame_type) {
             (Stage::Idle, FrameType::Method) => self.recv_method(frame.payload),
             (Stage::Header, FrameType::Header) => self.recv_content_header(frame.payload),
             (Stage::Body(missing), FrameType::Body) => {
                 self.recv_content_body(missing, frame.payload, &run.frames, run.pinned_bytes)
             }
-            (Stage::Idle, _) => unexpected("expected method frame, got non method frame instead"),
-            (Stage::Header, _) => {
-                unexpected("expected content header for class 60, got non content header frame instead")
+            (Stage::Idle, _) => {
+                unexpected("expected method frame, got non method frame instead", MethodId::NONE)
             }
-            (Stage::Body(_), _) => unexpected("expected content body, got non content body frame instead"),
+            (Stage::Header, _) => unexpected(
+                "expected content header for class 60, got non content header frame instead",
+                MethodId::BASIC_PUBLISH,
+            ),
+            (Stage::Body(_), _) => unexpected(
+                "expected content body, got non content body frame instead",
+                MethodId::BASIC_PUBLISH,
+            ),
         }
     }
 
@@ -247,7 +253,9 @@ impl Channel {
             self.send(&Method::ChannelOpenOk(channel::OpenOk));
             return Ok(());
         }
-        Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'", MethodId::NONE))
+        let method =
+            if frame.frame_type == FrameType::Method { method_id(frame.payload) } else { MethodId::NONE };
+        Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'", method))
     }
 
     fn recv_closing(&mut self, frame: &Frame<'_>) -> Outcome {

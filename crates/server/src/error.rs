@@ -3,7 +3,7 @@
 
 use leveret_broker::BrokerError;
 use leveret_codec::error::{DecodeError, DecodeErrorKind};
-use leveret_codec::frame::FrameError;
+use leveret_codec::frame::{self, Frame, FrameError, PayloadHead};
 use leveret_codec::method::MethodId;
 
 /// Reply codes of AMQP 0-9-1 that Leveret sends.
@@ -132,11 +132,26 @@ impl AmqpError {
             DecodeErrorKind::UnknownMethod(_) => {
                 Self::new(ReplyCode::NotImplemented, "unknown method", method)
             }
+            // COMPAT: RabbitMQ names no method here.
             DecodeErrorKind::InvalidUtf8 => {
-                Self::new(ReplyCode::FrameError, "Malformed UTF-8 in shortstr", method)
+                Self::new(ReplyCode::FrameError, "Malformed UTF-8 in shortstr", MethodId::NONE)
             }
             _ => Self::new(ReplyCode::FrameError, format!("cannot decode: {error}"), method),
         }
+    }
+
+    /// A frame that has no place where it came.
+    #[must_use]
+    pub(crate) fn out_of_place(frame: &Frame<'_>) -> Self {
+        let quoted = quoted_payload(frame.frame_type as u8, frame.payload);
+        Self::new(ReplyCode::UnexpectedFrame, quoted, MethodId::NONE)
+    }
+
+    /// A heartbeat with a payload. COMPAT: no frame that is known.
+    #[must_use]
+    pub(crate) fn unknown_frame(frame: &Frame<'_>) -> Self {
+        let quoted = quoted_payload(frame.frame_type as u8, frame.payload);
+        Self::new(ReplyCode::FrameError, format!("{quoted}: unknown_frame"), MethodId::NONE)
     }
 
     /// Octets that are no frame.
@@ -172,21 +187,39 @@ fn code_of(error: &BrokerError) -> ReplyCode {
 
 /// COMPAT: RabbitMQ prints the Erlang terms of its frame parser.
 fn frame_error_text(error: &FrameError) -> String {
-    let octets = |octets: &[u8]| {
-        let listed: Vec<_> = octets.iter().map(u8::to_string).collect();
-        format!("<<{}>>", listed.join(","))
-    };
     match error {
         FrameError::UnknownType { frame_type, payload, .. } => {
-            format!("type {frame_type}, all octets = {}: unknown_frame", octets(payload.octets()))
+            format!("type {frame_type}, all octets = {}: unknown_frame", binary(payload.octets()))
         }
         FrameError::TooLarge { frame_type, size, max } => {
+            // COMPAT: a payload of all of frame_max is taken, but what is named is the room for one.
+            let max = max.saturating_sub(frame::FRAME_OVERHEAD as u32);
             format!("type {frame_type}, all octets = <<>>: {{frame_too_large,{size},{max}}}")
         }
         FrameError::BadEnd { frame_type, octet, payload, .. } => {
             let which = if payload.is_complete() { "all" } else { "first 16" };
-            let quoted = octets(payload.octets());
+            let quoted = binary(payload.octets());
             format!("type {frame_type}, {which} octets = {quoted}: {{invalid_frame_end_marker,{octet}}}")
+        }
+    }
+}
+
+/// A frame's type and the beginning of its payload.
+fn quoted_payload(frame_type: u8, payload: &[u8]) -> String {
+    let which = if payload.len() <= PayloadHead::SIZE_MAX { "all" } else { "first 16" };
+    let head = payload.get(..PayloadHead::SIZE_MAX).unwrap_or(payload);
+    format!("type {frame_type}, {which} octets = {}", binary(head))
+}
+
+/// Octets as Erlang prints them: as text if they can be.
+fn binary(octets: &[u8]) -> String {
+    match str::from_utf8(octets) {
+        Ok(text) if !text.is_empty() && text.bytes().all(|octet| matches!(octet, 0x20..=0x7E)) => {
+            format!("<<{text:?}>>")
+        }
+        _ => {
+            let listed: Vec<_> = octets.iter().map(u8::to_string).collect();
+            format!("<<{}>>", listed.join(","))
         }
     }
 }

@@ -159,7 +159,8 @@ pub(crate) fn value_text(value: &FieldValue) -> String {
 }
 
 /// RabbitMQ's name of a field value's type.
-pub(crate) fn type_name(value: &FieldValue) -> &'static str {
+#[must_use]
+pub fn type_name(value: &FieldValue) -> &'static str {
     match value {
         FieldValue::Boolean(_) => "bool",
         FieldValue::I8(_) => "byte",

@@ -90,7 +90,7 @@ impl Channel {
             return self.declare_reply_queue(&name, declare.no_wait);
         }
         let queue = if declare.passive {
-            let name = self.queue_name(&name, MethodId::QUEUE_DECLARE)?;
+            // COMPAT: an empty name is not the last queue's here, as it is everywhere else.
             vhost.queue(&name, connection.id).map_err(refused)?
         } else {
             let declaration = QueueDeclaration {

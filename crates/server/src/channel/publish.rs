@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use leveret_broker::MessageView;
+use leveret_broker::queue::arguments::type_name;
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_codec::method::{ARGUMENTS_OFFSET, Method, MethodId, basic};
 use leveret_codec::properties::{ContentHeader, Properties};
@@ -205,24 +206,22 @@ fn refused(code: ReplyCode, text: impl Into<String>) -> AmqpError {
     AmqpError::new(code, text, MethodId::BASIC_PUBLISH)
 }
 
-/// COMPAT: CC and BCC are arrays of long strings, each a routing key.
+/// COMPAT: CC and BCC are arrays; each long string in them is a routing key, the rest is passed over.
 fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
-    let unacceptable = |what: &str| {
-        let text = format!("invalid message: {{unacceptable_type_in_header,<<\"{header}\">>,{what}}}");
-        Err(refused(ReplyCode::PreconditionFailed, text))
-    };
     match headers.get(header) {
         None => Ok(()),
         Some(FieldValueRef::Array(array)) => {
-            for value in array.iter() {
-                match value {
-                    FieldValueRef::LongString(key) => keys.push(String::from_utf8_lossy(key).into_owned()),
-                    _ => return unacceptable("element"),
-                }
-            }
+            keys.extend(array.iter().filter_map(|value| match value {
+                FieldValueRef::LongString(key) => Some(String::from_utf8_lossy(key).into_owned()),
+                _ => None,
+            }));
             Ok(())
         }
-        Some(_) => unacceptable("value"),
+        Some(value) => {
+            let value_type = type_name(&value.to_owned());
+            let text = format!("invalid message: {{unacceptable_type_in_header,\"{header}\",{value_type}}}");
+            Err(refused(ReplyCode::PreconditionFailed, text))
+        }
     }
 }
 

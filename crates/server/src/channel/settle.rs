@@ -41,8 +41,8 @@ impl Channel {
     /// basic.recover and recover-async.
     pub(super) fn recv_recover(&mut self, requeue: bool, answer: bool) -> Outcome {
         if !requeue {
-            let text = "requeue=false";
-            return Err(AmqpError::new(ReplyCode::NotImplemented, text, MethodId::BASIC_RECOVER));
+            let method = if answer { MethodId::BASIC_RECOVER } else { MethodId::BASIC_RECOVER_ASYNC };
+            return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false", method));
         }
         self.requeue_unacked();
         // COMPAT: the answer comes before what is delivered again; some clients drop what they have buffered

@@ -171,7 +171,7 @@ impl Reader {
         let open = self.channels.values().filter(|handle| !handle.inbox.is_dead()).count();
         let text =
             format!("number of channels opened ({open}) has reached the negotiated channel_max ({limit})");
-        Err(ConnectionEnd::ClosedByUs(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CHANNEL_OPEN)))
+        Err(ConnectionEnd::ClosedByUs(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::NONE)))
     }
 
     /// Takes one frame of channel 0.
@@ -230,15 +230,8 @@ fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<(), C
     match frame.frame_type {
         FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(()),
         // COMPAT: a heartbeat belongs on channel 0 and is empty.
-        FrameType::Heartbeat => {
-            let text = format!("type 8, all octets = <<>> on channel {}", frame.channel);
-            close(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::NONE))
-        }
-        FrameType::Header | FrameType::Body => close(AmqpError::new(
-            ReplyCode::UnexpectedFrame,
-            "expected method frame, got non method frame instead",
-            MethodId::NONE,
-        )),
+        FrameType::Heartbeat if !frame.payload.is_empty() => close(AmqpError::unknown_frame(frame)),
+        FrameType::Heartbeat | FrameType::Header | FrameType::Body => close(AmqpError::out_of_place(frame)),
         FrameType::Method => match Method::decode(frame.payload) {
             Ok(Method::ConnectionClose(close)) => {
                 debug!(code = close.reply_code, text = close.reply_text, "client closes");
@@ -247,8 +240,8 @@ fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<(), C
             Ok(Method::ConnectionCloseOk(_)) => Ok(()),
             Ok(Method::ConnectionUpdateSecret(update)) => update_secret(connection, update.new_secret),
             Ok(method) => close(AmqpError::new(
-                ReplyCode::CommandInvalid,
-                format!("unexpected method {} in connection state running", method.name()),
+                ReplyCode::ChannelError,
+                "unexpected method in connection state running",
                 method.id(),
             )),
             Err(error) => close(AmqpError::undecodable(&error, MethodId::NONE)),
