@@ -1,0 +1,23 @@
+//! Scripts on the wire: raw AMQP 0-9-1 over TCP, with the exact answers of RabbitMQ as the expectation.
+//!
+//! The same scripts run against a running RabbitMQ 3.10 with `LEVERET_TEST_AMQP=host:port`; where the two
+//! differ on purpose a script says so with `Peer::either`, and docs/COMPATIBILITY.md says why.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod say;
+mod wire;
+
+mod closing;
+mod consuming;
+mod content;
+mod exchanges;
+mod frames;
+mod handshake;
+mod heartbeats;
+mod publishing;
+mod queues;
+mod refusals;
+mod replies;
+mod settling;
