@@ -113,7 +113,7 @@ impl Content {
         if frame.len() >= LARGE_BODY_BYTES && frame.len() * 4 >= pinned_bytes {
             self.partial.seal();
             self.partial.slices.push(run.slice_ref(frame));
-        } else if self.partial.slices.is_empty() && left + (frame.len() as u64) < LARGE_BODY_BYTES as u64 {
+        } else if self.partial.is_small() && left + (frame.len() as u64) < LARGE_BODY_BYTES as u64 {
             self.partial.octets.extend_from_slice(frame);
         } else {
             self.partial.gather(frame);
@@ -145,6 +145,11 @@ impl Content {
 impl PartialBody {
     fn is_empty(&self) -> bool {
         self.octets.is_empty() && self.slices.is_empty() && self.gathered.is_empty()
+    }
+
+    /// Whether nothing was gathered that is to come out before what follows.
+    fn is_small(&self) -> bool {
+        self.slices.is_empty() && self.gathered.is_empty()
     }
 
     fn gather(&mut self, frame: &[u8]) {
@@ -192,6 +197,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_large_body_in_small_frames_keeps_its_order() {
+        let whole: Vec<u8> = (0..20_000_u32).map(|i| (i % 251) as u8).collect();
+        let run = Bytes::from(whole.clone());
+        let mut content = Content::default();
+        assert!(content.body_frame(20_000, &run[..15_000], &run, 262_144).is_none());
+        let received = content.body_frame(5000, &run[15_000..], &run, 262_144).unwrap();
+        assert!(received.body(&content).to_vec() == whole);
+    }
 
     proptest! {
         #[test]
