@@ -59,7 +59,10 @@ impl HeadersBindings {
     }
 
     pub(crate) fn route(&self, headers: Option<FieldTableRef<'_>>, found: &mut dyn FnMut(&Destination)) {
-        for binding in self.0.iter().filter(|binding| binding.matches(headers)) {
+        let mut fields: Vec<_> = headers.iter().flat_map(FieldTableRef::iter).collect();
+        // Sorted once, so that a frame full of headers costs no square of them.
+        fields.sort_by_key(|(name, _)| *name);
+        for binding in self.0.iter().filter(|binding| binding.matches(&fields)) {
             found(&binding.bound.destination);
         }
     }
@@ -70,12 +73,12 @@ impl HeadersBindings {
 }
 
 impl HeadersBinding {
-    fn matches(&self, headers: Option<FieldTableRef<'_>>) -> bool {
+    /// `fields` are sorted by name.
+    fn matches(&self, fields: &[(&[u8], FieldValueRef<'_>)]) -> bool {
         let holds = |(key, wanted): &(Box<[u8]>, FieldValue)| {
-            let fields = headers.iter().flat_map(FieldTableRef::iter);
-            fields
-                .filter(|(name, _)| **name == **key)
-                .any(|(_, value)| *wanted == FieldValue::Void || is_equal(wanted, &value))
+            let first = fields.partition_point(|(name, _)| *name < &**key);
+            let named = fields.iter().skip(first).take_while(|(name, _)| *name == &**key);
+            named.into_iter().any(|(_, value)| *wanted == FieldValue::Void || is_equal(wanted, value))
         };
         match self.mode {
             Mode::All => self.wanted.iter().all(holds),
