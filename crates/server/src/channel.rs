@@ -105,10 +105,8 @@ pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inb
         let mail = inbox.take().await;
         for run in mail.runs {
             channel.process_run(&run).await;
-            let bytes = run.frames.len();
-            drop(run);
-            inbox.processed(bytes);
-            turn_bytes += bytes;
+            turn_bytes += run.frames.len();
+            inbox.processed(run);
             if turn_bytes >= CHANNEL_TURN_BYTES {
                 turn_bytes = 0;
                 tokio::task::yield_now().await;
@@ -198,12 +196,15 @@ impl Channel {
             && self.state == State::Open
     }
 
-    async fn wait_for_memory(&self) {
-        warn!("publisher blocked: messages take more memory than the high watermark");
+    /// Holds a publisher up until there is memory. One that is gone meanwhile is not waited for: what it
+    /// sent last was never taken.
+    async fn wait_for_memory(&mut self) {
+        let peer = self.connection.peer;
+        warn!(%peer, "publisher blocked: messages take more memory than the high watermark");
         self.connection.block("low on memory");
         tokio::select! {
             () = self.connection.server.memory_cleared() => {}
-            () = self.inbox.closed() => {}
+            () = self.inbox.abandoned() => self.state = State::Dead,
         }
         self.connection.unblock();
     }
@@ -369,7 +370,8 @@ impl Channel {
             self.state = State::Dead;
             return self.connection.fail(error);
         }
-        warn!(code = error.code as u16, "closing channel {}: {}", self.number, error.reply_text());
+        let peer = self.connection.peer;
+        warn!(%peer, code = error.code as u16, "closing channel {}: {}", self.number, error.reply_text());
         let text = error.reply_text();
         self.send(&Method::ChannelClose(channel::Close {
             reply_code: error.code as u16,

@@ -34,6 +34,8 @@ use reader::Reader;
 /// What the tasks of one open connection share.
 pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
+    /// For the log: spans of connections are not entered by the channels' tasks.
+    pub(crate) peer: SocketAddr,
     pub(crate) server: Arc<Server>,
     pub(crate) user: String,
     pub(crate) vhost: Arc<Vhost>,
@@ -206,6 +208,7 @@ async fn run_open(
     let heartbeat = opened.heartbeat;
     let connection = Arc::new(Connection {
         id: ConnectionId::next(),
+        peer,
         user: opened.user,
         vhost: opened.vhost,
         frame_max: opened.frame_max,
@@ -225,7 +228,7 @@ async fn run_open(
     writer.heartbeat.send_replace(heartbeat);
     let mut reader = Reader::new(frames, Arc::clone(&connection), heartbeat);
     let end = reader.run().await;
-    end_connection(&connection, reader, writer, end, heartbeat, peer).await;
+    end_connection(&connection, reader, writer, end, heartbeat).await;
     server.unregister(&connection);
 }
 
@@ -236,9 +239,8 @@ async fn end_connection(
     writer: Writer,
     end: ConnectionEnd,
     heartbeat: Duration,
-    peer: SocketAddr,
 ) {
-    let config = &connection.server.config;
+    let (config, peer) = (&connection.server.config, connection.peer);
     let closing = Duration::from_millis(config.closing_timeout_ms);
     match &end {
         ConnectionEnd::PeerClosed => info!(%peer, "connection closed by the client"),
@@ -255,10 +257,12 @@ async fn end_connection(
         // Nobody reads any more: what waits to be written must not hold a channel up.
         writer.outbound.finish();
     }
-    if timeout(closing, reader.end_channels()).await.is_err() {
-        // Channels wait for a peer that does not read: it has had its time.
+    // Whoever closes in an orderly way was promised nothing, but gets what it published before it taken.
+    let abandon = !matches!(end, ConnectionEnd::PeerClosed);
+    if timeout(closing, reader.end_channels(abandon)).await.is_err() {
+        // Channels wait for memory, or for a peer that does not read: it has had its time.
         writer.outbound.finish();
-        reader.end_channels().await;
+        reader.end_channels(true).await;
     }
     let queues = std::mem::take(&mut *connection.exclusive_queues.lock());
     let queues: Vec<_> = queues.into_iter().collect();

@@ -5,15 +5,24 @@
 /// since 4.1; the specification's 4096 is too small for the tokens some clients log in with.
 pub(crate) const FRAME_MAX_MIN: u32 = 8192;
 
-/// A read takes at most this much; grown to from [`READ_BYTES_MIN`] while reads fill the buffer. With
+/// A read takes at most this much. With
 /// 256 KiB the kernel's share of an octet is at its lowest.
 pub(crate) const READ_BYTES_MAX: usize = 256 * 1024;
 
-/// What a connection that was idle begins to read with.
-pub(crate) const READ_BYTES_MIN: usize = 4 * 1024;
+/// Frames up to this many octets are copied out of the read buffer, which costs no more than sharing it and
+/// does not keep all of it alive for them.
+pub(crate) const COPIED_BYTES_MAX: usize = 1024;
 
 /// Octets of frames that may wait for one channel's task before its connection stops reading.
 pub(crate) const INBOX_BYTES_MAX: usize = 1024 * 1024;
+
+/// Octets of frames that may wait for all of a connection's channels together: some that are held up must
+/// not keep the others waiting, but 65 535 of them must not take a megabyte each either.
+pub(crate) const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Frames in a shared read buffer count as at least this share of it, so that the buffers kept alive by all
+/// that waits are bounded as well.
+pub(crate) const PINNED_SHARE: usize = 8;
 
 /// A channel gives its thread to others after this many octets of frames, so that one busy publisher
 /// does not hold up every connection that shares the thread.
@@ -38,4 +47,5 @@ pub(crate) const IDLE_WRITE_BYTES: usize = 1024;
 /// COMPAT: RabbitMQ's silent close delay.
 pub(crate) const SILENT_CLOSE_DELAY_MS: u64 = 3_000;
 
-const _: () = assert!(READ_BYTES_MIN <= READ_BYTES_MAX);
+const _: () = assert!(COPIED_BYTES_MAX <= READ_BYTES_MAX);
+const _: () = assert!(INBOX_BYTES_MAX <= BACKLOG_BYTES_MAX);

@@ -6,13 +6,15 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::limits::INBOX_BYTES_MAX;
+use crate::limits::{BACKLOG_BYTES_MAX, INBOX_BYTES_MAX, PINNED_SHARE};
 
 /// Consecutive whole frames of one channel.
 #[derive(Debug)]
@@ -21,6 +23,54 @@ pub(crate) struct Run {
     pub(crate) frames: Bytes,
     /// Octets of the read buffer that `frames` keep alive.
     pub(crate) pinned_bytes: usize,
+}
+
+impl Run {
+    /// What it counts for in the [`Backlog`].
+    fn charge(&self) -> usize {
+        self.frames.len().max(self.pinned_bytes / PINNED_SHARE)
+    }
+}
+
+/// Octets of frames that wait for all channels of a connection together.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    bytes: AtomicUsize,
+    reader_waits: AtomicBool,
+    room: Notify,
+}
+
+impl Backlog {
+    /// Whether the reader should stop until the channels have caught up.
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) >= BACKLOG_BYTES_MAX
+    }
+
+    /// Waits until the channels have worked off half of what may wait.
+    pub(crate) async fn room(&self) {
+        loop {
+            self.reader_waits.store(true, Ordering::SeqCst);
+            if self.bytes.load(Ordering::SeqCst) <= BACKLOG_BYTES_MAX / 2 {
+                return;
+            }
+            self.room.notified().await;
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::SeqCst);
+    }
+
+    fn subtract(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        let is_low = before.saturating_sub(bytes) <= BACKLOG_BYTES_MAX / 2;
+        if is_low
+            && self.reader_waits.load(Ordering::SeqCst)
+            && self.reader_waits.swap(false, Ordering::SeqCst)
+        {
+            self.room.notify_one();
+        }
+    }
 }
 
 /// What a channel's task finds.
@@ -36,7 +86,11 @@ pub(crate) struct Mail {
 struct State {
     runs: VecDeque<Run>,
     bytes: usize,
+    /// What of the backlog is this channel's.
+    charged: usize,
     closed: bool,
+    /// What is there need not be waited for.
+    abandoned: bool,
     /// The task is gone: its channel number can be opened anew.
     dead: bool,
     poked: bool,
@@ -45,14 +99,19 @@ struct State {
 }
 
 /// The inbox of one channel.
-#[derive(Default)]
 pub(crate) struct Inbox {
     /// Not async: held to move a run in or all runs out.
     state: Mutex<State>,
     room: Notify,
+    backlog: Arc<Backlog>,
 }
 
 impl Inbox {
+    /// An empty one of a connection with this backlog.
+    pub(crate) fn new(backlog: Arc<Backlog>) -> Self {
+        Self { state: Mutex::default(), room: Notify::new(), backlog }
+    }
+
     /// Adds a run; gives it back if the channel's task has ended.
     pub(crate) fn push(&self, run: Run) -> Result<(), Run> {
         let mut state = self.state.lock();
@@ -60,6 +119,8 @@ impl Inbox {
             return Err(run);
         }
         state.bytes += run.frames.len();
+        state.charged += run.charge();
+        self.backlog.add(run.charge());
         state.runs.push_back(run);
         wake(state);
         Ok(())
@@ -92,11 +153,18 @@ impl Inbox {
         wake(state);
     }
 
-    /// Waits until [`Self::close`] was called.
-    pub(crate) async fn closed(&self) {
+    /// Nobody waits any more for what the runs ask for.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.state.lock();
+        state.abandoned = true;
+        wake(state);
+    }
+
+    /// Waits until [`Self::abandon`] was called.
+    pub(crate) async fn abandoned(&self) {
         poll_fn(|context| {
             let mut state = self.state.lock();
-            if state.closed {
+            if state.abandoned {
                 return Poll::Ready(());
             }
             state.task = Some(context.waker().clone());
@@ -129,10 +197,14 @@ impl Inbox {
         .await
     }
 
-    /// The task is through with `bytes` of what it took.
-    pub(crate) fn processed(&self, bytes: usize) {
+    /// The task is through with a run it took.
+    pub(crate) fn processed(&self, run: Run) {
+        let (bytes, charge) = (run.frames.len(), run.charge());
+        drop(run);
+        self.backlog.subtract(charge);
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_sub(bytes);
+        state.charged = state.charged.saturating_sub(charge);
         if state.reader_waits && state.bytes < INBOX_BYTES_MAX {
             state.reader_waits = false;
             drop(state);
@@ -157,7 +229,9 @@ impl Inbox {
         let mut state = self.state.lock();
         state.dead = true;
         state.runs = VecDeque::new();
+        let charged = std::mem::take(&mut state.charged);
         drop(state);
+        self.backlog.subtract(charged);
         self.room.notify_one();
     }
 }

@@ -172,6 +172,7 @@ impl Channel {
                 send_return(&self.deliveries, &publish.message);
             }
         }
+        let body_bytes = publish.message.body.len();
         self.content.reset();
         if let Some(confirms) = &mut self.confirms {
             confirms.published();
@@ -181,7 +182,7 @@ impl Channel {
             self.safe_at = self.safe_at.max(position);
             return Ok(());
         }
-        self.check_transaction_size()
+        self.count_in_transaction(body_bytes)
     }
 }
 

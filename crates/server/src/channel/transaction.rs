@@ -19,6 +19,8 @@ pub(crate) struct Transaction {
     pub(crate) settlements: Vec<(Unacked, Settlement)>,
     /// Mandatory messages that were routed nowhere.
     pub(crate) returns: MessageBatch,
+    /// Octets of the bodies of all messages that wait.
+    body_bytes: u64,
     /// A commit took place that is to be answered when this is safe.
     pub(crate) committed: Option<JournalPosition>,
 }
@@ -42,6 +44,7 @@ impl Channel {
             send_return(&self.deliveries, &message);
         }
         transaction.returns.clear();
+        transaction.body_bytes = 0;
         self.safe_at = self.safe_at.max(self.routes.flush());
         self.settlements.pending.append(&mut transaction.settlements);
         transaction.committed = Some(self.safe_at);
@@ -55,16 +58,20 @@ impl Channel {
         };
         self.routes.discard();
         transaction.returns.clear();
+        transaction.body_bytes = 0;
         let taken: Vec<_> = transaction.settlements.drain(..).map(|(unacked, _)| unacked).collect();
         self.deliveries.state.lock().unacked.restore(&taken);
         self.send(&Method::TxRollbackOk(tx::RollbackOk));
         Ok(())
     }
 
-    /// A transaction that is never committed must not take all memory.
-    pub(super) fn check_transaction_size(&self) -> Outcome {
-        let returns = self.transaction.as_ref().map_or(0, |transaction| transaction.returns.record_bytes());
-        if self.routes.bytes() + returns <= TRANSACTION_BYTES_MAX {
+    /// Counts a message's body. A transaction that is never committed must not take all memory, be it by
+    /// records or by large bodies, which lie outside of them.
+    pub(super) fn count_in_transaction(&mut self, body_bytes: usize) -> Outcome {
+        let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        transaction.body_bytes += body_bytes as u64;
+        let records = self.routes.bytes() + transaction.returns.record_bytes();
+        if records.max(transaction.body_bytes as usize) <= TRANSACTION_BYTES_MAX {
             return Ok(());
         }
         let text = format!("transaction is larger than {TRANSACTION_BYTES_MAX} octets");

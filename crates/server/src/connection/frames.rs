@@ -12,7 +12,7 @@ use leveret_codec::frame::{self, Frame, FrameError};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 
-use crate::limits::{READ_BYTES_MAX, READ_BYTES_MIN};
+use crate::limits::{COPIED_BYTES_MAX, FRAME_MAX_MIN, READ_BYTES_MAX};
 
 thread_local! {
     /// Buffers that no connection uses now.
@@ -21,6 +21,10 @@ thread_local! {
 
 /// Spare buffers kept per thread: as many as a few connections that read in turns need.
 const SPARE_MAX: usize = 4;
+
+/// A rest of a frame up to this size moves to a buffer of its own while more is waited for. All that a
+/// stranger can leave unfinished is, so that one costs no more than what it sent.
+const KEPT_REST_MAX: usize = FRAME_MAX_MIN as usize;
 
 /// Why reading ended.
 #[derive(Debug)]
@@ -53,14 +57,15 @@ impl FrameReader {
         &self.buffer
     }
 
-    /// Octets that a slice of what is received keeps alive.
-    pub(crate) fn buffer_bytes(&self) -> usize {
-        READ_BYTES_MAX.max(self.buffer.capacity())
-    }
-
-    /// Takes the first `count` octets of what is received.
-    pub(crate) fn take(&mut self, count: usize) -> Bytes {
-        self.buffer.split_to(count).freeze()
+    /// Takes the first `count` octets of what is received, and says how many octets they keep alive.
+    pub(crate) fn take(&mut self, count: usize) -> (Bytes, usize) {
+        if count <= COPIED_BYTES_MAX {
+            let copy = Bytes::copy_from_slice(self.buffer.get(..count).unwrap_or_default());
+            self.buffer.advance(count);
+            return (copy, count);
+        }
+        let pinned = READ_BYTES_MAX.max(self.buffer.capacity());
+        (self.buffer.split_to(count).freeze(), pinned)
     }
 
     /// Forgets the first `count` octets.
@@ -135,7 +140,7 @@ impl FrameReader {
 
     /// Gives the buffer back unless it holds most of a large frame.
     fn release_buffer(&mut self) {
-        if self.buffer.len() > READ_BYTES_MIN || self.buffer.capacity() <= READ_BYTES_MIN {
+        if self.buffer.len() > KEPT_REST_MAX || self.buffer.capacity() <= KEPT_REST_MAX {
             return;
         }
         let rest = BytesMut::from(self.received());

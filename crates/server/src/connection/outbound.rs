@@ -90,14 +90,15 @@ pub(crate) struct State {
     channels_wait: bool,
     /// The writer sleeps until it is woken.
     writer_sleeps: bool,
-    /// Nothing more will come: the writer ends once all is written.
+    /// Nothing more will come: the writer ends once all is written, or has ended before its time.
     finished: bool,
 }
 
 impl State {
     /// Whether deliveries and replies have to wait.
     pub(crate) fn is_full(&self) -> bool {
-        self.pending.len() + self.writing >= self.high_watermark
+        // What nobody writes any more must not grow either.
+        self.finished || self.pending.len() + self.writing >= self.high_watermark
     }
 
     /// Remembers a consumer that could not take a delivery.
@@ -112,6 +113,8 @@ pub(crate) struct Outbound {
     state: Mutex<State>,
     writer: Notify,
     room: Notify,
+    /// The writer has failed.
+    failed: Notify,
 }
 
 impl Outbound {
@@ -128,6 +131,7 @@ impl Outbound {
             }),
             writer: Notify::new(),
             room: Notify::new(),
+            failed: Notify::new(),
         }
     }
 
@@ -151,7 +155,7 @@ impl Outbound {
             let notified = self.room.notified();
             {
                 let mut state = self.state.lock();
-                if !state.is_full() || state.finished {
+                if state.finished || !state.is_full() {
                     return;
                 }
                 state.channels_wait = true;
@@ -168,6 +172,18 @@ impl Outbound {
         drop(state);
         self.writer.notify_one();
         self.room.notify_waiters();
+    }
+
+    /// For the writer: the socket takes nothing more. Nobody has to wait for room, and the reader learns of
+    /// it even if it does not read now.
+    pub(crate) fn fail(&self) {
+        self.finish();
+        self.failed.notify_one();
+    }
+
+    /// Waits until the writer has failed.
+    pub(crate) async fn failed(&self) {
+        self.failed.notified().await;
     }
 
     /// For the writer: what it took before is written; swaps what there is now into `taken`.

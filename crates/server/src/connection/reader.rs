@@ -1,6 +1,7 @@
 //! The reading loop of an open connection: finds frame boundaries, hands each run of consecutive frames
 //! of one channel to that channel's task, and answers what is said on channel 0.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tracing::{Instrument, debug, debug_span, error};
 
 use super::frames::{FrameReader, ReadEnd};
 use super::{Connection, ConnectionEnd};
-use crate::channel::inbox::{Inbox, Run};
+use crate::channel::inbox::{Backlog, Inbox, Run};
 use crate::channel::{self};
 use crate::error::{AmqpError, ReplyCode};
 
@@ -29,13 +30,24 @@ struct Range {
     length: usize,
 }
 
+/// Who has to catch up before anything more is read.
+enum Behind {
+    /// One channel.
+    Channel(Arc<Inbox>),
+    /// All channels together.
+    Channels,
+    /// The peer, which does not read its answers.
+    Peer,
+}
+
 /// The reading side of an open connection.
 pub(super) struct Reader {
     frames: FrameReader,
     connection: Arc<Connection>,
+    backlog: Arc<Backlog>,
     channels: HashMap<u16, ChannelHandle>,
-    /// Tasks of channels that were told to end.
-    ending: Vec<JoinHandle<()>>,
+    /// Channels that were told to end.
+    ending: Vec<ChannelHandle>,
     /// Handles of ended channels are dropped when there are this many in all.
     prune_at: usize,
     heartbeat: Heartbeat,
@@ -70,7 +82,15 @@ impl Reader {
             received: true,
             missed: 0,
         };
-        Self { frames, connection, channels: HashMap::new(), ending: Vec::new(), prune_at: 8, heartbeat }
+        Self {
+            frames,
+            connection,
+            backlog: Arc::default(),
+            channels: HashMap::new(),
+            ending: Vec::new(),
+            prune_at: 8,
+            heartbeat,
+        }
     }
 
     /// Reads until the connection ends.
@@ -79,7 +99,7 @@ impl Reader {
             // What came together with the last frame of the handshake is handed out first.
             let step = match self.hand_out_received() {
                 Ok(None) => self.receive().await,
-                Ok(Some(full)) => self.wait_for_room(&full).await,
+                Ok(Some(behind)) => self.wait_for_room(behind).await,
                 Err(end) => Err(end),
             };
             if let Err(end) = step {
@@ -103,8 +123,8 @@ impl Reader {
         }
     }
 
-    /// Hands the whole frames that were received to whom they are for; stops at a channel that is behind.
-    fn hand_out_received(&mut self) -> Result<Option<Arc<Inbox>>, ConnectionEnd> {
+    /// Hands the whole frames that were received to whom they are for; stops where somebody is behind.
+    fn hand_out_received(&mut self) -> Result<Option<Behind>, ConnectionEnd> {
         let frame_max = self.connection.frame_max;
         loop {
             let range = match first_range(self.frames.received(), frame_max) {
@@ -113,27 +133,42 @@ impl Reader {
                 Err(error) => return Err(ReadEnd::Malformed(error).into()),
             };
             if range.channel == 0 {
-                self.recv_connection_frame()?;
+                if self.recv_connection_frame()? && self.connection.outbound.is_full() {
+                    return Ok(Some(Behind::Peer));
+                }
                 continue;
             }
-            let run =
-                Run { pinned_bytes: self.frames.buffer_bytes(), frames: self.frames.take(range.length) };
-            let inbox = self.hand_over(range.channel, run)?;
+            let (frames, pinned_bytes) = self.frames.take(range.length);
+            let inbox = self.hand_over(range.channel, Run { frames, pinned_bytes })?;
             if inbox.is_full() {
-                return Ok(Some(inbox));
+                return Ok(Some(Behind::Channel(inbox)));
+            }
+            if self.backlog.is_full() {
+                return Ok(Some(Behind::Channels));
             }
         }
     }
 
-    /// Stops reading until a channel has caught up. The peer's heartbeats are not missed meanwhile, since
-    /// nobody reads them.
-    async fn wait_for_room(&mut self, inbox: &Inbox) -> Result<(), ConnectionEnd> {
+    /// Stops reading until somebody has caught up. The peer's heartbeats are not missed meanwhile, since
+    /// nobody reads them; that it is gone shows where something is written to it.
+    async fn wait_for_room(&mut self, behind: Behind) -> Result<(), ConnectionEnd> {
+        let Self { connection, backlog, .. } = self;
+        let caught_up = async {
+            match behind {
+                Behind::Channel(inbox) => inbox.room().await,
+                Behind::Channels => backlog.room().await,
+                Behind::Peer => connection.outbound.room().await,
+            }
+        };
         tokio::select! {
-            () = inbox.room() => {
+            () = caught_up => {
                 self.heartbeat.received = true;
                 Ok(())
             }
-            error = self.connection.failure() => Err(ConnectionEnd::ClosedByUs(error)),
+            error = connection.failure() => Err(ConnectionEnd::ClosedByUs(error)),
+            () = connection.outbound.failed() => {
+                Err(ConnectionEnd::Io(io::Error::new(io::ErrorKind::BrokenPipe, "nothing can be written")))
+            }
         }
     }
 
@@ -147,7 +182,7 @@ impl Reader {
             },
         };
         self.check_channel_limit(channel)?;
-        let inbox = Arc::new(Inbox::default());
+        let inbox = Arc::new(Inbox::new(Arc::clone(&self.backlog)));
         // The inbox is new and open: it takes the run.
         let _ = inbox.push(run);
         // PERF: entered with each poll, so it only exists where somebody looks at it.
@@ -174,26 +209,29 @@ impl Reader {
         Err(ConnectionEnd::ClosedByUs(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::NONE)))
     }
 
-    /// Takes one frame of channel 0.
-    fn recv_connection_frame(&mut self) -> Result<(), ConnectionEnd> {
+    /// Takes one frame of channel 0; whether it was answered.
+    fn recv_connection_frame(&mut self) -> Result<bool, ConnectionEnd> {
         let connection = Arc::clone(&self.connection);
         let Ok(Some((frame, size))) = frame::decode_frame(self.frames.received(), connection.frame_max)
         else {
-            return Ok(());
+            return Ok(false);
         };
         let result = recv_on_channel_0(&connection, &frame);
         self.frames.skip(size);
         result
     }
 
-    /// Lets every channel finish what it received and clean up after itself. Can be cancelled and called
-    /// again.
-    pub(super) async fn end_channels(&mut self) {
+    /// Lets every channel finish what it received and clean up after itself; with `abandon` it does not
+    /// wait for memory to finish it. Can be cancelled and called again.
+    pub(super) async fn end_channels(&mut self, abandon: bool) {
         for (_, handle) in self.channels.drain() {
             handle.inbox.close();
-            self.ending.push(handle.task);
+            self.ending.push(handle);
         }
-        while let Some(task) = self.ending.last_mut() {
+        if abandon {
+            self.ending.iter().for_each(|handle| handle.inbox.abandon());
+        }
+        while let Some(ChannelHandle { task, .. }) = self.ending.last_mut() {
             if task.await.is_err_and(|failed| failed.is_panic()) {
                 error!("a channel's task panicked");
             }
@@ -225,10 +263,11 @@ fn first_range(received: &[u8], frame_max: u32) -> Result<Option<Range>, frame::
     Ok(Some(Range { channel, length }))
 }
 
-fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<(), ConnectionEnd> {
+/// Does what a frame of channel 0 says; whether it was answered.
+fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<bool, ConnectionEnd> {
     let close = |error: AmqpError| Err(ConnectionEnd::ClosedByUs(error.on_connection()));
     match frame.frame_type {
-        FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(()),
+        FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(false),
         // COMPAT: a heartbeat belongs on channel 0 and is empty.
         FrameType::Heartbeat if !frame.payload.is_empty() => close(AmqpError::unknown_frame(frame)),
         FrameType::Heartbeat | FrameType::Header | FrameType::Body => close(AmqpError::out_of_place(frame)),
@@ -237,8 +276,10 @@ fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<(), C
                 debug!(code = close.reply_code, text = close.reply_text, "client closes");
                 Err(ConnectionEnd::PeerClosed)
             }
-            Ok(Method::ConnectionCloseOk(_)) => Ok(()),
-            Ok(Method::ConnectionUpdateSecret(update)) => update_secret(connection, update.new_secret),
+            Ok(Method::ConnectionCloseOk(_)) => Ok(false),
+            Ok(Method::ConnectionUpdateSecret(update)) => {
+                update_secret(connection, update.new_secret).map(|()| true)
+            }
             Ok(method) => close(AmqpError::new(
                 ReplyCode::ChannelError,
                 "unexpected method in connection state running",

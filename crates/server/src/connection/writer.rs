@@ -17,8 +17,20 @@ use crate::limits::WRITE_SLICES_MAX;
 /// Writes until the connection is finished or the socket fails. `heartbeat` is the negotiated interval,
 /// zero until it is known and when there is none.
 pub(crate) async fn run(
-    mut socket: OwnedWriteHalf,
+    socket: OwnedWriteHalf,
     outbound: Arc<Outbound>,
+    heartbeat: watch::Receiver<Duration>,
+) -> io::Result<()> {
+    let result = write(socket, &outbound, heartbeat).await;
+    if result.is_err() {
+        outbound.fail();
+    }
+    result
+}
+
+async fn write(
+    mut socket: OwnedWriteHalf,
+    outbound: &Arc<Outbound>,
     mut heartbeat: watch::Receiver<Duration>,
 ) -> io::Result<()> {
     let mut taken = Pending::default();
