@@ -9,7 +9,7 @@ use crate::wire::{Peer, USUAL, Wishes, encoded};
 
 /// A frame with whatever type, size and end.
 fn raw_frame(frame_type: u8, channel: u16, payload: &[u8], end: u8) -> Vec<u8> {
-    let size = u32::try_from(payload.len()).unwrap();
+    let size = u32::try_from(payload.len()).expect("scripts send small payloads");
     [&[frame_type][..], &channel.to_be_bytes(), &size.to_be_bytes(), payload, &[end]].concat()
 }
 

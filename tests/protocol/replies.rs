@@ -23,7 +23,8 @@ fn request(requester: &mut Peer, responder: &mut Peer, queue: &str) -> String {
     requester.send_message(1, publish("", queue), asking(), "question");
     let request = responder.expect_delivery(1, "server", "question");
     responder.send(1, crate::say::ack(request.tag));
-    let reply_to = String::from_utf8(request.properties().reply_to.unwrap().to_vec()).unwrap();
+    let reply_to = request.properties().reply_to.expect("the request says where its answer goes");
+    let reply_to = String::from_utf8(reply_to.to_vec()).expect("reply names are text");
     assert!(reply_to.starts_with("amq.rabbitmq.reply-to."), "{reply_to}");
     reply_to
 }
