@@ -2,7 +2,6 @@
 //! found here before code grows along it; docs/ARCHITECTURE.md says why the edges are these.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 /// What one crate knows.
@@ -37,7 +36,7 @@ const CRATES: [Knowledge; 5] = [
 /// Edges that are too many or missing.
 pub(crate) fn findings(root: &Path) -> Vec<String> {
     let mut findings = Vec::new();
-    for entry in fs::read_dir(root.join("crates")).unwrap().map(Result::unwrap) {
+    for entry in crate::entries(&root.join("crates")) {
         let folder = Path::new("crates").join(entry.file_name());
         let is_crate = entry.path().join("Cargo.toml").is_file();
         if is_crate && !CRATES.iter().any(|known| Path::new(known.folder) == folder) {
@@ -46,7 +45,7 @@ pub(crate) fn findings(root: &Path) -> Vec<String> {
     }
     for known in &CRATES {
         let manifest = Path::new(known.folder).join("Cargo.toml");
-        let dependencies = dependencies(&fs::read_to_string(root.join(&manifest)).unwrap());
+        let dependencies = dependencies(&crate::read(&root.join(&manifest)));
         let ours: BTreeSet<_> = known.ours.iter().map(|&name| name.to_owned()).collect();
         let found: BTreeSet<_> =
             dependencies.iter().filter(|name| name.starts_with("leveret-")).cloned().collect();
@@ -69,10 +68,11 @@ fn dependencies(manifest: &str) -> BTreeSet<String> {
             let is_for_tests = section.ends_with("dev-dependencies");
             is_listing =
                 section.ends_with("dependencies") && section != "workspace.dependencies" && !is_for_tests;
-        } else if is_listing && let Some((name, _)) = line.split_once(['=', '.']) {
-            if !name.starts_with('#') {
-                names.insert(name.trim().to_owned());
-            }
+        } else if is_listing
+            && !line.starts_with('#')
+            && let Some((name, _)) = line.split_once(['=', '.'])
+        {
+            names.insert(name.trim().to_owned());
         }
     }
     names

@@ -107,21 +107,31 @@ fn sources() -> Vec<Source> {
 
 /// Adds the Rust files below `folder`, a path from the top of the repository.
 fn gather(folder: &Path, found: &mut Vec<Source>) {
-    let entries = fs::read_dir(root().join(folder)).unwrap();
-    for entry in entries.map(Result::unwrap) {
+    for entry in entries(&root().join(folder)) {
         let name = entry.file_name().into_string().expect("names of files are text");
         let path = folder.join(&name);
         // What builds and package managers leave behind is not ours.
         let is_ours =
             !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules" | "vendor");
-        if entry.file_type().unwrap().is_dir() {
+        if entry.path().is_dir() {
             if is_ours {
                 gather(&path, found);
             }
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(Source { text: fs::read_to_string(entry.path()).unwrap(), path });
+            found.push(Source { text: read(&entry.path()), path });
         }
     }
+}
+
+/// What is in a folder.
+pub(crate) fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    entries.map(|entry| entry.expect("a folder that could be opened can be read"))
+}
+
+/// The text of a file.
+pub(crate) fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 fn root() -> &'static Path {

@@ -45,8 +45,8 @@ fn is_target_by_place(path: &Path) -> bool {
 
 /// Files that manifests name with `path = "….rs"`.
 fn named_targets() -> Vec<PathBuf> {
-    let crates = fs::read_dir(root().join("crates")).unwrap();
-    let folders = crates.map(|entry| Path::new("crates").join(entry.unwrap().file_name()));
+    let folders = crate::entries(&root().join("crates"));
+    let folders = folders.map(|entry| Path::new("crates").join(entry.file_name()));
     let folders = folders.flat_map(|folder| [folder.join("fuzz"), folder]);
     let mut named = Vec::new();
     for folder in folders.chain([PathBuf::new()]) {
