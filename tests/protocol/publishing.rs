@@ -130,6 +130,8 @@ fn commit_publishes_and_settles() {
     let mut peer = Peer::with_channel(&broker);
     let queue = peer.queue(1);
     peer.publish(1, "", &queue, "old");
+    // Channels are not ordered among each other: the message is there before the other one asks.
+    peer.expect_quiet(1, &queue, 1);
     peer.open_channel(2);
     peer.ask(2, tx::Select, tx::SelectOk);
     assert_eq!(peer.get(2, &queue, "old").tag, 1);
@@ -151,6 +153,8 @@ fn rollback_forgets_publishes_and_makes_settled_messages_outstanding_again() {
     let mut peer = Peer::with_channel(&broker);
     let queue = peer.queue(1);
     peer.publish(1, "", &queue, "old");
+    // Channels are not ordered among each other: the message is there before the other one asks.
+    peer.expect_quiet(1, &queue, 1);
     peer.open_channel(2);
     peer.ask(2, tx::Select, tx::SelectOk);
     peer.get(2, &queue, "old");

@@ -131,7 +131,10 @@ impl Channel {
 
     fn cancel_consumer(&self, consumer: &Consumer) {
         self.connection.vhost.cancel_consumer(&consumer.queue, consumer.id);
-        self.deliveries.state.lock().unacked.release_origin(consumer.origin);
+        let mut state = self.deliveries.state.lock();
+        state.unacked.release_origin(consumer.origin);
+        state.parked.retain(|parked| parked.consumer != consumer.id);
+        self.deliveries.outbound.lock().forget_parked(consumer.id);
     }
 
     fn close_reply_consumer(&mut self) {

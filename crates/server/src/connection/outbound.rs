@@ -105,6 +105,11 @@ impl State {
     pub(crate) fn park(&mut self, consumer: ParkedConsumer) {
         self.parked.push(consumer);
     }
+
+    /// Forgets a consumer that is cancelled, so that the list holds none but those there are.
+    pub(crate) fn forget_parked(&mut self, consumer: ConsumerId) {
+        self.parked.retain(|parked| parked.consumer != consumer);
+    }
 }
 
 /// The outgoing half of a connection.
