@@ -23,7 +23,8 @@ pub(crate) struct TopicTrie {
 
 #[derive(Debug, Default)]
 struct Node {
-    words: HashMap<Box<str>, NodeIndex>,
+    /// Boxed: most nodes are the ends of patterns and have none.
+    words: Option<Box<HashMap<Box<str>, NodeIndex>>>,
     /// Child for `*`: any one word.
     star: Option<NodeIndex>,
     /// Child for `#`: any number of words.
@@ -35,14 +36,19 @@ struct Node {
 
 impl Node {
     fn is_unused(&self) -> bool {
-        self.bound.is_empty() && self.words.is_empty() && self.star.is_none() && self.hash.is_none()
+        self.bound.is_empty() && self.words.is_none() && self.star.is_none() && self.hash.is_none()
+    }
+
+    /// Child for a word that is no wildcard.
+    fn word(&self, word: &str) -> Option<NodeIndex> {
+        self.words.as_ref()?.get(word).copied()
     }
 
     fn child(&self, word: &str) -> Option<NodeIndex> {
         match word {
             "*" => self.star,
             "#" => self.hash,
-            _ => self.words.get(word).copied(),
+            _ => self.word(word),
         }
     }
 }
@@ -105,7 +111,7 @@ impl TopicTrie {
                 if node.is_hash {
                     self.reach(&mut next, index);
                 }
-                if let Some(&child) = node.words.get(word) {
+                if let Some(child) = node.word(word) {
                     self.reach(&mut next, child);
                 }
                 if let Some(child) = node.star {
@@ -129,7 +135,8 @@ impl TopicTrie {
             node.bound.iter().for_each(|bound| found(prefix.as_deref().unwrap_or(""), bound));
             let extended =
                 |word: &str| Some(prefix.as_ref().map_or(word.to_owned(), |p| format!("{p}.{word}")));
-            pending.extend(node.words.iter().map(|(word, &child)| (child, extended(word))));
+            let words = node.words.iter().flat_map(|words| words.iter());
+            pending.extend(words.map(|(word, &child)| (child, extended(word))));
             pending.extend(node.star.map(|child| (child, extended("*"))));
             pending.extend(node.hash.map(|child| (child, extended("#"))));
         }
@@ -159,7 +166,7 @@ impl TopicTrie {
         match word {
             "*" => parent.star = Some(index),
             "#" => parent.hash = Some(index),
-            _ => drop(parent.words.insert(word.into(), index)),
+            _ => _ = parent.words.get_or_insert_default().insert(word.into(), index),
         }
         index
     }
@@ -170,10 +177,10 @@ impl TopicTrie {
             "*" => parent.star = None,
             "#" => parent.hash = None,
             _ => {
-                parent.words.remove(word);
-                if parent.words.is_empty() {
-                    parent.words = HashMap::new();
+                if let Some(words) = &mut parent.words {
+                    words.remove(word);
                 }
+                parent.words.take_if(|words| words.is_empty());
             }
         }
         self.nodes[child as usize] = Node::default();
