@@ -55,6 +55,11 @@ pub(crate) fn authenticate(
     Ok(credentials.user)
 }
 
+/// Whether `secret` may take the place of what a connection logged in with.
+pub(crate) fn accepts_secret(config: &Config, secret: &[u8]) -> bool {
+    bool::from(secret.ct_eq(config.default_password.as_bytes())) && !secret.is_empty()
+}
+
 fn is_loopback(peer: IpAddr) -> bool {
     peer.to_canonical().is_loopback()
 }

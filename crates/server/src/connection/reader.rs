@@ -14,6 +14,7 @@ use tracing::{Instrument, debug, debug_span, error};
 
 use super::frames::{FrameReader, ReadEnd};
 use super::{Connection, ConnectionEnd};
+use crate::auth;
 use crate::channel::inbox::{Backlog, Inbox, Run};
 use crate::channel::{self};
 use crate::error::{AmqpError, ReplyCode};
@@ -292,8 +293,7 @@ fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<bool,
 
 /// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid.
 fn update_secret(connection: &Connection, new_secret: &[u8]) -> Result<(), ConnectionEnd> {
-    let config = &connection.server.config;
-    if new_secret != config.default_password.as_bytes() {
+    if !auth::accepts_secret(&connection.server.config, new_secret) {
         let text = "New secret was refused by one of the backends";
         let error = AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CONNECTION_UPDATE_SECRET);
         return Err(ConnectionEnd::ClosedByUs(error));
