@@ -86,7 +86,7 @@ options! {
         kind::number(0..=u64::from(u32::MAX), "connections").map(some_unless_zero);
 
     /// Octets that one connection may have waiting to be written before its consumers are passed over.
-    outbound_bytes_max: usize = "1MiB", kind::size(OUTBOUND_BYTES_LEAST..=OUTBOUND_BYTES_LIMIT);
+    outbound_bytes_max: usize = "256KiB", kind::size(OUTBOUND_BYTES_LEAST..=OUTBOUND_BYTES_LIMIT);
 
     /// Octets of messages in memory above which publishers are blocked; 0 blocks them always. A share is one
     /// of the machine's memory, or of the container's limit if that is lower.

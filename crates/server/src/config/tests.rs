@@ -140,7 +140,7 @@ fn defaults_are_those_of_rabbitmq() {
     assert_eq!((config.handshake_timeout_ms, config.closing_timeout_ms), (10_000, 30_000));
     assert_eq!(config.message_bytes_max, 16_777_216);
     assert_eq!(config.connections_max, None);
-    assert_eq!(config.outbound_bytes_max, 1_048_576);
+    assert_eq!(config.outbound_bytes_max, 262_144);
     assert_eq!(config.memory_high_watermark_bytes, memory::total_bytes() / 100 * 40);
     assert_eq!(config.worker_threads, None);
 }
