@@ -120,3 +120,17 @@ fn a_handshake_that_trickles_in_does_not_outlive_its_time() {
     assert_eq!(target.warnings_about(peer).len(), 1);
     target.assert_works();
 }
+
+#[test]
+fn one_connection_too_many_is_told_the_limit_and_gets_in_once_another_has_left() {
+    let target = Target::start(&["--connections-max", "2"]);
+    let (first, second) = (Wire::open(target.port), Wire::open(target.port));
+    let mut third = Wire::dial(target.port);
+    third.write(&opening(&FieldTable::new()));
+    let text = "NOT_ALLOWED - connection refused: node connection limit (2) is reached";
+    assert_eq!(third.end(), End::Close(530, text.to_owned()));
+    first.close();
+    let again = Wire::open(target.port);
+    again.close();
+    second.close();
+}

@@ -229,7 +229,6 @@ async fn run_open(
     let mut reader = Reader::new(frames, Arc::clone(&connection), heartbeat);
     let end = reader.run().await;
     end_connection(&connection, reader, writer, end, heartbeat).await;
-    server.unregister(&connection);
 }
 
 /// Stops the channels, deletes what goes with the connection, and says goodbye as the end asks for.
@@ -267,6 +266,8 @@ async fn end_connection(
     let queues = std::mem::take(&mut *connection.exclusive_queues.lock());
     let queues: Vec<_> = queues.into_iter().collect();
     connection.vhost.delete_exclusive_queues(&queues, connection.id);
+    // Before the goodbye: a client that has seen it may count on its place being free.
+    connection.server.unregister(connection);
     let mut frames = reader.into_frames();
     match end {
         ConnectionEnd::PeerClosed => {

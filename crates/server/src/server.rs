@@ -76,8 +76,9 @@ impl Server {
         self.connections.remove(&connection.id);
     }
 
-    pub(crate) fn has_too_many_connections(&self) -> bool {
-        self.config.connections_max.is_some_and(|limit| self.connections.len() >= limit as usize)
+    /// The limit of open connections, if there are that many.
+    pub(crate) fn connection_limit_reached(&self) -> Option<u32> {
+        self.config.connections_max.filter(|&limit| self.connections.len() >= limit as usize)
     }
 
     /// Ends when the broker is told to stop.

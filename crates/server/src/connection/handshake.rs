@@ -176,16 +176,14 @@ impl Handshake<'_> {
     }
 
     async fn recv_open(&mut self, frame_max: u32) -> Step<Arc<Vhost>> {
-        let broker = &self.server.broker;
-        let config = &self.server.config;
-        let too_many = self.server.has_too_many_connections();
+        let server = self.server;
         self.recv(frame_max, |method| match method {
             Method::ConnectionOpen(open) => {
-                if let (true, Some(limit)) = (too_many, config.connections_max) {
+                if let Some(limit) = server.connection_limit_reached() {
                     let text = format!("connection refused: node connection limit ({limit}) is reached");
                     return Err(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CONNECTION_OPEN));
                 }
-                let vhost = broker.vhost(open.virtual_host);
+                let vhost = server.broker.vhost(open.virtual_host);
                 vhost.map_err(|error| AmqpError::refused(&error, MethodId::CONNECTION_OPEN))
             }
             other => Err(unexpected(&other)),
