@@ -276,6 +276,9 @@ pub(super) async fn delete_conditions(story: &Story) -> Result<()> {
     let options = QueueDeclareOptions::durable();
     channel.queue_declare(queue.clone(), options, FieldTable::default()).await?;
     publish_texts(&channel, &queue, &["a"]).await?;
+    // Channels are not ordered among each other: the message is there before another one asks.
+    let passive = QueueDeclareOptions { passive: true, ..Default::default() };
+    channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
     let if_empty = QueueDeleteOptions { if_empty: true, ..Default::default() };
     let refused = story.channel().await?.queue_delete(queue.clone(), if_empty).await;
     assert_refused(refused, 406, &format!("PRECONDITION_FAILED - queue '{queue}' in vhost '/' not empty"));

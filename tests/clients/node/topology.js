@@ -195,6 +195,8 @@ export async function deleteConditions(session) {
   await session.withChannel(async (channel) => {
     const { queue } = await channel.assertQueue(session.name('kept'));
     await publishTexts(channel, queue, 'a');
+    // Channels are not ordered among each other: the message is there before another one asks.
+    await counts(channel, queue, 1);
     let other = await session.channel();
     await refused(
       other.deleteQueue(queue, { ifEmpty: true }),

@@ -84,6 +84,8 @@ function delete_conditions(): void
     $channel->exchange_declare($exchange, 'fanout', false, true, false);
     $channel->queue_bind($queue, $exchange);
     publish($channel, '', $queue, 'x');
+    // Channels are not ordered among each other: the message is there before another one asks.
+    $channel->queue_declare($queue, true);
     refused(
         406,
         "PRECONDITION_FAILED - queue '$queue' in vhost '/' not empty",

@@ -75,6 +75,8 @@ def delete_conditions():
         channel.exchange_declare(exchange, "fanout", durable=True)
         channel.queue_bind(queue, exchange)
         channel.basic_publish("", queue, b"x")
+        # Channels are not ordered among each other: the message is there before another one asks.
+        channel.queue_declare(queue, passive=True)
         refused(
             lambda: connection.channel().queue_delete(queue, if_empty=True),
             406, f"PRECONDITION_FAILED - queue '{queue}' in vhost '/' not empty",

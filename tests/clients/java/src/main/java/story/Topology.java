@@ -218,6 +218,8 @@ final class Topology {
         try (var channel = story.channel()) {
             var queue = channel.queueDeclare(story.name("kept"), true, false, false, null).getQueue();
             publishTexts(channel, queue, "a");
+            // Channels are not ordered among each other: the message is there before another one asks.
+            counts(channel, queue, 1);
             refused(AMQP.PRECONDITION_FAILED, "PRECONDITION_FAILED - queue '" + queue + "' in vhost '/' not empty",
                     () -> story.channel().queueDelete(queue, false, true));
 
