@@ -5,8 +5,7 @@
 /// since 4.1; the specification's 4096 is too small for the tokens some clients log in with.
 pub(crate) const FRAME_MAX_MIN: u32 = 8192;
 
-/// A read takes at most this much. With
-/// 256 KiB the kernel's share of an octet is at its lowest.
+/// A read takes at most this much. With 256 KiB the kernel's share of an octet is at its lowest.
 pub(crate) const READ_BYTES_MAX: usize = 256 * 1024;
 
 /// Frames up to this many octets are copied out of the read buffer, which costs no more than sharing it and

@@ -107,10 +107,8 @@ impl Channel {
                 return Err(refused(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
             };
             changed.reply_to = Some(reply.queue.spec.name.as_str().as_bytes());
-            changed.encode(&mut self.content.properties);
-        } else {
-            changed.encode(&mut self.content.properties);
         }
+        changed.encode(&mut self.content.properties);
         Ok(())
     }
 
