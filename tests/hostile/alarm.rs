@@ -1,5 +1,5 @@
-//! Publishers that fill the memory with nobody consuming: they are held up, told so if they asked to be, and
-//! go on when there is room, without a message lost.
+//! Publishers that fill the memory with nobody consuming, or meet a disk without room: they are held up, told so
+//! if they asked to be, and go on when there is room, without a message lost.
 
 use std::io::Write as _;
 
@@ -8,6 +8,7 @@ use leveret_codec::frame::FrameType;
 use leveret_codec::method::{Method, MethodId, queue};
 
 use crate::memory::await_gone;
+use crate::support::Broker;
 use crate::target::{MIB, Target};
 use crate::wire::{End, PATIENCE, Wire, declaration, opening, opening_with, publish_frames, raw_frame};
 
@@ -66,6 +67,22 @@ fn a_blocked_publisher_is_told_and_goes_on_with_nothing_lost() {
     writer.join().expect("everything was taken");
     target.await_rss(base + WATERMARK);
     target.assert_works();
+}
+
+#[test]
+fn a_disk_with_too_little_room_blocks_publishers_alone() {
+    // No disk has as much.
+    let mut broker = Broker::start_with(&["--disk-free-limit-bytes", "1024TiB"]);
+    let mut publisher = open_informed(broker.port);
+    publisher.write(&publish_frames(1, "", "full", b"held up"));
+    let blocked = publisher.expect(0, MethodId::CONNECTION_BLOCKED);
+    assert!(
+        matches!(blocked.method(), Method::ConnectionBlocked(blocked) if blocked.reason == "low on disk")
+    );
+    let mut consumer = Wire::open(broker.port);
+    consumer.consume("full", false);
+    assert_eq!(consumer.count("full"), 0);
+    assert!(broker.process().stderr_so_far().contains("disk alarm"));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,6 +65,27 @@ fn sigint_ends_a_broker_without_clients_at_once() {
     target.broker.process().signal("INT");
     assert_eq!(target.broker.process().wait_for_exit(Duration::from_secs(5)).code(), Some(0));
     target.assert_sane_log();
+}
+
+#[test]
+fn a_broker_that_logs_warnings_only_runs_until_it_is_told_to_stop() {
+    let data_dir = unique_dir("quiet");
+    // It does not log the port it picks: one that was free a moment ago.
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+    let address = free.expect("there is a free port");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
+    command.args(["--amqp-listen", &address.to_string(), "--log", "warn", "--data-dir"]).arg(&data_dir);
+    let mut quiet = Running::spawn(command);
+    let deadline = Instant::now() + PROGRAM_MAX;
+    while TcpStream::connect(address).is_err() {
+        assert!(Instant::now() < deadline, "{}", quiet.output());
+    }
+    let mut wire = Wire::open(address.port());
+    assert_eq!(wire.declare("q"), 0);
+    wire.close();
+    quiet.signal("TERM");
+    assert_eq!(quiet.wait_for_exit(GOODBYE_MAX).code(), Some(0));
+    let _ = fs::remove_dir_all(data_dir);
 }
 
 /// Runs the broker with these flags until it ends by itself.

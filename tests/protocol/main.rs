@@ -16,6 +16,7 @@ mod exchanges;
 mod frames;
 mod handshake;
 mod heartbeats;
+mod pipelining;
 mod publishing;
 mod queues;
 mod refusals;

@@ -131,7 +131,7 @@ impl Drop for Broker {
 }
 
 /// The port in the log field `address=127.0.0.1:PORT`.
-fn listening_port(line: &str) -> Option<u16> {
+pub(crate) fn listening_port(line: &str) -> Option<u16> {
     let (_, address) = line.split_once("address=")?;
     let address = address.split_whitespace().next()?.trim_matches('"');
     address.rsplit_once(':')?.1.parse().ok()
@@ -323,12 +323,21 @@ pub(crate) fn installed(language: &str, program: &str, version_argument: &str) -
 
 /// As `installed`, for what the caller looked for in its own way.
 pub(crate) fn found(language: &str, found: bool) -> bool {
-    if !found {
+    go_on(&format!("{language} is not installed"), found)
+}
+
+/// As `installed`, for what the machine has to permit.
+pub(crate) fn possible(what: &str, possible: bool) -> bool {
+    go_on(&format!("{what} is not possible here"), possible)
+}
+
+fn go_on(obstacle: &str, go_on: bool) -> bool {
+    if !go_on {
         let no_skip = std::env::var("LEVERET_TESTS_NO_SKIP").is_ok_and(|value| value == "1");
-        assert!(!no_skip, "{language} is not installed, and LEVERET_TESTS_NO_SKIP=1");
-        println!("SKIPPED: {language} is not installed");
+        assert!(!no_skip, "{obstacle}, and LEVERET_TESTS_NO_SKIP=1");
+        println!("SKIPPED: {obstacle}");
     }
-    found
+    go_on
 }
 
 /// The root of the repository.

@@ -14,7 +14,7 @@ struct Knowledge {
 }
 
 /// All crates, and the package at the top.
-const CRATES: [Knowledge; 5] = [
+const CRATES: [Knowledge; 6] = [
     Knowledge {
         folder: "crates/codec",
         ours: &[],
@@ -27,7 +27,17 @@ const CRATES: [Knowledge; 5] = [
         // Synchronous and deterministic: no sockets, no disk, no documents.
         never: &["tokio", "mio", "sled", "axum", "hyper", "serde", "serde_json"],
     },
-    Knowledge { folder: "crates/server", ours: &["leveret-broker", "leveret-codec"], never: &["sled"] },
+    // It keeps octets: what travels over sockets is none of its business.
+    Knowledge {
+        folder: "crates/store",
+        ours: &["leveret-broker", "leveret-codec"],
+        never: &["tokio", "mio"],
+    },
+    Knowledge {
+        folder: "crates/server",
+        ours: &["leveret-broker", "leveret-codec", "leveret-store"],
+        never: &["sled"],
+    },
     // It speaks AMQP like any client, to any broker.
     Knowledge { folder: "crates/perf", ours: &["leveret-codec"], never: &[] },
     Knowledge { folder: "", ours: &["leveret-perf", "leveret-server"], never: &[] },

@@ -7,11 +7,11 @@ use std::hint::black_box;
 use std::sync::{Arc, Mutex};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
-use leveret_broker::journal::MemoryJournal;
 use leveret_broker::message::Body;
 use leveret_broker::queue::arguments::QueueArguments;
-use leveret_broker::queue::messages::MemoryGauge;
+use leveret_broker::queue::memory::MemoryGauge;
 use leveret_broker::queue::{ConsumerSpec, QueueSpec, Settlement};
+use leveret_broker::store::MemoryStore;
 use leveret_broker::unacked::{AckSelection, DeliveryOrigin, OriginIndex, UnackedList};
 use leveret_broker::{
     ConsumerId, DeliverySink, DeliverySource, MessageBatch, MessageRef, MessageView, Queue, SinkState,
@@ -69,7 +69,7 @@ fn queue() -> Arc<Queue> {
         auto_delete: false,
         arguments: QueueArguments::default(),
     };
-    Arc::new(Queue::new(spec, Arc::new(MemoryJournal), Arc::new(MemoryGauge::default())))
+    Queue::new(spec, Arc::new(MemoryStore::default()), Arc::new(MemoryGauge::default()))
 }
 
 fn consume(queue: &Queue, sink: Arc<dyn DeliverySink>, no_ack: bool, prefetch: u16) -> ConsumerId {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use criterion::Criterion;
 use leveret_broker::exchange::BindingTarget;
-use leveret_broker::journal::MemoryJournal;
+use leveret_broker::store::MemoryStore;
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_codec::table::FieldTable;
@@ -14,7 +14,7 @@ use leveret_codec::table::FieldTable;
 const KEYS: usize = 1000;
 
 fn vhost() -> Arc<Vhost> {
-    let vhost = Broker::new(Arc::new(MemoryJournal)).create_vhost("/");
+    let vhost = Broker::new(Arc::new(MemoryStore::default())).create_vhost("/");
     let connection = ConnectionId::next();
     for i in 0..KEYS {
         let name = format!("queue-{i}");

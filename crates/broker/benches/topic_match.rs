@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
 use leveret_broker::exchange::BindingTarget;
-use leveret_broker::journal::MemoryJournal;
+use leveret_broker::store::MemoryStore;
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_codec::table::FieldTable;
 
 /// A vhost whose topic exchange has the given patterns, all bound to one queue.
 fn vhost(patterns: impl Iterator<Item = String>) -> Arc<Vhost> {
-    let vhost = Broker::new(Arc::new(MemoryJournal)).create_vhost("/");
+    let vhost = Broker::new(Arc::new(MemoryStore::default())).create_vhost("/");
     let connection = ConnectionId::next();
     let arguments = FieldTable::new();
     let declaration =

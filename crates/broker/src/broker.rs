@@ -1,35 +1,89 @@
 //! The broker as a whole: its vhosts and what they share.
 
+use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use dashmap::DashMap;
 
+use crate::definition::Definition;
 use crate::error::BrokerError;
-use crate::journal::Journal;
-use crate::names::VhostName;
-use crate::queue::messages::MemoryGauge;
+use crate::names::{QueueId, VhostName};
+use crate::queue::Queue;
+use crate::queue::memory::MemoryGauge;
+use crate::queue::messages::PageOut;
+use crate::queue::recovered::RecoveredMessages;
+use crate::store::{BlockState, JournalPosition, Store};
 use crate::vhost::Vhost;
 
 /// All vhosts of one node.
 pub struct Broker {
     vhosts: DashMap<VhostName, Arc<Vhost>>,
-    journal: Arc<dyn Journal>,
+    store: Arc<dyn Store>,
     gauge: Arc<MemoryGauge>,
 }
 
 impl Broker {
-    /// A broker without vhosts that keeps its promises by `journal`.
+    /// A broker without vhosts that keeps its promises by `store`.
     #[must_use]
-    pub fn new(journal: Arc<dyn Journal>) -> Self {
-        Self { vhosts: DashMap::new(), journal, gauge: Arc::new(MemoryGauge::default()) }
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self { vhosts: DashMap::new(), store, gauge: Arc::new(MemoryGauge::default()) }
     }
 
     /// Makes sure a vhost exists, with the exchanges that each has.
     pub fn create_vhost(&self, name: &str) -> Arc<Vhost> {
+        self.vhost_or_else(name, Vhost::create)
+    }
+
+    /// Makes sure a vhost exists that the store knows: it is not told of it again.
+    pub fn restore_vhost(&self, name: &str) -> Arc<Vhost> {
+        self.vhost_or_else(name, Vhost::new)
+    }
+
+    fn vhost_or_else(
+        &self,
+        name: &str,
+        make: impl FnOnce(VhostName, Arc<dyn Store>, Arc<MemoryGauge>) -> Vhost,
+    ) -> Arc<Vhost> {
         let name = VhostName::from(name);
-        let create =
-            || Arc::new(Vhost::new(name.clone(), Arc::clone(&self.journal), Arc::clone(&self.gauge)));
-        Arc::clone(&self.vhosts.entry(name.clone()).or_insert_with(create))
+        let make = || Arc::new(make(name.clone(), Arc::clone(&self.store), Arc::clone(&self.gauge)));
+        Arc::clone(&self.vhosts.entry(name.clone()).or_insert_with(make))
+    }
+
+    /// Takes over what a store recovered. What refers to something that is not there is left out; the refusals say
+    /// what that is.
+    pub fn restore(
+        &self,
+        definitions: Vec<Definition>,
+        mut messages: HashMap<QueueId, RecoveredMessages>,
+    ) -> Vec<BrokerError> {
+        let mut refused = Vec::new();
+        for definition in definitions {
+            match definition {
+                Definition::PutVhost(vhost) => _ = self.restore_vhost(vhost.as_str()),
+                Definition::PutExchange(vhost, spec) => {
+                    self.restore_vhost(vhost.as_str()).restore_exchange(spec)
+                }
+                Definition::PutQueue(id, spec) => {
+                    let vhost = self.restore_vhost(spec.vhost.as_str());
+                    let (store, gauge) = (Arc::clone(&self.store), Arc::clone(&self.gauge));
+                    let recovered = messages.remove(&id).unwrap_or_default();
+                    vhost.restore_queue(Queue::restored(id, spec, store, gauge, recovered));
+                }
+                Definition::Bind(vhost, binding) => {
+                    refused.extend(self.restore_vhost(vhost.as_str()).restore_binding(&binding).err());
+                }
+                // What is deleted is not among what a store has.
+                Definition::DeleteExchange(..) | Definition::DeleteQueue(..) | Definition::Unbind(..) => {}
+            }
+        }
+        refused
+    }
+
+    /// Whether there is any vhost.
+    #[must_use]
+    pub fn has_vhosts(&self) -> bool {
+        !self.vhosts.is_empty()
     }
 
     /// The vhost of that name.
@@ -41,10 +95,61 @@ impl Broker {
         found.ok_or_else(|| BrokerError::VhostNotFound { vhost: name.to_owned() })
     }
 
-    /// What guards confirms.
+    /// What keeps messages and definitions.
     #[must_use]
-    pub fn journal(&self) -> &Arc<dyn Journal> {
-        &self.journal
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Moves messages to the disk until at most `limit` octets of memory are held, or as near as it comes: from the
+    /// fullest queues first, and those last that consumers are about to get. Waits for the disk.
+    ///
+    /// # Errors
+    /// There is no room on the disk, or it fails. Messages that could not be written are still in memory.
+    pub fn page_out(&self, limit: usize) -> io::Result<()> {
+        for which in [PageOut::Far, PageOut::Near] {
+            let mut queues: Vec<_> =
+                self.queues().into_iter().map(|queue| (queue.memory_bytes(), queue)).collect();
+            queues.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            for (bytes, queue) in queues {
+                let excess = self.gauge.bytes().saturating_sub(limit);
+                if excess == 0 {
+                    return Ok(());
+                }
+                queue.page_out(which, excess.min(bytes))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes messages as blocks that would otherwise need the journal below `position`. Waits for the disk.
+    ///
+    /// # Errors
+    /// There is no room on the disk, or it fails.
+    pub fn leave_journal(&self, position: JournalPosition) -> io::Result<()> {
+        self.queues()
+            .iter()
+            .filter(|queue| queue.is_durable())
+            .try_for_each(|queue| queue.leave_journal(position))
+    }
+
+    /// What the store is to keep beside blocks and was not told yet.
+    #[must_use]
+    pub fn changed_blocks(&self) -> Vec<BlockState> {
+        let mut states = Vec::new();
+        self.queues()
+            .iter()
+            .filter(|queue| queue.is_durable())
+            .for_each(|queue| queue.changed_blocks(&mut states));
+        states
+    }
+
+    /// The queues of all vhosts, the oldest first: what is done with them is done in the same order each time.
+    #[must_use]
+    pub fn queues(&self) -> Vec<Arc<Queue>> {
+        let mut queues: Vec<_> = self.vhosts.iter().flat_map(|vhost| vhost.queues()).collect();
+        queues.sort_unstable_by_key(|queue| queue.id);
+        queues
     }
 
     /// Memory that messages take.

@@ -1,10 +1,10 @@
 //! How messages leave a queue: the queue turns to a consumer's [`DeliverySink`] and lets it pull from a
 //! [`DeliverySource`], so that the sink takes its own locks once for as many messages as its turn has.
 
-use crate::journal::Journal;
+use std::ops::Range;
+
 use crate::message::{MessageRef, MessageView};
-use crate::names::QueueId;
-use crate::queue::messages::Messages;
+use crate::queue::messages::{Messages, Next};
 
 /// Whether a consumer can take more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,26 +42,19 @@ pub struct Delivery<'a> {
 /// The messages one consumer may take in one turn.
 pub struct DeliverySource<'a> {
     messages: &'a mut Messages,
-    settled: Settled<'a>,
+    /// Delivered is settled.
+    no_ack: bool,
     remaining: usize,
     taken: usize,
     /// The delivery given out last, settled by now if the consumer does not acknowledge.
     last: Option<MessageRef>,
-}
-
-/// Who learns of messages that are settled by being delivered.
-pub(crate) enum Settled<'a> {
-    /// The consumer will say so.
-    Later,
-    /// Delivered is settled.
-    AtOnce,
-    /// The same, in a queue whose messages the journal knows.
-    AtOnceLogged(&'a dyn Journal, QueueId),
+    settled: SettledRanges,
 }
 
 impl<'a> DeliverySource<'a> {
-    pub(crate) fn new(messages: &'a mut Messages, settled: Settled<'a>, limit: usize) -> Self {
-        Self { messages, settled, remaining: limit, taken: 0, last: None }
+    pub(crate) fn new(messages: &'a mut Messages, no_ack: bool, limit: usize) -> Self {
+        let settled = SettledRanges::default();
+        Self { messages, no_ack, remaining: limit, taken: 0, last: None, settled }
     }
 
     /// The next message for this consumer; it counts as delivered once this returns.
@@ -70,30 +63,54 @@ impl<'a> DeliverySource<'a> {
         if self.remaining == 0 {
             return None;
         }
-        let (reference, redelivered, message) = self.messages.take_next()?;
+        let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
         self.remaining -= 1;
         self.taken += 1;
         self.last = Some(reference);
         Some(Delivery { message, reference, redelivered })
     }
 
-    /// Ends the turn: how many were delivered.
-    pub(crate) fn finish(mut self) -> usize {
+    /// Ends the turn: how many were delivered, and which persistent ones are settled by that.
+    pub(crate) fn finish(mut self) -> (usize, SettledRanges) {
         self.settle_last();
-        self.taken
+        (self.taken, self.settled)
     }
 
     fn settle_last(&mut self) {
-        let Some(reference) = self.last.take() else { return };
-        match self.settled {
-            Settled::Later => {}
-            Settled::AtOnce => self.messages.settle(reference),
-            Settled::AtOnceLogged(journal, queue) => {
-                if reference.is_persistent() {
-                    journal.settle(queue, reference.position);
-                }
-                self.messages.settle(reference);
-            }
+        if !self.no_ack {
+            return;
         }
+        if let Some(reference) = self.last.take() {
+            // PERF: a list that nobody reads would be an allocation per turn.
+            if self.messages.is_durable() {
+                self.settled.add(reference);
+            }
+            self.messages.settle(reference);
+        }
+    }
+}
+
+/// Positions of messages that are settled, for the journal: neighbours as one range.
+#[derive(Debug, Default)]
+pub(crate) struct SettledRanges {
+    ranges: Vec<Range<u64>>,
+    /// Whether the journal knows any of the messages.
+    persistent: bool,
+}
+
+impl SettledRanges {
+    #[inline]
+    pub(crate) fn add(&mut self, reference: MessageRef) {
+        self.persistent |= reference.is_persistent();
+        let position = reference.position;
+        match self.ranges.last_mut() {
+            Some(last) if last.end == position => last.end += 1,
+            _ => self.ranges.push(position..position + 1),
+        }
+    }
+
+    /// The ranges, if the journal knows any of the messages.
+    pub(crate) fn persistent(&self) -> Option<&[Range<u64>]> {
+        self.persistent.then_some(&*self.ranges)
     }
 }

@@ -20,6 +20,16 @@ pub enum BrokerError {
         /// Where.
         vhost: String,
     },
+    /// The queue met damage on disk and takes and gives nothing any more; it can be deleted.
+    #[error("queue '{queue}' in vhost '{vhost}' is stopped: {reason}")]
+    QueueStopped {
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+        /// What happened.
+        reason: String,
+    },
     /// No such exchange.
     #[error("no exchange '{exchange}' in vhost '{vhost}'")]
     ExchangeNotFound {

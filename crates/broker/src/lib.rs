@@ -1,5 +1,5 @@
 //! The routing core of Leveret: what a message meets between the channel it was published on and the
-//! channel it is delivered to. Synchronous and deterministic: storage comes in through the [`journal`]
+//! channel it is delivered to. Synchronous and deterministic: storage comes in through the [`store`]
 //! trait, deliveries go out through the [`delivery`] trait, nothing here knows a socket.
 //!
 //! In the order a message meets them: [`vhost`] (declarations), [`exchange`] (routing), [`message`]
@@ -7,15 +7,16 @@
 //! [`unacked`] (what a channel has not settled yet).
 
 pub mod broker;
+pub mod definition;
 pub mod delivery;
 pub mod error;
 pub mod exchange;
-pub mod journal;
 pub mod limits;
 pub mod message;
 pub mod names;
 pub mod queue;
 pub mod reply_to;
+pub mod store;
 pub mod unacked;
 pub mod vhost;
 

@@ -18,3 +18,12 @@ pub const FIRST_CHUNK_BYTES: usize = 1024;
 /// How many exchanges one publish may walk through by exchange-to-exchange bindings and alternate
 /// exchanges. Each is visited once, so this only bounds the memory of one walk.
 pub const ROUTE_EXCHANGES_MAX: usize = 4096;
+
+/// A queue's messages are brought back from the disk this many octets ahead of its consumers: a few reads that
+/// overlap with delivering, and little enough for thousands of queues that are read at a time.
+pub const READ_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// A chunk that lies in a block and is smaller than this still grows, and is written again as a whole; a larger
+/// one is left as it is. So a queue that gets little is not scattered over tiny blocks, and no octet is written
+/// often.
+pub const RESEALED_BYTES_MAX: usize = 4 * 1024;

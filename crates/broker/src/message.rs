@@ -11,9 +11,12 @@
 //!          its varint is their index
 //! ```
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::store::JournalPosition;
 
 /// A body of [`LARGE_BODY_BYTES`](crate::limits::LARGE_BODY_BYTES) or more: the slices it arrived in, shared
 /// between queues.
@@ -162,6 +165,21 @@ pub struct MessageBatch {
     persistent: u32,
     /// Capacity of the buffer that was handed over last: the next one starts with it.
     expected_bytes: usize,
+    /// Messages that the journal holds already, in order.
+    shared: Vec<SharedRun>,
+    /// Where it holds them.
+    shared_at: JournalPosition,
+}
+
+/// Messages of a batch that other queues get as well, so that the journal holds them once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedRun {
+    /// The first of them, counted in this batch.
+    pub first: u32,
+    /// The first of them, counted in the batch that was shared.
+    pub shared_first: u32,
+    /// How many there are.
+    pub count: u32,
 }
 
 impl MessageBatch {
@@ -175,6 +193,30 @@ impl MessageBatch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Appends a message that is also message `number` of a batch to be handed to
+    /// [`Store::share`](crate::store::Store::share).
+    pub fn push_shared(&mut self, message: &MessageView<'_>, number: u32) {
+        let first = self.count;
+        self.push(message);
+        match self.shared.last_mut() {
+            Some(run) if run.first + run.count == first && run.shared_first + run.count == number => {
+                run.count += 1;
+            }
+            _ => self.shared.push(SharedRun { first, shared_first: number, count: 1 }),
+        }
+    }
+
+    /// Notes where the journal holds what is shared.
+    pub fn shared_at(&mut self, position: JournalPosition) {
+        self.shared_at = position;
+    }
+
+    /// Messages that the journal holds already, and where; none in most batches.
+    #[must_use]
+    pub fn shared(&self) -> (JournalPosition, &[SharedRun]) {
+        (self.shared_at, &self.shared)
     }
 
     /// How many of the messages are persistent.
@@ -193,6 +235,25 @@ impl MessageBatch {
     #[must_use]
     pub fn record_bytes(&self) -> usize {
         self.records.len()
+    }
+
+    /// The messages that are not shared, where some are.
+    #[must_use]
+    pub fn own(&self) -> Option<Self> {
+        if self.shared.is_empty() {
+            return None;
+        }
+        let is_shared =
+            |index| self.shared.iter().any(|run| run.first <= index && index - run.first < run.count);
+        let mut own = Self::default();
+        (0..).zip(self.iter()).filter(|(index, _)| !is_shared(*index)).for_each(|(_, view)| own.push(&view));
+        Some(own)
+    }
+
+    /// The batch in the form in which it is kept on disk.
+    #[must_use]
+    pub fn stored(&self) -> StoredRun<'_> {
+        StoredRun::new(self.count, &self.records, &self.larges, None)
     }
 
     /// Whether a body in the batch is kept beside the buffer.
@@ -253,6 +314,7 @@ impl MessageBatch {
         self.count = 0;
         self.persistent = 0;
         self.body_bytes = 0;
+        self.shared.clear();
     }
 
     /// Gives an empty batch's buffer back, for a channel that goes idle.
@@ -260,34 +322,43 @@ impl MessageBatch {
         if self.is_empty() {
             self.records = Vec::new();
             self.larges = Vec::new();
+            self.shared = Vec::new();
         }
     }
 }
 
-/// A piece of a queue's memory: records one after another, given back when all are settled.
+/// Records of a queue one after another: what a chunk holds while it is in memory.
 #[derive(Debug, Default)]
-pub(crate) struct Chunk {
+pub(crate) struct Contents {
     records: Vec<u8>,
     larges: Vec<Option<LargeBody>>,
     large_bytes: usize,
-    /// Messages in the chunk, settled ones included.
+    /// Records, settled ones included.
     pub(crate) count: u32,
-    /// Messages in the chunk that are ready or unacked.
-    pub(crate) live: u32,
+    /// Which messages these are, counted from the chunk's first position, if some are missing between them.
+    numbers: Option<Box<[u32]>>,
 }
 
-impl Chunk {
+impl Contents {
     pub(crate) fn with_capacity(bytes: usize) -> Self {
         Self { records: Vec::with_capacity(bytes), ..Self::default() }
     }
 
-    /// Octets of memory the chunk holds.
+    /// Octets of memory they hold.
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.records.capacity() + self.large_bytes
+        let numbers = self.numbers.as_ref().map_or(0, |numbers| numbers.len() * size_of::<u32>());
+        self.records.capacity() + self.large_bytes + numbers
+    }
+
+    /// Octets of records, large bodies left out.
+    pub(crate) fn record_bytes(&self) -> usize {
+        self.records.len()
     }
 
     pub(crate) fn has_room_for(&self, batch: &MessageBatch) -> bool {
-        !batch.has_large_bodies() && self.records.len() + batch.records.len() <= self.records.capacity()
+        !batch.has_large_bodies()
+            && self.numbers.is_none()
+            && self.records.len() + batch.records.len() <= self.records.capacity()
     }
 
     /// Copies a batch without large bodies behind what is there.
@@ -295,11 +366,10 @@ impl Chunk {
         debug_assert!(!batch.has_large_bodies());
         self.records.extend_from_slice(&batch.records);
         self.count += batch.count;
-        self.live += batch.count;
     }
 
-    /// Makes the batch itself a chunk: by handing over its buffer when that is well filled, else by an
-    /// exact copy, so that neither octets are copied twice nor memory is kept for nothing.
+    /// Takes the batch itself over: by its buffer when that is well filled, else by an exact copy, so that
+    /// neither octets are copied twice nor memory is kept for nothing.
     pub(crate) fn take(batch: &mut MessageBatch) -> Self {
         let larges = std::mem::take(&mut batch.larges);
         let large_bytes = larges.iter().flatten().map(LargeBody::len).sum();
@@ -309,12 +379,93 @@ impl Chunk {
         } else {
             batch.records.as_slice().to_vec()
         };
-        Self { records, larges, large_bytes, count: batch.count, live: batch.count }
+        Self { records, larges, large_bytes, count: batch.count, numbers: None }
+    }
+
+    /// The messages of `batch` that are left, with their numbers.
+    pub(crate) fn sparse(batch: MessageBatch, numbers: Vec<u32>) -> Self {
+        let large_bytes = batch.larges.iter().flatten().map(LargeBody::len).sum();
+        let is_dense = (0..).zip(&numbers).all(|(index, &number)| index == number);
+        let numbers = if is_dense { None } else { Some(numbers.into()) };
+        Self { records: batch.records, larges: batch.larges, large_bytes, count: batch.count, numbers }
+    }
+
+    /// What [`Self::stored`] wrote, read again; `None` if it cannot have been written so.
+    pub(crate) fn from_stored(stored: &Bytes) -> Option<Self> {
+        let (head, rest) = stored.split_first_chunk::<16>()?;
+        let number =
+            |at: usize| head.get(at..at + 4)?.first_chunk().map(|octets| u32::from_le_bytes(*octets));
+        let (count, record_bytes) = (number(0)?, number(4)? as usize);
+        let (number_count, large_count) = (number(8)? as usize, number(12)? as usize);
+        let (numbers, rest) = rest.split_at_checked(number_count.checked_mul(4)?)?;
+        let (lengths, rest) = rest.split_at_checked(large_count.checked_mul(4)?)?;
+        let (records, _) = rest.split_at_checked(record_bytes)?;
+        let mut larges = Vec::with_capacity(large_count);
+        let mut large_bytes = 0;
+        let mut at = stored.len() - rest.len() + record_bytes;
+        for length in u32s(lengths) {
+            if length == LARGE_MISSING {
+                larges.push(None);
+                continue;
+            }
+            let end = at.checked_add(length as usize).filter(|&end| end <= stored.len())?;
+            larges.push(Some(LargeBody::new(vec![stored.slice(at..end)])));
+            large_bytes += length as usize;
+            at = end;
+        }
+        let numbers: Box<[u32]> = u32s(numbers).collect();
+        let numbers = if numbers.is_empty() { None } else { Some(numbers) };
+        if numbers.as_ref().is_some_and(|numbers| numbers.len() != count as usize) {
+            return None;
+        }
+        Some(Self { records: records.to_vec(), larges, large_bytes, count, numbers })
+    }
+
+    /// The records in the form in which they are kept on disk.
+    pub(crate) fn stored(&self) -> StoredRun<'_> {
+        StoredRun::new(self.count, &self.records, &self.larges, self.numbers.as_deref())
     }
 
     /// The record at `offset`, and where the next one begins.
     pub(crate) fn read(&self, offset: usize) -> Option<(MessageView<'_>, usize)> {
         read_record(&self.records, &self.larges, offset)
+    }
+
+    /// Number of the `index`th record, counted from the chunk's first position.
+    #[inline]
+    pub(crate) fn number(&self, index: u32) -> u32 {
+        match &self.numbers {
+            None => index,
+            Some(numbers) => numbers.get(index as usize).copied().unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Index and offset of the first record whose number is at least `number`.
+    pub(crate) fn find(&self, number: u32) -> (u32, usize) {
+        let (mut index, mut offset) = (0, 0);
+        while index < self.count && self.number(index) < number {
+            let Some(end) = record_end(&self.records, offset) else { break };
+            offset = end;
+            index += 1;
+        }
+        (index, offset)
+    }
+
+    /// The records, each with its number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, MessageView<'_>)> {
+        let (mut index, mut offset) = (0, 0);
+        std::iter::from_fn(move || {
+            while index < self.count {
+                let number = self.number(index);
+                index += 1;
+                let at = offset;
+                offset = record_end(&self.records, at)?;
+                // A large body that was let go of: its message is settled.
+                let Some((view, _)) = self.read(at) else { continue };
+                return Some((number, view));
+            }
+            None
+        })
     }
 
     /// Lets go of a settled message's large body before its neighbours are settled too; the octets freed.
@@ -326,6 +477,21 @@ impl Chunk {
         let freed = freed.map_or(0, |body| body.len());
         self.large_bytes -= freed;
         freed
+    }
+
+    /// Lets go of the large bodies from `offset` on; the octets freed.
+    pub(crate) fn release_from(&mut self, mut offset: usize) -> usize {
+        let mut freed = 0;
+        while let Some(end) = self.end_of(offset) {
+            freed += self.release(offset);
+            offset = end;
+        }
+        freed
+    }
+
+    /// Where the record at `offset` ends.
+    pub(crate) fn end_of(&self, offset: usize) -> Option<usize> {
+        record_end(&self.records, offset)
     }
 
     /// Where the record at `offset` keeps its body, if that is a large one.
@@ -340,14 +506,125 @@ impl Chunk {
         varint(&mut rest)
     }
 
-    /// Empties the chunk for reuse, its memory kept.
+    /// Empties them for reuse, the memory kept.
     pub(crate) fn clear(&mut self) {
         self.records.clear();
         self.larges.clear();
         self.large_bytes = 0;
         self.count = 0;
-        self.live = 0;
+        self.numbers = None;
     }
+}
+
+/// Messages in the form in which they are kept on disk, in pieces to be written one after another.
+///
+/// ```text
+/// records u32 | octets of records u32 | numbers u32 | large bodies u32      little endian
+/// numbers: u32 each, none if the messages follow one another without a gap
+/// lengths of large bodies: u32 each, 2^32 - 1 for one whose message is settled
+/// records | large bodies
+/// ```
+#[derive(Debug)]
+pub struct StoredRun<'a> {
+    head: Vec<u8>,
+    records: &'a [u8],
+    larges: &'a [Option<LargeBody>],
+}
+
+/// Length of a large body that was let go of.
+const LARGE_MISSING: u32 = u32::MAX;
+
+impl<'a> StoredRun<'a> {
+    fn new(count: u32, records: &'a [u8], larges: &'a [Option<LargeBody>], numbers: Option<&[u32]>) -> Self {
+        let numbers = numbers.unwrap_or_default();
+        let mut head = Vec::with_capacity(16 + 4 * (numbers.len() + larges.len()));
+        let counts = [count, records.len() as u32, numbers.len() as u32, larges.len() as u32];
+        let length = |body: &Option<LargeBody>| body.as_ref().map_or(LARGE_MISSING, |body| body.len() as u32);
+        for number in counts.into_iter().chain(numbers.iter().copied()).chain(larges.iter().map(length)) {
+            head.extend_from_slice(&number.to_le_bytes());
+        }
+        Self { head, records, larges }
+    }
+
+    /// What comes first, to be copied: the numbers, then the records.
+    #[must_use]
+    pub fn small_parts(&self) -> [&[u8]; 2] {
+        [&self.head, self.records]
+    }
+
+    /// What comes behind: the slices of the large bodies.
+    pub fn bodies(&self) -> impl Iterator<Item = &'a Bytes> {
+        self.larges.iter().flatten().flat_map(|body| body.slices())
+    }
+
+    /// Octets of all pieces.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.records.len() + self.bodies().map(Bytes::len).sum::<usize>()
+    }
+
+    /// Never: there is always a head.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// What a stored run says of one of its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredMessage {
+    /// Which message it is, counted from the position that the run begins at.
+    pub number: u32,
+    /// Whether it was published with delivery mode 2.
+    pub persistent: bool,
+    /// Whether its body is there: a large one is left out once its message is settled.
+    pub has_body: bool,
+}
+
+/// The messages of a [`StoredRun`], in order; `None` if not every octet of it reads as it must have been written.
+#[must_use]
+pub fn verify_stored(stored: &Bytes) -> Option<Vec<StoredMessage>> {
+    let contents = Contents::from_stored(stored)?;
+    let mut messages: Vec<StoredMessage> = Vec::new();
+    let mut offset = 0;
+    for index in 0..contents.count {
+        let end = contents.end_of(offset)?;
+        let flags = *contents.records.get(offset)?;
+        let number = contents.number(index);
+        if messages.last().is_some_and(|last| last.number >= number) {
+            return None;
+        }
+        let has_body = match contents.large_index(offset) {
+            Some(large) => contents.larges.get(large)?.is_some(),
+            None => true,
+        };
+        messages.push(StoredMessage { number, persistent: flags & FLAG_PERSISTENT != 0, has_body });
+        offset = end;
+    }
+    let is_all = offset == contents.records.len() && contents.stored().len() == stored.len();
+    is_all.then_some(messages)
+}
+
+/// The messages of a [`StoredRun`] whose numbers are in `numbers`, as a run of their own that begins at the position
+/// of `numbers.start`; `None` if the run does not read.
+#[must_use]
+pub fn part_of_stored(stored: &Bytes, numbers: Range<u32>) -> Option<Vec<u8>> {
+    let contents = Contents::from_stored(stored)?;
+    let mut batch = MessageBatch::default();
+    let mut kept = Vec::new();
+    for (number, view) in contents.iter().filter(|(number, _)| numbers.contains(number)) {
+        batch.push(&view);
+        kept.push(number - numbers.start);
+    }
+    let part = Contents::sparse(batch, kept);
+    let run = part.stored();
+    let mut octets = run.small_parts().concat();
+    run.bodies().for_each(|body| octets.extend_from_slice(body));
+    Some(octets)
+}
+
+fn u32s(octets: &[u8]) -> impl Iterator<Item = u32> {
+    octets.chunks_exact(4).filter_map(|octets| octets.first_chunk().map(|octets| u32::from_le_bytes(*octets)))
 }
 
 /// Reads the record at `offset`; `None` at the end. Records come from [`MessageBatch::push`] alone, so a
@@ -376,6 +653,18 @@ fn read_record<'a>(
     let properties = if no_properties { &NO_PROPERTIES } else { properties };
     let message = MessageView { names, properties, body, persistent: flags & FLAG_PERSISTENT != 0 };
     Some((message, records.len() - rest.len()))
+}
+
+/// Where the record at `offset` ends, be its body there or not.
+fn record_end(records: &[u8], offset: usize) -> Option<usize> {
+    let (&flags, mut rest) = records.get(offset..)?.split_first()?;
+    let properties_length = if flags & FLAG_NO_PROPERTIES != 0 { 0 } else { varint(&mut rest)? };
+    let body_number = varint(&mut rest)?;
+    let exchange_length = 1 + usize::from(*rest.first()?);
+    let names_length = exchange_length + 1 + usize::from(*rest.get(exchange_length)?);
+    let body_length = if flags & FLAG_LARGE == 0 { body_number } else { 0 };
+    let rest = rest.get(names_length..)?.get(properties_length..)?.get(body_length..)?;
+    Some(records.len() - rest.len())
 }
 
 /// Appends seven bits an octet, lowest first; the highest bit says that more follow. Five octets hold any
@@ -438,9 +727,71 @@ mod tests {
         let mut batch = MessageBatch::default();
         batch.push(&message(Body::Large(&large), false));
         batch.push(&message(Body::Small(b"x"), false));
-        let mut chunk = Chunk::take(&mut batch);
-        assert!(chunk.memory_bytes() > 20_000);
-        chunk.release(0);
-        assert!(chunk.memory_bytes() < 1_000);
+        let mut contents = Contents::take(&mut batch);
+        assert!(contents.memory_bytes() > 20_000);
+        contents.release(0);
+        assert!(contents.memory_bytes() < 1_000);
+        let bodies: Vec<_> = contents.iter().map(|(number, view)| (number, view.body.to_vec())).collect();
+        assert_eq!(bodies, [(1, b"x".to_vec())]);
+    }
+
+    fn bytes_of(stored: &StoredRun<'_>) -> Bytes {
+        let mut octets = stored.small_parts().concat();
+        stored.bodies().for_each(|body| octets.extend_from_slice(body));
+        assert_eq!(octets.len(), stored.len());
+        octets.into()
+    }
+
+    #[test]
+    fn what_was_stored_reads_the_same() {
+        let large = LargeBody::new(vec![Bytes::from(vec![7; 20_000]), Bytes::from(vec![8; 5])]);
+        let mut batch = MessageBatch::default();
+        batch.push(&message(Body::Small(b"one"), false));
+        batch.push(&message(Body::Large(&large), true));
+        batch.push(&message(Body::Large(&large), true));
+        batch.push(&message(Body::Small(b""), true));
+        let mut contents = Contents::take(&mut batch);
+        let (_, second) = contents.find(1);
+        contents.release(second);
+        contents.numbers = Some([3, 4, 9, 10].into());
+        let seen = |contents: &Contents| -> Vec<_> {
+            contents.iter().map(|(number, view)| (number, view.persistent, view.body.to_vec())).collect()
+        };
+        let stored = bytes_of(&contents.stored());
+        let again = Contents::from_stored(&stored).unwrap();
+        assert_eq!(seen(&again), seen(&contents));
+        assert_eq!(seen(&again).iter().map(|(number, ..)| *number).collect::<Vec<_>>(), [3, 9, 10]);
+        for length in 0..stored.len() {
+            assert!(Contents::from_stored(&stored.slice(..length)).is_none());
+        }
+    }
+
+    #[test]
+    fn what_was_stored_is_told_message_by_message_and_in_parts() {
+        let large = LargeBody::new(vec![Bytes::from(vec![7; 20_000])]);
+        let mut batch = MessageBatch::default();
+        batch.push(&message(Body::Small(b"one"), false));
+        batch.push(&message(Body::Large(&large), true));
+        batch.push(&message(Body::Small(b""), true));
+        let mut contents = Contents::take(&mut batch);
+        contents.numbers = Some([3, 4, 9].into());
+        let (_, large_at) = contents.find(4);
+        let of = |number, persistent, has_body| StoredMessage { number, persistent, has_body };
+        let stored = bytes_of(&contents.stored());
+        let told = verify_stored(&stored).unwrap();
+        assert_eq!(told, [of(3, false, true), of(4, true, true), of(9, true, true)]);
+        let part = Bytes::from(part_of_stored(&stored, 4..10).unwrap());
+        assert_eq!(verify_stored(&part).unwrap(), [of(0, true, true), of(5, true, true)]);
+        let bodies: Vec<_> =
+            Contents::from_stored(&part).unwrap().iter().map(|(_, view)| view.body.len()).collect();
+        assert_eq!(bodies, [20_000, 0]);
+        contents.release(large_at);
+        let stored = bytes_of(&contents.stored());
+        assert_eq!(verify_stored(&stored).unwrap()[1], of(4, true, false));
+        for length in 0..stored.len() {
+            assert!(verify_stored(&stored.slice(..length)).is_none());
+        }
+        let longer = Bytes::from([&stored[..], b"x"].concat());
+        assert!(verify_stored(&longer).is_none());
     }
 }

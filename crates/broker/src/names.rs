@@ -74,8 +74,23 @@ macro_rules! id_type {
             /// The next unused value in this process.
             #[must_use]
             pub fn next() -> Self {
+                Self(Self::counter().fetch_add(1, Ordering::Relaxed))
+            }
+
+            /// Makes sure that no value up to this one is given out in this process.
+            pub fn take_up_to(self) {
+                Self::counter().fetch_max(self.0.saturating_add(1), Ordering::Relaxed);
+            }
+
+            /// No value from this one on was given out yet.
+            #[must_use]
+            pub fn unused() -> Self {
+                Self(Self::counter().load(Ordering::Relaxed))
+            }
+
+            fn counter() -> &'static AtomicU64 {
                 static NEXT: AtomicU64 = AtomicU64::new(1);
-                Self(NEXT.fetch_add(1, Ordering::Relaxed))
+                &NEXT
             }
         }
     };

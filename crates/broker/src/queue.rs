@@ -3,22 +3,29 @@
 //! through the consumers' sinks.
 
 pub mod arguments;
+mod chunk;
 pub(crate) mod consumers;
-pub mod messages;
+pub mod memory;
+pub(crate) mod messages;
+mod paging;
+pub mod recovered;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use crate::delivery::{Delivery, DeliverySink, DeliverySource, Settled};
+use crate::delivery::{Delivery, DeliverySink, DeliverySource, SettledRanges};
 use crate::error::BrokerError;
-use crate::journal::{Journal, JournalPosition};
 use crate::message::{MessageBatch, MessageRef};
 use crate::names::{ConnectionId, ConsumerId, QueueId, QueueName, VhostName};
+use crate::store::{JournalPosition, Store};
 use arguments::QueueArguments;
 pub use consumers::ConsumerSpec;
 use consumers::Consumers;
-use messages::{MemoryGauge, Messages};
+use memory::MemoryGauge;
+use messages::Messages;
+use recovered::RecoveredMessages;
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -67,13 +74,28 @@ pub struct DeletedQueue {
     pub consumers: Vec<Arc<dyn DeliverySink>>,
 }
 
+/// What basic.get finds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Got<R> {
+    /// A message.
+    Message(R),
+    /// There is none.
+    Empty,
+    /// There is one, but it is on disk: [`Queue::when_loaded`] says when to ask again.
+    Absent,
+}
+
 /// A queue of a vhost.
 pub struct Queue {
     /// Identity of this queue's life.
     pub id: QueueId,
     /// What it was declared with.
     pub spec: QueueSpec,
-    journal: Arc<dyn Journal>,
+    store: Arc<dyn Store>,
+    /// For what is to call back.
+    this: Weak<Self>,
+    /// Says without the lock whether `stopped` is set.
+    is_stopped: AtomicBool,
     /// Not async: every operation is short and never waits. Locked before a channel's or an outbound
     /// buffer's lock, never after.
     state: Mutex<State>,
@@ -84,86 +106,174 @@ struct State {
     consumers: Consumers,
     unacked: usize,
     deleted: bool,
+    /// Why the queue takes and gives nothing any more, if it does not.
+    stopped: Option<String>,
+    /// Messages below this position are known to have been handed out, should the process end now.
+    delivering_below: u64,
+    /// The store was asked to bring messages back.
+    is_loading: bool,
+    /// Who waits for that.
+    load_waiters: Vec<Box<dyn FnOnce() + Send>>,
 }
+
+/// Deliveries that one note of [`Store::delivering`] covers at most: the price of a note is a system call, and
+/// after a crash that many messages at most are marked redelivered that were not handed out.
+const DELIVERIES_NOTED: usize = 256;
 
 impl Queue {
     /// A new, empty queue.
     #[must_use]
-    pub fn new(spec: QueueSpec, journal: Arc<dyn Journal>, gauge: Arc<MemoryGauge>) -> Self {
+    pub fn new(spec: QueueSpec, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Arc<Self> {
+        let id = QueueId::next();
+        let messages = Messages::new(id, spec.durable, Arc::clone(&store), gauge);
+        Self::with_messages(id, spec, store, messages)
+    }
+
+    /// A durable queue as a restart found it.
+    #[must_use]
+    pub fn restored(
+        id: QueueId,
+        spec: QueueSpec,
+        store: Arc<dyn Store>,
+        gauge: Arc<MemoryGauge>,
+        recovered: RecoveredMessages,
+    ) -> Arc<Self> {
+        let delivering_below = recovered.delivered_below;
+        let damage = recovered.damage.clone().or_else(|| recovered.missing_blocks.clone());
+        let (messages, missing) = Messages::restored(id, Arc::clone(&store), gauge, recovered);
+        let missing =
+            missing.map(|position| format!("its message at {position} is not in the journal any more"));
+        let queue = Self::with_messages(id, spec, store, messages);
+        queue.state.lock().delivering_below = delivering_below;
+        if let Some(damage) = damage.or(missing) {
+            queue.stop(damage);
+        }
+        queue
+    }
+
+    fn with_messages(id: QueueId, spec: QueueSpec, store: Arc<dyn Store>, messages: Messages) -> Arc<Self> {
         let state = State {
-            messages: Messages::new(gauge),
+            messages,
             consumers: Consumers::default(),
             unacked: 0,
             deleted: false,
+            stopped: None,
+            delivering_below: 0,
+            is_loading: false,
+            load_waiters: Vec::new(),
         };
-        Self { id: QueueId::next(), spec, journal, state: Mutex::new(state) }
+        let is_stopped = AtomicBool::new(false);
+        let state = Mutex::new(state);
+        Arc::new_cyclic(|this| Self { id, spec, store, this: Weak::clone(this), is_stopped, state })
+    }
+
+    /// Whether a restart finds it again, with its persistent messages.
+    #[must_use]
+    pub fn is_durable(&self) -> bool {
+        self.spec.durable && self.spec.owner.is_none()
+    }
+
+    /// Whether it met damage and takes nothing any more.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
     }
 
     /// Appends all messages of `batch`, which is empty afterwards, and delivers what consumers can take.
     /// Returns from when on the persistent ones are safe. A deleted queue takes nothing and needs no
-    /// waiting: a confirm for it is positive, as RabbitMQ's is.
+    /// waiting: a confirm for it is positive, as RabbitMQ's is. A stopped one takes nothing and never is safe.
     pub fn publish(&self, batch: &mut MessageBatch) -> JournalPosition {
         let mut state = self.state.lock();
-        if state.deleted {
+        if state.deleted || state.stopped.is_some() {
             batch.clear();
-            return JournalPosition::SAFE;
+            return if state.deleted { JournalPosition::SAFE } else { JournalPosition::NEVER };
         }
-        let position = if self.spec.durable && batch.persistent() > 0 {
-            self.journal.publish(self.id, state.messages.next_position(), batch)
-        } else {
-            JournalPosition::SAFE
-        };
-        state.messages.append(batch);
+        let journaled = (self.spec.durable && batch.persistent() > 0)
+            .then(|| self.store.publish(self.id, state.messages.next_position(), batch));
+        state.messages.append(batch, journaled);
         self.dispatch(&mut state);
-        position
+        journaled.map_or(JournalPosition::SAFE, |journaled| journaled.safe_at)
     }
 
     /// Takes one message for basic.get; `hand_out` gets it and the number of messages left.
-    /// Returns `None` if there is none.
     ///
     /// # Errors
-    /// The queue was deleted.
+    /// The queue was deleted or is stopped.
     pub fn get<R>(
         &self,
         no_ack: bool,
         hand_out: impl FnOnce(Delivery<'_>, usize) -> R,
-    ) -> Result<Option<R>, BrokerError> {
+    ) -> Result<Got<R>, BrokerError> {
         let mut state = self.state.lock();
-        if state.deleted {
-            return Err(self.not_found());
+        self.check_usable(&state)?;
+        if state.messages.is_next_absent() {
+            return Ok(Got::Absent);
         }
+        self.note_delivering(&mut state, 1, 1);
         let left = state.messages.ready().saturating_sub(1);
-        let mut source = DeliverySource::new(&mut state.messages, self.settled(no_ack), 1);
+        let mut source = DeliverySource::new(&mut state.messages, no_ack, 1);
         let result = source.next_delivery().map(|delivery| hand_out(delivery, left));
-        let taken = source.finish();
+        let (taken, settled) = source.finish();
+        self.log_settled(&settled);
         if !no_ack {
             state.unacked += taken;
         }
-        Ok(result)
+        Ok(result.map_or(Got::Empty, Got::Message))
     }
 
-    /// Settles deliveries that `consumer` (or basic.get, if none) had, and delivers what that frees.
-    pub fn settle(&self, consumer: Option<ConsumerId>, how: Settlement, messages: &[MessageRef]) {
+    /// Settles deliveries that `consumer` (or basic.get, if none) had, and delivers what that frees. Returns where
+    /// that is safe.
+    pub fn settle(
+        &self,
+        consumer: Option<ConsumerId>,
+        how: Settlement,
+        messages: &[MessageRef],
+    ) -> JournalPosition {
         let mut state = self.state.lock();
         if state.deleted {
-            return;
+            return JournalPosition::SAFE;
         }
+        let mut safe_at = JournalPosition::SAFE;
         state.unacked = state.unacked.saturating_sub(messages.len());
-        for &message in messages {
-            match how {
-                Settlement::Settled => {
-                    if self.spec.durable && message.is_persistent() {
-                        self.journal.settle(self.id, message.position);
-                    }
-                    state.messages.settle(message);
+        match how {
+            Settlement::Settled => {
+                if self.spec.durable {
+                    let mut settled = SettledRanges::default();
+                    messages.iter().for_each(|&message| settled.add(message));
+                    safe_at = self.log_settled(&settled);
                 }
-                Settlement::Requeued => state.messages.put_back(message),
+                messages.iter().for_each(|&message| state.messages.settle(message));
             }
+            Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
         }
         if let Some(consumer) = consumer {
             state.consumers.give_credit(consumer, messages.len());
         }
         self.dispatch(&mut state);
+        safe_at
+    }
+
+    fn log_settled(&self, settled: &SettledRanges) -> JournalPosition {
+        match settled.persistent() {
+            Some(ranges) if self.spec.durable => self.store.settle(self.id, ranges),
+            _ => JournalPosition::SAFE,
+        }
+    }
+
+    /// How many of `count` messages may be handed out now, seen to it that a crash finds them noted. The note covers
+    /// `ahead` messages if it can, so that there is not one for each turn.
+    fn note_delivering(&self, state: &mut State, count: usize, ahead: usize) -> usize {
+        if !self.spec.durable {
+            return count;
+        }
+        let count = count.min(DELIVERIES_NOTED);
+        let (count, needed) = state.messages.reach(count.min(state.messages.ready()));
+        if needed > state.delivering_below {
+            let (_, ahead) = state.messages.reach(ahead.min(DELIVERIES_NOTED));
+            state.delivering_below = needed.max(ahead);
+            self.store.delivering(self.id, state.delivering_below);
+        }
+        count
     }
 
     /// Adds a consumer. It gets nothing until [`Self::resume`], so that its consume-ok goes out first.
@@ -172,9 +282,7 @@ impl Queue {
     /// The queue was deleted, or is in exclusive use, or is to be but has consumers.
     pub fn consume(&self, spec: ConsumerSpec) -> Result<(), BrokerError> {
         let mut state = self.state.lock();
-        if state.deleted {
-            return Err(self.not_found());
-        }
+        self.check_usable(&state)?;
         if state.consumers.has_exclusive() || (spec.exclusive && !state.consumers.is_empty()) {
             return Err(BrokerError::QueueInExclusiveUse {
                 queue: self.spec.name.to_string(),
@@ -198,19 +306,17 @@ impl Queue {
         state.consumers.remove(consumer) && state.consumers.is_empty()
     }
 
-    /// Drops all ready messages; how many there were.
+    /// Drops all ready messages; how many there were, and where that is safe.
     ///
     /// # Errors
-    /// The queue was deleted.
-    pub fn purge(&self) -> Result<usize, BrokerError> {
+    /// The queue was deleted, or is stopped.
+    pub fn purge(&self) -> Result<(usize, JournalPosition), BrokerError> {
         let mut state = self.state.lock();
-        if state.deleted {
-            return Err(self.not_found());
-        }
-        let ready = state.messages.ready();
-        let mut source = DeliverySource::new(&mut state.messages, self.settled(true), ready);
-        while source.next_delivery().is_some() {}
-        Ok(source.finish())
+        self.check_usable(&state)?;
+        let (purged, positions) = state.messages.purge();
+        let is_told = self.spec.durable && purged > 0;
+        let safe_at = if is_told { self.store.settle(self.id, &positions) } else { JournalPosition::SAFE };
+        Ok((purged, safe_at))
     }
 
     /// Marks the queue deleted and lets go of everything in it.
@@ -230,8 +336,12 @@ impl Queue {
             return Err(BrokerError::QueueInUse { queue, vhost });
         }
         state.deleted = true;
+        state.load_waiters.drain(..).for_each(|waiter| waiter());
         let ready = state.messages.ready();
         state.messages.forget();
+        if self.is_durable() {
+            self.store.forget_queue(self.id);
+        }
         state.unacked = 0;
         Ok(DeletedQueue { ready, consumers: state.consumers.drain() })
     }
@@ -247,15 +357,17 @@ impl Queue {
         }
     }
 
-    fn not_found(&self) -> BrokerError {
-        BrokerError::QueueNotFound { queue: self.spec.name.to_string(), vhost: self.spec.vhost.to_string() }
+    /// Octets of memory held for its messages.
+    pub fn memory_bytes(&self) -> usize {
+        self.state.lock().messages.memory_bytes()
     }
 
-    fn settled(&self, no_ack: bool) -> Settled<'_> {
-        match (no_ack, self.spec.durable) {
-            (false, _) => Settled::Later,
-            (true, false) => Settled::AtOnce,
-            (true, true) => Settled::AtOnceLogged(&*self.journal, self.id),
+    fn check_usable(&self, state: &State) -> Result<(), BrokerError> {
+        let (queue, vhost) = (self.spec.name.to_string(), self.spec.vhost.to_string());
+        match &state.stopped {
+            _ if state.deleted => Err(BrokerError::QueueNotFound { queue, vhost }),
+            Some(reason) => Err(BrokerError::QueueStopped { queue, vhost, reason: reason.clone() }),
+            None => Ok(()),
         }
     }
 
@@ -263,14 +375,23 @@ impl Queue {
     fn dispatch(&self, state: &mut State) {
         loop {
             let ready = state.messages.ready();
-            if ready == 0 {
+            if ready == 0 || state.stopped.is_some() {
                 return;
             }
+            if state.messages.has_absent() && state.consumers.has_ready() {
+                self.load_if_short(state);
+                if state.messages.is_next_absent() {
+                    return;
+                }
+            }
             let Some((consumer, limit)) = state.consumers.next_turn(ready) else { return };
-            let (id, no_ack) = (consumer.spec.id, consumer.spec.no_ack);
-            let mut source = DeliverySource::new(&mut state.messages, self.settled(no_ack), limit);
-            let sink_state = consumer.spec.sink.deliver(&mut source);
-            let taken = source.finish();
+            let (id, no_ack, credit) = (consumer.spec.id, consumer.spec.no_ack, consumer.credit());
+            let sink = Arc::clone(&consumer.spec.sink);
+            let limit = self.note_delivering(state, limit, credit);
+            let mut source = DeliverySource::new(&mut state.messages, no_ack, limit);
+            let sink_state = sink.deliver(&mut source);
+            let (taken, settled) = source.finish();
+            self.log_settled(&settled);
             if !no_ack {
                 state.unacked += taken;
             }

@@ -2,8 +2,13 @@
 //!
 //! Lock order: topology, queue directory, queue, then what a consumer's sink locks. Nothing that holds a
 //! queue's lock asks for the topology.
+//!
+//! The store is told of every change of durable definitions before what protects it is let go of, so that
+//! it learns of them in the order in which they happened.
 
+mod changes;
 mod declare;
+mod restore;
 mod topology;
 
 use std::sync::Arc;
@@ -13,13 +18,15 @@ use dashmap::DashMap;
 use leveret_codec::table::FieldTableRef;
 use parking_lot::RwLock;
 
+use crate::definition::Definition;
 use crate::error::BrokerError;
-use crate::journal::Journal;
 use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
 use crate::queue::arguments::QueueArguments;
-use crate::queue::messages::MemoryGauge;
+use crate::queue::memory::MemoryGauge;
 use crate::queue::{Queue, QueueSpec};
 use crate::reply_to::{REPLY_TO_PREFIX, ReplyQueues, reply_name};
+use crate::store::{JournalPosition, Store};
+use changes::Changes;
 pub use declare::{ExchangeDeclaration, QueueDeclaration};
 pub use topology::Binding;
 use topology::Topology;
@@ -35,7 +42,9 @@ pub struct Vhost {
     topology: RwLock<Topology>,
     /// Moves whenever a cached route may have become wrong.
     generation: AtomicU64,
-    journal: Arc<dyn Journal>,
+    store: Arc<dyn Store>,
+    /// Where the last change of durable definitions is safe.
+    defined_at: AtomicU64,
     gauge: Arc<MemoryGauge>,
 }
 
@@ -51,16 +60,42 @@ pub struct Route {
 }
 
 impl Vhost {
-    pub(crate) fn new(name: VhostName, journal: Arc<dyn Journal>, gauge: Arc<MemoryGauge>) -> Self {
+    /// A new vhost, which the store is told of.
+    pub(crate) fn create(name: VhostName, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Self {
+        let vhost = Self::new(name, store, gauge);
+        vhost.define(vec![Definition::PutVhost(vhost.name.clone())]);
+        vhost
+    }
+
+    /// A vhost that the store knows.
+    pub(crate) fn new(name: VhostName, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Self {
         Self {
             name,
             queues: DashMap::with_shard_amount(16),
             replies: ReplyQueues::default(),
             topology: RwLock::new(Topology::with_standard_exchanges()),
             generation: AtomicU64::new(0),
-            journal,
+            store,
+            defined_at: AtomicU64::new(JournalPosition::SAFE.0),
             gauge,
         }
+    }
+
+    /// Tells the store. Called with the topology locked, or the queue's entry of the directory.
+    fn define(&self, changes: Vec<Definition>) -> JournalPosition {
+        if changes.is_empty() {
+            return JournalPosition::SAFE;
+        }
+        let position = self.store.define(changes);
+        self.defined_at.fetch_max(position.0, Ordering::AcqRel);
+        position
+    }
+
+    /// Where all durable definitions made so far are safe. Whoever is told that what it asked for is so
+    /// already is promised as much as the one whose change made it so.
+    #[must_use]
+    pub fn defined_at(&self) -> JournalPosition {
+        JournalPosition(self.defined_at.load(Ordering::Acquire))
     }
 
     /// Moves when cached routes have to be looked up again.
@@ -122,7 +157,8 @@ impl Vhost {
         Err(BrokerError::QueueLocked { queue: queue.spec.name.to_string(), vhost: self.name.to_string() })
     }
 
-    /// Deletes a queue with its bindings; how many ready messages were lost. A missing queue is no error.
+    /// Deletes a queue with its bindings; how many ready messages were lost, and where that is safe. A missing
+    /// queue is no error.
     ///
     /// # Errors
     /// It is exclusive to another connection, or in use, or not empty, where that was asked.
@@ -132,10 +168,10 @@ impl Vhost {
         connection: ConnectionId,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<usize, BrokerError> {
+    ) -> Result<(usize, JournalPosition), BrokerError> {
         match self.queue(name, connection) {
             Ok(queue) => self.remove_queue(&queue, if_unused, if_empty),
-            Err(BrokerError::QueueNotFound { .. }) => Ok(0),
+            Err(BrokerError::QueueNotFound { .. }) => Ok((0, self.defined_at())),
             Err(error) => Err(error),
         }
     }
@@ -145,15 +181,22 @@ impl Vhost {
         queue: &Arc<Queue>,
         if_unused: bool,
         if_empty: bool,
-    ) -> Result<usize, BrokerError> {
+    ) -> Result<(usize, JournalPosition), BrokerError> {
         let mut topology = self.topology.write();
         let deleted = queue.delete(if_unused, if_empty)?;
-        self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
-        topology.remove_queue(queue);
-        self.topology_moved();
+        let removed = self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
+        let position = if removed.is_some() {
+            let mut changes = Changes::of(&self.name);
+            topology.remove_queue(queue, &mut changes);
+            self.topology_moved();
+            self.define(changes.into_noted())
+        } else {
+            // Somebody else was faster, and its name may be another queue's by now.
+            self.defined_at()
+        };
         drop(topology);
         deleted.consumers.iter().for_each(|sink| sink.cancel());
-        Ok(deleted.ready)
+        Ok((deleted.ready, position))
     }
 
     /// Removes a consumer, and the queue with it if it was the last one of an auto-delete queue.
@@ -188,7 +231,7 @@ impl Vhost {
             auto_delete: false,
             arguments: QueueArguments::default(),
         };
-        let queue = Arc::new(Queue::new(spec, Arc::clone(&self.journal), Arc::clone(&self.gauge)));
+        let queue = Queue::new(spec, Arc::clone(&self.store), Arc::clone(&self.gauge));
         self.replies.add(Arc::clone(&queue));
         queue
     }

@@ -1,11 +1,12 @@
 //! The command line: flags known to users of RabbitMQ's PerfTest, turned into a [`Load`].
-//! Read by `main`, which hands the result to `run`, `ceiling`, `suite` or `grow`.
+//! Read by `main`, which hands the result to `run`, `ceiling`, `suite`, `grow` or `disk`.
 
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use crate::disk::DiskArgs;
 use crate::error::Error;
 use crate::grow::GrowArgs;
 use crate::load::Load;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Suite(SuiteArgs),
     /// How cost and memory grow with connections, queues, bindings, consumers and backlog.
     Grow(GrowArgs),
+    /// How fast the disk syncs small writes, with no broker between.
+    Disk(DiskArgs),
     /// The sink of `ceiling`, as the child process it runs in.
     #[command(hide = true)]
     Sink {

@@ -27,6 +27,11 @@ impl Unconfirmed {
         self.early.len().saturating_sub(spread)
     }
 
+    /// The oldest one: all before it are confirmed.
+    pub(crate) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
     /// How many are unconfirmed.
     pub(crate) fn outstanding(&self) -> usize {
         self.outstanding
@@ -94,6 +99,7 @@ mod tests {
         assert_eq!(unconfirmed.room(), 0);
         assert_eq!(unconfirmed.settled(7, true), 7);
         assert_eq!((unconfirmed.room(), unconfirmed.outstanding()), (7, 3));
+        assert_eq!(unconfirmed.oldest(), 8);
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! How cost and memory grow: one row after the other against one broker, each cleaning up behind
 //! itself. The rows are in `connections`, `topology` and `messages`; `probe` looks at the broker's
-//! process around each step. Called by `main`.
+//! process around each step, `server` starts it again. Called by `main`.
+
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use serde::Serialize;
@@ -14,11 +17,14 @@ use crate::uri::Uri;
 use crate::wire::{COLD_BUFFER_BYTES, FrameReader};
 
 mod connections;
+mod durable;
 mod messages;
 mod probe;
+mod server;
 mod topology;
 
 use probe::{Figure, Probe};
+use server::{Ending, Restart, Server};
 
 /// Flags of `grow`.
 #[derive(Debug, Clone, Args)]
@@ -29,7 +35,14 @@ pub(crate) struct GrowArgs {
     /// Process id of the broker; without it there is neither CPU time nor memory.
     #[arg(long)]
     broker_pid: Option<u32>,
-    /// Only these rows, separated by commas.
+    /// How to start the broker: it is started here, restarted by the rows about durable things, and stopped at the
+    /// end. Its process is the one that is looked at.
+    #[arg(long, conflicts_with = "broker_pid")]
+    broker_command: Option<String>,
+    /// The broker's data directory: what it takes on the disk is reported.
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// Only these rows, separated by commas; `deep` and `durable-queues` run only when named.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// Idle connections whose memory is looked at.
@@ -81,6 +94,8 @@ pub(crate) struct GrowArgs {
 struct Grow {
     args: GrowArgs,
     probe: Probe,
+    /// The broker, if it was started here. A mutex as rows share this among threads; held for a restart only.
+    server: Mutex<Option<Server>>,
 }
 
 impl Grow {
@@ -98,6 +113,20 @@ impl Grow {
 
     fn persistent(&self) -> bool {
         self.args.flags.iter().any(|flag| flag == "persistent")
+    }
+
+    /// Restarts the broker, if it was started here.
+    fn restart(&self, ending: Ending) -> Result<Option<Restart>, Error> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(server) = server.as_mut() else { return Ok(None) };
+        let restart = server.restart(ending)?;
+        self.probe.follow(server.process());
+        Ok(Some(restart))
+    }
+
+    /// What the broker takes on the disk, if it is known where that is.
+    fn disk_bytes(&self) -> Option<u64> {
+        self.args.data_dir.as_deref().map(durable::disk_bytes)
     }
 
     /// A name of this process's own.
@@ -121,6 +150,9 @@ const ROWS: [(&str, RowFn); 9] = [
     ("backlog", messages::backlog),
 ];
 
+/// Only when named: they take long.
+const DURABLE_ROWS: [(&str, RowFn); 2] = [("deep", durable::deep), ("durable-queues", durable::idle_queues)];
+
 /// Last: what ten thousand connections leave behind would be in every other figure.
 const IDLE_ROW: (&str, RowFn) = ("idle", connections::idle);
 
@@ -135,7 +167,10 @@ struct Finding {
 /// Runs the rows and prints what they found.
 pub(crate) fn run(args: &GrowArgs) -> Result<(), Error> {
     let rows = chosen_rows(&args.rows)?;
-    let grow = Grow { args: args.clone(), probe: Probe::new(args.broker_pid.map(Process::new)) };
+    let server =
+        args.broker_command.as_deref().map(|command| Server::start(command, &args.uri)).transpose()?;
+    let process = server.as_ref().map(Server::process).or(args.broker_pid.map(Process::new));
+    let grow = Grow { args: args.clone(), probe: Probe::new(process), server: Mutex::new(server) };
     grow.connect_with_channel()?.close()?;
     let mut findings = Vec::new();
     for (row, measure) in rows {
@@ -161,9 +196,10 @@ fn chosen_rows(names: &[String]) -> Result<Vec<(&'static str, RowFn)>, Error> {
     if names.is_empty() {
         return Ok(all().collect());
     }
+    let known = || all().chain(DURABLE_ROWS);
     let find = |name: &String| {
-        all().find(|(row, _)| row == name).ok_or_else(|| {
-            let known: Vec<_> = all().map(|(row, _)| row).collect();
+        known().find(|(row, _)| row == name).ok_or_else(|| {
+            let known: Vec<_> = known().map(|(row, _)| row).collect();
             Error::Usage(format!("no row {name:?}; there are {}", known.join(", ")))
         })
     };
@@ -190,6 +226,9 @@ mod tests {
     #[test]
     fn every_row_can_be_chosen_by_its_name() {
         for (name, _) in chosen_rows(&[]).unwrap() {
+            assert_eq!(chosen_rows(&[name.to_owned()]).unwrap().len(), 1, "{name}");
+        }
+        for (name, _) in DURABLE_ROWS {
             assert_eq!(chosen_rows(&[name.to_owned()]).unwrap().len(), 1, "{name}");
         }
         assert!(chosen_rows(&["nosuch".to_owned()]).is_err());

@@ -12,6 +12,7 @@ mod cli;
 mod client;
 mod confirms;
 mod consumer;
+mod disk;
 mod error;
 mod grow;
 mod latency;
@@ -50,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Ceiling(run) => measure(&run, "sink", ceiling::run),
         Command::Suite(suite) => suite::run(&suite),
         Command::Grow(grow) => grow::run(&grow),
+        Command::Disk(disk) => disk::run(&disk),
         Command::Sink { size, relay } => ceiling::serve(sink::SinkOptions { size, relay }),
     };
     match result {

@@ -82,6 +82,8 @@ pub(crate) struct Outcome {
     pub(crate) confirmed: u64,
     /// Latencies of the messages that were stamped.
     pub(crate) latency: Option<LatencySummary>,
+    /// Time from a write to the confirm of its last message, of the writes that were timed.
+    pub(crate) confirm_latency: Option<LatencySummary>,
     /// CPU time of the broker in that time, in seconds.
     pub(crate) broker_cpu: Option<f64>,
     /// Resident memory of the broker before the connections and at the end of that time.
@@ -273,7 +275,7 @@ struct Running<'a> {
     events: mpsc::Receiver<Event>,
     counters: Counters,
     consumers: Vec<JoinHandle<Latencies>>,
-    producers: Vec<JoinHandle<()>>,
+    producers: Vec<JoinHandle<Latencies>>,
 }
 
 impl Load {
@@ -301,7 +303,7 @@ impl Load {
         let mut running = Running { load: self, shared, events, counters, consumers, producers };
         let measured = running.start().and_then(|()| running.measure());
         let resident_after = self.broker.map(Process::resident_bytes).transpose();
-        let latencies = running.stop();
+        let (latencies, confirm_latencies) = running.stop();
         if let Some(error) = running.shared.failure().take() {
             return Err(error);
         }
@@ -312,6 +314,7 @@ impl Load {
             received: last.received - first.received,
             confirmed: last.confirmed - first.confirmed,
             latency: latencies.summary(),
+            confirm_latency: confirm_latencies.summary(),
             broker_cpu: first.broker_cpu.zip(last.broker_cpu).map(|(before, after)| after - before),
             broker_resident: resident_before.zip(resident_after?),
             own_cpu: last.own_cpu - first.own_cpu,
@@ -453,22 +456,23 @@ impl Running<'_> {
         Ok(())
     }
 
-    /// Ends all threads; each of their waits looks at the phase.
-    fn stop(&mut self) -> Latencies {
+    /// Ends all threads; each of their waits looks at the phase. Latencies of messages and of confirms.
+    fn stop(&mut self) -> (Latencies, Latencies) {
         self.shared.enter(Phase::Stop);
+        let (mut latencies, mut confirm_latencies) = (Latencies::new(), Latencies::new());
         for producer in self.producers.drain(..) {
-            if producer.join().is_err() {
-                self.shared.fail(Error::Protocol("a producer thread panicked".to_owned()));
+            match producer.join() {
+                Ok(recorded) => confirm_latencies.merge(&recorded),
+                Err(_) => self.shared.fail(Error::Protocol("a producer thread panicked".to_owned())),
             }
         }
-        let mut latencies = Latencies::new();
         for consumer in self.consumers.drain(..) {
             match consumer.join() {
                 Ok(recorded) => latencies.merge(&recorded),
                 Err(_) => self.shared.fail(Error::Protocol("a consumer thread panicked".to_owned())),
             }
         }
-        latencies
+        (latencies, confirm_latencies)
     }
 }
 

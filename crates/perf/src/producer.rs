@@ -16,7 +16,8 @@ use crate::client::{Client, SOCKET_TICK, close_connection, close_parts, refuse_c
 use crate::confirms::Unconfirmed;
 use crate::consumer::CLOSE_PATIENCE;
 use crate::error::Error;
-use crate::load::{Counter, Load, Shared, hot_parts};
+use crate::latency::Latencies;
+use crate::load::{Counter, Load, Phase, Shared, hot_parts};
 use crate::wire::{
     BASIC_ACK, BASIC_NACK, CONNECTION_BLOCKED, CONNECTION_CLOSE_OK, FrameReader, MessageBatch, MessageShape,
     TX_COMMIT_OK, is_not_yet, write_while,
@@ -53,6 +54,10 @@ pub(crate) struct Producer {
     sent_count: u64,
     confirmed: Arc<Counter>,
     confirmed_count: u64,
+    /// The last publish of a write and when it was written; one write at a time is timed.
+    timed: Option<(u64, u64)>,
+    /// From such a write to the confirm of its last publish.
+    confirm_latencies: Latencies,
     /// The stop cut a message in two, so no further frame may follow.
     torn: bool,
 }
@@ -92,27 +97,34 @@ impl Producer {
             sent_count: 0,
             confirmed,
             confirmed_count: 0,
+            timed: None,
+            confirm_latencies: Latencies::new(),
             torn: false,
         })
     }
 
-    /// Publishes until the load ends or its own messages are out.
-    pub(crate) fn run(mut self) {
+    /// Publishes until the load ends or its own messages are out; returns how long confirms took.
+    pub(crate) fn run(mut self) -> Latencies {
         let published = if self.pace.tx_size > 0 {
             self.publish_in_transactions()
         } else if self.pace.confirm_window > 0 {
             self.publish_steadily()
         } else {
-            return self.run_watched();
+            self.run_watched();
+            return Latencies::new();
         };
         match published {
             Ok(()) if self.remaining == 0 => self.shared.finished(),
             Ok(()) => {}
-            Err(error) => return self.shared.fail(error),
+            Err(error) => {
+                self.shared.fail(error);
+                return self.confirm_latencies;
+            }
         }
         if !self.torn {
             close_parts(&mut self.stream, &mut self.reader, CLOSE_PATIENCE);
         }
+        self.confirm_latencies
     }
 
     /// No answers are expected, so a second thread reads: a close must not go unnoticed. It also sees
@@ -222,6 +234,7 @@ impl Producer {
 
     /// Writes a part of the batch that holds `count` messages.
     fn write(&mut self, range: Range<usize>, count: usize) -> Result<(), Error> {
+        let started = (self.pace.confirm_window > 0).then(|| self.shared.clock.now());
         let octets = self.batch.octets(range);
         let shared = &self.shared;
         let written = write_while(&mut self.stream, octets, || shared.stopped())
@@ -238,8 +251,11 @@ impl Producer {
         if self.remaining != u64::MAX {
             self.remaining -= count as u64;
         }
-        if self.pace.confirm_window > 0 {
+        if let Some(started) = started {
             self.unconfirmed.published(count);
+            if self.timed.is_none() && whole {
+                self.timed = Some((self.sent_count, started));
+            }
         }
         Ok(())
     }
@@ -271,7 +287,19 @@ impl Producer {
             }
         }
         self.confirmed.set(self.confirmed_count);
+        self.record_confirm();
         Ok(())
+    }
+
+    /// Notes how long the timed write has taken, once all of it is confirmed.
+    fn record_confirm(&mut self) {
+        let Some((last, started)) = self.timed else { return };
+        if self.unconfirmed.oldest() > last {
+            self.timed = None;
+            if self.shared.phase() == Phase::Measure {
+                self.confirm_latencies.record(self.shared.clock.now().saturating_sub(started));
+            }
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Report {
     pub(crate) confirmed: u64,
     /// Latencies, if bodies were large enough and somebody consumed.
     pub(crate) latency: Option<LatencySummary>,
+    /// How long confirms took, if there were any: from a write to the confirm of its last message.
+    pub(crate) confirm_latency: Option<LatencySummary>,
     /// Broker CPU per message moved, with `--broker-pid`.
     pub(crate) broker_us_per_message: Option<f64>,
     /// Cores that the broker used.
@@ -55,6 +57,7 @@ impl Report {
             received: outcome.received,
             confirmed: outcome.confirmed,
             latency: outcome.latency,
+            confirm_latency: outcome.confirm_latency,
             broker_us_per_message: outcome.broker_us_per_message(),
             broker_cores: outcome.broker_cpu.map(|cpu| cpu / outcome.seconds),
             broker_resident_before: outcome.broker_resident.map(|(before, _)| before),
@@ -83,6 +86,12 @@ impl Report {
         if let Some(latency) = &self.latency {
             line("latency", latency_line(latency, load.pace.rate.is_some()));
         }
+        if let Some(latency) = &self.confirm_latency {
+            line(
+                "confirm",
+                format!("{} (from a write to the confirm of its last message)", percentiles(latency)),
+            );
+        }
         if let (Some(us), Some(cores)) = (self.broker_us_per_message, self.broker_cores) {
             line(other, format!("{us:.3} us CPU per message, {cores:.2} cores"));
         }
@@ -107,8 +116,13 @@ pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
 
 fn latency_line(latency: &LatencySummary, paced: bool) -> String {
     let from = if paced { "from the intended send time" } else { "one message of each write" };
+    format!("{} ({from})", percentiles(latency))
+}
+
+/// The figures of a distribution.
+pub(crate) fn percentiles(latency: &LatencySummary) -> String {
     format!(
-        "min/median/p95/p99/p99.9/max {:.0}/{:.0}/{:.0}/{:.0}/{:.0}/{:.0} us ({from})",
+        "min/median/p95/p99/p99.9/max {:.0}/{:.0}/{:.0}/{:.0}/{:.0}/{:.0} us",
         latency.min_us, latency.median_us, latency.p95_us, latency.p99_us, latency.p999_us, latency.max_us
     )
 }

@@ -27,13 +27,21 @@ struct Row {
     flags: &'static str,
 }
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 15] = [
     Row { name: "base16", goal_us: Some(0.25), flags: "-s 16" },
     Row { name: "base1k", goal_us: Some(0.8), flags: "-s 1024" },
     Row { name: "publish-only", goal_us: Some(0.15), flags: "-y 0" },
     Row { name: "ack", goal_us: Some(0.4), flags: "-q 1000 -A 100" },
     Row { name: "confirms", goal_us: Some(0.5), flags: "-c 1000" },
     Row { name: "persistent", goal_us: Some(0.8), flags: "-f persistent -c 1000 -q 1000 -A 100" },
+    // One synced publish at a time, and a hundred of those beside each other: `disk` says what the disk can do.
+    Row { name: "sync1", goal_us: None, flags: "-y 0 -f persistent -c 1" },
+    Row {
+        name: "sync100",
+        goal_us: None,
+        flags: "-x 100 -y 0 -f persistent -c 1 \
+                --queue-pattern leveret-perf-%d --queue-pattern-from 1 --queue-pattern-to 100",
+    },
     Row { name: "8x8", goal_us: Some(0.3), flags: "-x 8 -y 8" },
     Row {
         name: "16x16",
@@ -243,6 +251,8 @@ fn line(cell: &Cell, first: Option<&Report>, ceiling: Option<&Report>) -> String
         return format!("| {} | {} | failed: {error} | | | | | | | | |", cell.row, cell.broker);
     };
     let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
+    // Where nobody consumes, what there is to wait for is the confirm.
+    let latency = report.latency.or(report.confirm_latency);
     let is_broker = cell.broker != CEILING;
     let ratio = first
         .and_then(|first| first.broker_us_per_message)
@@ -260,8 +270,8 @@ fn line(cell: &Cell, first: Option<&Report>, ceiling: Option<&Report>) -> String
         grouped(report.received_per_second),
         figure(report.broker_us_per_message),
         cell.goal_us_per_message.filter(|_| is_broker).map_or_else(String::new, |goal| goal.to_string()),
-        figure(report.latency.map(|latency| latency.median_us / 1000.0)),
-        figure(report.latency.map(|latency| latency.p99_us / 1000.0)),
+        figure(latency.map(|latency| latency.median_us / 1000.0)),
+        figure(latency.map(|latency| latency.p99_us / 1000.0)),
         figure(report.generator_us_per_message),
     )
 }

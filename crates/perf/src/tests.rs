@@ -32,6 +32,16 @@ fn every_published_message_is_counted_and_confirmed() {
 }
 
 #[test]
+fn the_time_to_a_confirm_is_measured_one_by_one() {
+    let outcome = run("-x 2 -y 0 -C 5000 -c 1");
+    let confirms = outcome.confirm_latency.unwrap();
+    // The first ones may come before the measurement has begun.
+    assert!((1_000..=10_000).contains(&confirms.samples), "{confirms:?}");
+    assert!(confirms.min_us > 0.0, "{confirms:?}");
+    assert_eq!(run("-x 1 -y 0 -C 50").confirm_latency, None);
+}
+
+#[test]
 fn publishing_without_confirms_ends_when_the_broker_has_read_everything() {
     let outcome = run("-x 1 -y 0 -C 100001 -s 100");
     assert_eq!((outcome.sent, outcome.confirmed), (100_001, 0));

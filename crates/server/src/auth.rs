@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        crate::config::load([OsString::from("leveret")], []).unwrap()
+        crate::config::load([OsString::from("leveret")], []).unwrap().1
     }
 
     fn login(mechanism: &str, response: &[u8], peer: &str) -> Result<String, LoginRefusal> {

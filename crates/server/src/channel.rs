@@ -14,14 +14,16 @@ mod declare;
 mod deliveries;
 pub(crate) mod inbox;
 mod publish;
+mod replies;
 mod routes;
 mod settle;
 mod transaction;
 
 use std::sync::Arc;
 
-use leveret_broker::journal::JournalPosition;
+use leveret_broker::Queue;
 use leveret_broker::names::QueueName;
+use leveret_broker::store::JournalPosition;
 use leveret_codec::frame::{self, Frame, FrameType};
 use leveret_codec::method::{Method, MethodId, access, channel};
 use tracing::{debug, warn};
@@ -34,7 +36,8 @@ use confirm::Confirms;
 use consume::ReplyConsumer;
 use content::{Content, Stage};
 pub(crate) use deliveries::Deliveries;
-use inbox::{Inbox, Run};
+use inbox::{Call, Inbox, Run};
+use replies::Replies;
 use routes::Routes;
 use settle::Settlements;
 use transaction::Transaction;
@@ -60,16 +63,20 @@ enum State {
 }
 
 /// Why processing of a run pauses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Pause {
     /// All of it is done.
     Done,
     /// The peer does not read the answers as fast as it asks.
     NoRoom,
-    /// A publish has to wait until messages have left memory.
+    /// A publish has to wait until there is memory or disk for it.
     Alarm,
-    /// A commit is answered when this is safe.
-    Commit(JournalPosition),
+    /// What basic.get asks for has to come from the disk first.
+    Load,
+    /// A method has to wait until the answers before its own are safe.
+    Replies,
+    /// A mistake has to wait for the same.
+    Failing(AmqpError),
 }
 
 /// One channel's state, owned by its task.
@@ -87,12 +94,15 @@ struct Channel {
     safe_at: JournalPosition,
     confirms: Option<Confirms>,
     transaction: Option<Transaction>,
+    replies: Replies,
     settlements: Settlements,
     /// Prefetch of consumers to come.
     consumer_prefetch: u16,
     /// What an empty queue name stands for.
     last_queue: Option<QueueName>,
     reply_consumer: Option<ReplyConsumer>,
+    /// The queue whose next message basic.get waits for.
+    awaits_load: Option<Arc<Queue>>,
     /// Something was sent since the outbound buffer was looked at.
     has_sent: bool,
 }
@@ -113,7 +123,11 @@ pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inb
             }
         }
         channel.end_batch();
-        if mail.closed || (channel.state == State::Closed && inbox.end_if_empty()) {
+        if mail.closed {
+            // The connection's close is answered behind them.
+            return channel.wait_for_replies().await;
+        }
+        if channel.state == State::Closed && inbox.end_if_empty() {
             return;
         }
     }
@@ -135,10 +149,12 @@ impl Channel {
             safe_at: JournalPosition::SAFE,
             confirms: None,
             transaction: None,
+            replies: Replies::default(),
             settlements: Settlements::default(),
             consumer_prefetch: 0,
             last_queue: None,
             reply_consumer: None,
+            awaits_load: None,
             has_sent: false,
         }
     }
@@ -156,10 +172,13 @@ impl Channel {
             match pause {
                 Pause::Done => return,
                 Pause::NoRoom => self.deliveries.outbound.room().await,
-                Pause::Alarm => self.wait_for_memory().await,
-                Pause::Commit(position) => {
-                    self.wait_until_safe(position).await;
-                    self.send(&Method::TxCommitOk(leveret_codec::method::tx::CommitOk));
+                Pause::Alarm => self.wait_for_alarms().await,
+                Pause::Load => self.wait_until_loaded().await,
+                Pause::Replies => self.wait_for_replies().await,
+                Pause::Failing(error) => {
+                    self.wait_for_replies().await;
+                    let _wakes = GatherWakes::begin();
+                    self.fail(error);
                 }
             }
         }
@@ -168,19 +187,25 @@ impl Channel {
     /// Processes the frames of `run` from `at` on, until something makes it pause.
     fn process(&mut self, run: &Run, at: &mut usize) -> Pause {
         self.routes_fresh = false;
+        self.connection.server.watch_memory();
         loop {
             let rest = run.frames.get(*at..).unwrap_or_default();
             // INVARIANT: the reader has checked the frames' bounds.
             let Ok(Some((frame, size))) = frame::decode_frame(rest, u32::MAX) else { return Pause::Done };
-            if self.is_held_up(&frame) {
-                return Pause::Alarm;
+            if let Some(pause) = self.held_up_by(&frame) {
+                return pause;
             }
             *at += size;
             if let Err(error) = self.recv_frame(&frame, run) {
+                if !self.replies.is_empty() {
+                    return Pause::Failing(error);
+                }
                 self.fail(error);
             }
-            if let Some(position) = self.transaction.as_mut().and_then(|tx| tx.committed.take()) {
-                return Pause::Commit(position);
+            if self.awaits_load.is_some() {
+                // Asked again when it is there.
+                *at -= size;
+                return Pause::Load;
             }
             if std::mem::take(&mut self.has_sent) && self.deliveries.outbound.is_full() {
                 return Pause::NoRoom;
@@ -188,33 +213,67 @@ impl Channel {
         }
     }
 
-    /// Whether a memory alarm keeps this publish from being taken.
-    fn is_held_up(&self, frame: &Frame<'_>) -> bool {
-        frame.frame_type == FrameType::Method
-            && frame.payload.starts_with(&PUBLISH)
-            && self.connection.server.is_memory_alarmed()
-            && self.state == State::Open
-    }
-
-    /// Holds a publisher up until there is memory. One that is gone meanwhile is not waited for: what it
-    /// sent last was never taken.
-    async fn wait_for_memory(&mut self) {
-        let peer = self.connection.peer;
-        warn!(%peer, "publisher blocked: messages take more memory than the high watermark");
-        self.connection.block("low on memory");
-        tokio::select! {
-            () = self.connection.server.memory_cleared() => {}
-            () = self.inbox.abandoned() => self.state = State::Dead,
+    /// What keeps this frame from being taken now, if anything does.
+    fn held_up_by(&self, frame: &Frame<'_>) -> Option<Pause> {
+        if frame.frame_type != FrameType::Method || self.state != State::Open {
+            return None;
         }
-        self.connection.unblock();
+        if frame.payload.starts_with(&PUBLISH) {
+            return self.connection.server.alarms.is_any_raised().then_some(Pause::Alarm);
+        }
+        let waits = !self.replies.is_empty() && !self.goes_behind_replies(frame.payload);
+        waits.then_some(Pause::Replies)
     }
 
-    async fn wait_until_safe(&self, position: JournalPosition) {
-        let (safe, is_safe) = tokio::sync::oneshot::channel();
-        let journal = self.connection.server.broker.journal();
-        journal.when_safe(position, Box::new(move || _ = safe.send(())));
-        // An error is a journal that ends with the broker.
-        let _ = is_safe.await;
+    /// Waits until basic.get can be answered, or nobody waits for the answer any more. What the channel published
+    /// before is confirmed meanwhile.
+    async fn wait_until_loaded(&mut self) {
+        let Some(queue) = self.awaits_load.take() else { return };
+        let (loaded, mut is_loaded) = tokio::sync::oneshot::channel();
+        queue.when_loaded(Box::new(move || _ = loaded.send(())));
+        loop {
+            tokio::select! {
+                _ = &mut is_loaded => return,
+                call = self.inbox.called() => match call {
+                    Call::Poked => self.send_what_is_safe(),
+                    Call::Abandoned => break,
+                },
+            }
+        }
+        self.state = State::Dead;
+    }
+
+    /// Holds a publisher up while an alarm is raised; what it published before is confirmed meanwhile. One
+    /// that is gone is not waited for: what it sent last was never taken.
+    async fn wait_for_alarms(&mut self) {
+        let connection = Arc::clone(&self.connection);
+        let alarms = &connection.server.alarms;
+        let mut told = None;
+        loop {
+            let changed = alarms.changed();
+            let raised = alarms.raised();
+            match raised.text() {
+                Some(reason) => {
+                    if told.replace(reason) != Some(reason) {
+                        warn!(peer = %connection.peer, "publisher blocked: {reason}");
+                    }
+                    connection.block(reason);
+                }
+                None => connection.unblock(),
+            }
+            if raised.is_empty() {
+                return;
+            }
+            tokio::select! {
+                () = changed => {}
+                call = self.inbox.called() => match call {
+                    Call::Poked => self.send_what_is_safe(),
+                    Call::Abandoned => break,
+                },
+            }
+        }
+        self.state = State::Dead;
+        connection.unblock();
     }
 
     fn recv_frame(&mut self, frame: &Frame<'_>, run: &Run) -> Outcome {
@@ -386,10 +445,21 @@ impl Channel {
     /// publisher. In a transaction the messages wait for its commit.
     fn flush(&mut self) {
         if self.transaction.is_none() {
-            self.safe_at = self.safe_at.max(self.routes.flush());
+            let position = self.routes.flush(&**self.connection.server.broker.store());
+            self.note_handed_over(position);
         }
         self.flush_settlements();
+        self.flush_replies();
         self.flush_confirms();
+    }
+
+    /// Notes from when on what the queues were handed is safe; never, if one of them was stopped meanwhile.
+    fn note_handed_over(&mut self, position: JournalPosition) {
+        if position < JournalPosition::NEVER {
+            self.safe_at = self.safe_at.max(position);
+        } else if let Some(confirms) = &mut self.confirms {
+            confirms.refuse_handed_over();
+        }
     }
 
     /// The inbox is empty: the channel may stay idle for long.
@@ -403,6 +473,7 @@ impl Channel {
     /// Gives everything back that the channel holds: consumers, deliveries not settled, its transaction.
     fn clean_up(&mut self) {
         self.transaction = None;
+        self.replies = Replies::default();
         self.routes.discard();
         self.confirms = None;
         self.content = Content::default();

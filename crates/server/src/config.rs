@@ -34,6 +34,15 @@ const OUTBOUND_BYTES_LEAST: u64 = 64 * 1024;
 /// Most room for a connection's outbound buffer. More would only hide a consumer that does not read.
 const OUTBOUND_BYTES_LIMIT: u64 = 1024 * 1024 * 1024;
 
+/// Largest configurable limit of free disk space, more than any disk has: one pebibyte.
+const DISK_FREE_LIMIT: u64 = 1 << 50;
+
+/// Shortest journal. Below, one checkpoint would follow the other.
+const JOURNAL_BYTES_LEAST: u64 = 16 * 1024 * 1024;
+
+/// Longest journal. A start after a crash reads all of it.
+const JOURNAL_BYTES_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
+
 /// Longest configurable wait, so that no wait is without an end: one hour.
 const WAIT_MS_LIMIT: u64 = 60 * 60 * 1000;
 
@@ -92,12 +101,45 @@ options! {
     /// of the machine's memory, or of the container's limit if that is lower.
     memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(memory::total_bytes);
 
+    /// Octets of messages above which ready ones leave memory for the disk, the ones to be delivered last first. A
+    /// share as above. Less costs a disk read per 64 KiB of backlog that is consumed.
+    message_cache_bytes: u64 = "20%", kind::size_or_memory_share(memory::total_bytes);
+
+    /// Octets that must stay free on the disk of data_dir: below, publishers are blocked; 0 blocks them never. Too
+    /// little risks a full disk, which stops publishing all the same, and other programs with it.
+    disk_free_limit_bytes: u64 = "50MB", kind::size(0..=DISK_FREE_LIMIT);
+
+    /// When what was published is safe. always: before it is confirmed, at the cost of waiting for the disk, many
+    /// messages at a time. interval: a power loss takes what was confirmed within sync_interval_ms. os: a power
+    /// loss takes what the system had not written, mostly some 30 seconds. The end of the process alone, be it
+    /// killed, takes nothing that was confirmed in any of the three.
+    sync: SyncMode = "always",
+        kind::choice(&[("always", SyncMode::Always), ("interval", SyncMode::Interval), ("os", SyncMode::Os)]);
+
+    /// Time between two syncs with sync = "interval", in milliseconds: as much confirmed work is at risk.
+    sync_interval_ms: u64 = "200", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
+
+    /// Octets of the journal above which its oldest part is written to blocks. More takes that much disk and makes a
+    /// start after a crash longer; less writes messages twice that would have been consumed soon.
+    journal_bytes_max: u64 = "128MiB", kind::size(JOURNAL_BYTES_LEAST..=JOURNAL_BYTES_LIMIT);
+
     /// Time that a connection being closed has for its close-ok or its last write, in milliseconds.
     closing_timeout_ms: u64 = "30000", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
 
     /// Threads that serve connections; 0 means one per core.
     worker_threads: Option<usize> = "0",
         kind::number(0..=WORKER_THREADS_LIMIT, "threads").map(some_unless_zero);
+}
+
+/// When the journal is synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Before anything in it is confirmed.
+    Always,
+    /// From time to time.
+    Interval,
+    /// When the system does.
+    Os,
 }
 
 /// Form of the log lines.
@@ -109,16 +151,25 @@ pub enum LogFormat {
     Json,
 }
 
-/// Builds the configuration from the defaults, the file, the environment and the command line, each of
-/// which overrides the ones before. The first argument is the program's own name.
+/// What the program was started for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To be a broker.
+    Serve,
+    /// To verify what a broker that is not running keeps on disk.
+    Check,
+}
+
+/// What the program is to do, and the configuration from the defaults, the file, the environment and the command
+/// line, each of which overrides the ones before. The first argument is the program's own name.
 ///
 /// # Errors
 /// Whatever the operator must set right, and requests for help or the version: see [`ConfigError`].
 pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<Config, ConfigError> {
-    let flags = sources::flags(args)?;
+) -> Result<(Task, Config), ConfigError> {
+    let (task, flags) = sources::flags(args)?;
     let variables = sources::variables(env)?;
 
     let mut raw = RawConfig::defaults();
@@ -127,7 +178,7 @@ pub fn load(
     }
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
-    raw.check()
+    Ok((task, raw.check()?))
 }
 
 fn channels_or_all(channels: u16) -> u16 {

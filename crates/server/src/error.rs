@@ -165,7 +165,10 @@ impl AmqpError {
 fn code_of(error: &BrokerError) -> ReplyCode {
     match error {
         BrokerError::VhostNotFound { .. } => ReplyCode::NotAllowed,
-        BrokerError::QueueNotFound { .. } | BrokerError::ExchangeNotFound { .. } => ReplyCode::NotFound,
+        BrokerError::QueueNotFound { .. }
+        | BrokerError::ExchangeNotFound { .. }
+        // COMPAT: what RabbitMQ answers for a queue whose process has crashed for good.
+        | BrokerError::QueueStopped { .. } => ReplyCode::NotFound,
         BrokerError::QueueLocked { .. } => ReplyCode::ResourceLocked,
         BrokerError::QueueInExclusiveUse { .. }
         | BrokerError::ReservedName { .. }

@@ -4,14 +4,19 @@
 //! - `server`: listeners, signals, the end
 //! - `connection`: handshake, reading loop, writing task, outbound buffer
 //! - `channel`: one task each; publishing, consuming, settling, declaring
+//! - `alarms`: why publishers have to wait
+//! - `check`: verifies a data directory instead
 //! - `auth`: who may log in
 //! - `error`: what the client is told, in one place
 //! - `limits`: bounds with their reasons
 
+mod alarms;
 mod auth;
 mod channel;
+mod check;
 pub mod config;
 mod connection;
+mod durable;
 mod error;
 mod limits;
 mod server;
@@ -19,7 +24,7 @@ mod server;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use config::{Config, LogFormat};
+use config::{Config, LogFormat, Task};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -30,10 +35,12 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// switch features on by it.
 pub const COMPATIBLE_VERSION: &str = "4.2.5";
 
-/// The program `leveret`: reads its configuration and runs the broker until it is stopped.
+/// The program `leveret`: reads its configuration and runs the broker until it is stopped, or verifies what
+/// one has on disk.
 pub fn main() -> ExitCode {
     match config::load(std::env::args_os(), std::env::vars_os()) {
-        Ok(config) => run(config),
+        Ok((Task::Serve, config)) => run(config),
+        Ok((Task::Check, config)) => check::run(&config.data_dir),
         Err(error) if error.exit_code() == 0 => {
             println!("{error}");
             ExitCode::SUCCESS

@@ -36,6 +36,10 @@ pub(crate) const TARGETS_MAX: usize = 4096;
 /// Octets that one transaction may hold before its commit.
 pub(crate) const TRANSACTION_BYTES_MAX: usize = 512 * 1024 * 1024;
 
+/// Octets of answers that may wait on a channel until what they say is safe: more than a thousand, so that few
+/// syncs make many declarations safe; no more, since a disk that fails lets them wait on all channels.
+pub(crate) const REPLIES_BYTES_MAX: usize = 64 * 1024;
+
 /// Slices given to one vectored write; the kernel takes 1024, beyond some dozens nothing is gained.
 pub(crate) const WRITE_SLICES_MAX: usize = 64;
 

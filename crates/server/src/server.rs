@@ -1,24 +1,26 @@
 //! The broker process: listeners, the connections they accept, and an orderly end.
 
 use std::convert::Infallible;
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use leveret_broker::journal::MemoryJournal;
+use leveret_broker::store::Store;
 use leveret_broker::{Broker, ConnectionId};
+use leveret_store::disk::{Disk, SystemDisk};
+use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
+use crate::alarms::{self, Alarms};
 use crate::config::Config;
 use crate::connection::{self, Connection};
+use crate::durable;
 
 /// Connections that the kernel completes before they are accepted.
 const LISTEN_BACKLOG: u32 = 4096;
@@ -37,14 +39,12 @@ pub(crate) enum StartError {
         /// The system's reason.
         error: io::Error,
     },
-    /// The data directory cannot be made.
-    #[error("cannot create the data directory {path}: {error}")]
-    DataDir {
-        /// The directory.
-        path: String,
-        /// The system's reason.
-        error: io::Error,
-    },
+    /// What the data directory holds cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// The store's threads cannot be started.
+    #[error("cannot start the store: {0}")]
+    StoreThreads(io::Error),
     /// Signals cannot be waited for.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -53,16 +53,17 @@ pub(crate) enum StartError {
 /// What all connections share.
 pub(crate) struct Server {
     pub(crate) config: Config,
-    pub(crate) broker: Broker,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) alarms: Arc<Alarms>,
     connections: DashMap<ConnectionId, Arc<Connection>>,
     shutdown: watch::Sender<bool>,
 }
 
 impl Server {
-    fn new(config: Config) -> Self {
-        let broker = Broker::new(Arc::new(MemoryJournal));
-        broker.create_vhost(&config.default_vhost);
-        Self { config, broker, connections: DashMap::new(), shutdown: watch::Sender::new(false) }
+    pub(crate) fn new(config: Config, store: Arc<dyn Store>) -> Self {
+        let broker = Arc::new(Broker::new(store));
+        let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
+        Self { config, broker, alarms, connections: DashMap::new(), shutdown }
     }
 
     pub(crate) fn register(&self, connection: &Arc<Connection>) {
@@ -87,22 +88,10 @@ impl Server {
         let _ = self.shutdown.subscribe().wait_for(|&down| down).await;
     }
 
-    fn memory_limit(&self) -> usize {
-        usize::try_from(self.config.memory_high_watermark_bytes).unwrap_or(usize::MAX)
-    }
-
-    /// Whether messages take more memory than publishers may fill.
-    pub(crate) fn is_memory_alarmed(&self) -> bool {
-        self.broker.memory().bytes() >= self.memory_limit()
-    }
-
-    /// Waits until publishers may go on.
-    pub(crate) async fn memory_cleared(&self) {
-        let (cleared, is_cleared) = oneshot::channel();
-        let listener = Box::new(move || _ = cleared.send(()));
-        self.broker.memory().when_below(self.memory_limit(), listener);
-        // Not dropped unsent while the broker lives.
-        let _ = is_cleared.await;
+    /// Raises the alarm if messages take more memory than publishers may fill.
+    pub(crate) fn watch_memory(&self) {
+        let limit = usize::try_from(self.config.memory_high_watermark_bytes).unwrap_or(usize::MAX);
+        self.alarms.watch_memory(self.broker.memory(), limit);
     }
 }
 
@@ -116,11 +105,23 @@ fn shutdown_error() -> crate::error::AmqpError {
 /// It cannot start as configured.
 pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
-    create_data_dir(&config)?;
-    let listeners = config.amqp_listen.iter().map(|&address| listen(address));
-    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+    // Bound at once, so that a port in use is told before anything else is done; clients are let in when all is
+    // recovered.
+    let bound = config.amqp_listen.iter().map(|&address| Ok((address, bind(address)?)));
+    let bound = bound.collect::<Result<Vec<_>, StartError>>()?;
     let closing = Duration::from_millis(config.closing_timeout_ms);
-    let server = Arc::new(Server::new(config));
+    let (store, recovered) = durable::open(&config)?;
+    let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
+    durable::restore(&server.broker, recovered);
+    server.broker.memory().limit_cache(durable::cache_bytes(&server.config));
+    durable::watch(&store, &server.alarms);
+    store.run(Arc::clone(&server.broker)).map_err(StartError::StoreThreads)?;
+    if !server.broker.has_vhosts() {
+        server.broker.create_vhost(&server.config.default_vhost);
+    }
+    start_alarms(&server);
+    let listeners = bound.into_iter().map(|(address, socket)| listen(address, socket));
+    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
     for listener in listeners {
@@ -132,7 +133,9 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     drop(alive);
     info!("Server startup complete");
 
-    info!("{} received: shutting down", signals.next().await);
+    // Outside of the log line: a level that leaves it out would leave the waiting out with it.
+    let signal = signals.next().await;
+    info!("{signal} received: shutting down");
     server.shutdown.send_replace(true);
     for connection in &server.connections {
         connection.fail(shutdown_error());
@@ -140,25 +143,44 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     tokio::select! {
         _ = all_ended.recv() => info!("all connections closed"),
         () = tokio::time::sleep(closing) => warn!("connections left open after {closing:?}"),
+        name = signals.next() => {
+            // What was confirmed is in the journal; the next start replays it.
+            warn!("{name} received again: exiting at once");
+            return Ok(());
+        }
+    }
+    let closed = tokio::task::spawn_blocking(move || durable::close(&store));
+    tokio::select! {
+        _ = closed => {}
         name = signals.next() => warn!("{name} received again: exiting at once"),
     }
     Ok(())
 }
 
-fn create_data_dir(config: &Config) -> Result<(), StartError> {
-    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
-    created.map_err(|error| StartError::DataDir { path: config.data_dir.display().to_string(), error })
+/// Watches what publishers have to wait for, until the runtime ends.
+fn start_alarms(server: &Server) {
+    tokio::spawn(alarms::log_memory_alarms(Arc::clone(&server.alarms)));
+    let limit = server.config.disk_free_limit_bytes;
+    if limit > 0 {
+        let data_dir = server.config.data_dir.clone();
+        let free_bytes = Arc::new(move || SystemDisk.free_bytes(&data_dir));
+        tokio::spawn(alarms::disk::watch(Arc::clone(&server.alarms), limit, free_bytes));
+    }
 }
 
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+fn bind(address: SocketAddr) -> Result<TcpSocket, StartError> {
     let bind = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
         // A restart must not wait for the kernel to forget old connections.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(LISTEN_BACKLOG)
+        Ok(socket)
     };
     bind().map_err(|error| StartError::Listen { address, error })
+}
+
+fn listen(address: SocketAddr, socket: TcpSocket) -> Result<TcpListener, StartError> {
+    socket.listen(LISTEN_BACKLOG).map_err(|error| StartError::Listen { address, error })
 }
 
 async fn accept(server: Arc<Server>, listener: TcpListener, alive: mpsc::Sender<Infallible>) {

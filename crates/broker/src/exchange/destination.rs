@@ -4,7 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use indexmap::IndexSet;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldTableRef};
 
 use crate::names::ExchangeName;
 use crate::queue::Queue;
@@ -62,6 +62,13 @@ pub fn canonical(arguments: &FieldTable) -> BindingArguments {
     fields.sort_by(|one, other| one.0.as_bytes().cmp(other.0.as_bytes()));
     let sorted: FieldTable = fields.into_iter().map(|(key, value)| (key.clone(), value.clone())).collect();
     Some(sorted.encoded().into())
+}
+
+/// The table that has this canonical form, sorted by key.
+#[must_use]
+pub fn table_of(arguments: &BindingArguments) -> FieldTable {
+    let encoded = arguments.as_deref().and_then(|octets| FieldTableRef::parse(octets).ok());
+    encoded.map(|table| table.to_owned()).unwrap_or_default()
 }
 
 /// A destination with the arguments it was bound with.

@@ -114,6 +114,11 @@ impl Consumers {
         self.by_id.is_empty()
     }
 
+    /// Whether any of them can take a message.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.ready.0.iter().any(|(_, turns)| !turns.is_empty())
+    }
+
     #[cfg(test)]
     pub(crate) fn ready_priorities(&self) -> usize {
         self.ready.0.len()

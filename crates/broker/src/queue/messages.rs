@@ -1,104 +1,160 @@
-//! The messages of one queue in memory: records in chunks, read in the order they came; those handed
-//! out and brought back return to their old place. Costs nothing per message beyond its record.
+//! The messages of one queue: records in chunks, read in the order they came; those handed out and brought
+//! back return to their old place. Chunks are in memory, on disk or both; what is next to be delivered has to be in
+//! memory first. Costs nothing per message beyond its record.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use super::chunk::{Chunk, ChunkBlock, Settled};
+use super::memory::MemoryGauge;
+use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, READ_AHEAD_BYTES, RESEALED_BYTES_MAX};
+use crate::message::{Contents, MessageBatch, MessageRef, MessageView};
+use crate::names::QueueId;
+use crate::store::{BlockLocation, BlockState, JournalPosition, Journaled, Store};
 
-use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES};
-use crate::message::{Chunk, MessageBatch, MessageRef, MessageView};
-
-/// A limit somebody waits for, and how to tell.
-type Watcher = (usize, Box<dyn FnOnce() + Send>);
-
-/// Octets of memory that messages take in the whole broker. Counted per chunk, not per message.
-#[derive(Default)]
-pub struct MemoryGauge {
-    bytes: AtomicUsize,
-    /// Whether somebody waits for memory to be given back.
-    watched: AtomicBool,
-    /// Limits waited for and whom to tell. Locked alone.
-    watchers: Mutex<Vec<Watcher>>,
+/// The next message to be delivered.
+pub(crate) enum Next<'a> {
+    /// Where it lies, whether it was handed out before, and what it is.
+    Message(MessageRef, bool, MessageView<'a>),
+    /// It has to be brought into memory first.
+    Absent,
+    /// There is none.
+    None,
 }
 
-impl MemoryGauge {
-    /// Octets held now.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
-    }
+/// A chunk on its way to the disk.
+pub(crate) struct Outgoing {
+    slot: u32,
+    pub(crate) first_position: u64,
+    pub(crate) span: u32,
+    pub(crate) durable: bool,
+    pub(crate) contents: Arc<Contents>,
+}
 
-    /// Calls `listener` once when less than `limit` octets are held; at once if that is so already.
-    pub fn when_below(&self, limit: usize, listener: Box<dyn FnOnce() + Send>) {
-        self.watchers.lock().push((limit, listener));
-        self.watched.store(true, Ordering::SeqCst);
-        self.tell_watchers();
-    }
+/// A chunk on its way back into memory.
+#[derive(Clone, Copy)]
+pub(crate) struct Incoming {
+    slot: u32,
+    pub(crate) first_position: u64,
+    pub(crate) location: BlockLocation,
+}
 
-    fn add(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
+/// A block being written again without what is settled of it.
+pub(crate) struct Rewrite {
+    slot: u32,
+    first_position: u64,
+    pub(crate) covers: u32,
+    pub(crate) durable: bool,
+    /// The messages, if they are in memory.
+    pub(crate) contents: Option<Arc<Contents>>,
+    /// What is settled; not known of queues that a restart does not find again.
+    settled: Option<Settled>,
+}
 
-    fn subtract(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
-        if self.watched.load(Ordering::SeqCst) {
-            self.tell_watchers();
+impl Rewrite {
+    /// What is left of the block, unless all of it is to be kept.
+    pub(crate) fn left_of(&self, contents: &Contents) -> Option<Contents> {
+        let settled = self.settled.as_ref()?;
+        let mut batch = MessageBatch::default();
+        let mut numbers = Vec::new();
+        for (number, view) in contents.iter().filter(|(number, _)| !settled.contains(*number)) {
+            batch.push(&view);
+            numbers.push(number);
         }
-    }
-
-    fn tell_watchers(&self) {
-        let mut watchers = self.watchers.lock();
-        let bytes = self.bytes.load(Ordering::SeqCst);
-        let due: Vec<_> = watchers.extract_if(.., |(limit, _)| bytes < *limit).collect();
-        self.watched.store(!watchers.is_empty(), Ordering::SeqCst);
-        drop(watchers);
-        due.into_iter().for_each(|(_, listener)| listener());
+        Some(Contents::sparse(batch, numbers))
     }
 }
 
-impl std::fmt::Debug for MemoryGauge {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("MemoryGauge").field(&self.bytes()).finish()
-    }
+/// Which chunks may leave memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageOut {
+    /// Those that no consumer will get soon.
+    Far,
+    /// All but the one that consumers are reading.
+    Near,
+    /// All.
+    All,
 }
+
+/// Messages brought back by consumers whose chunks are brought into memory together.
+const RETURNED_AHEAD: usize = 64;
 
 /// Ready and unacked messages of a queue.
 ///
-/// INVARIANT: the messages not yet read lie in the chunks of `unread`, front to back, with consecutive
-/// positions that end at `next_position`; every returned message is older than all of these.
-#[derive(Debug)]
+/// INVARIANT: the messages not yet read lie in the chunks of `unread`, front to back, with positions that grow and
+/// end before `next_position`; every returned message is older than all of these. While the front chunk is in
+/// memory and something is unread, the cursor stands before a message that is not settled.
 pub(crate) struct Messages {
+    queue: QueueId,
+    store: Arc<dyn Store>,
+    /// Whether a restart finds messages again: then what is settled is noted.
+    durable: bool,
     chunks: Vec<Option<Chunk>>,
     free: Vec<u32>,
+    /// Chunks that are not in memory.
+    absent: usize,
     /// Chunks that still have messages to read, and the one being written at the back.
     unread: VecDeque<u32>,
-    /// Where reading goes on in the front chunk, and how many of its messages were read.
-    read_offset: u32,
-    read_count: u32,
+    cursor: Cursor,
     unread_count: usize,
     next_position: u64,
     /// Messages handed out and brought back, by position.
     returned: BTreeMap<u64, MessageRef>,
+    /// Messages below may have been handed out before a restart.
+    delivered_below: u64,
+    /// Messages below were there when the process began: positions may be missing between them.
+    restored_below: u64,
     gauge: Arc<MemoryGauge>,
     memory_bytes: usize,
 }
 
+/// Where reading goes on in the front chunk.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cursor {
+    offset: u32,
+    /// Records before it.
+    index: u32,
+    /// Its number in the chunk, for when it comes back with its records elsewhere.
+    number: u32,
+}
+
 impl Messages {
-    pub(crate) fn new(gauge: Arc<MemoryGauge>) -> Self {
+    pub(crate) fn new(queue: QueueId, durable: bool, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Self {
         Self {
+            queue,
+            store,
+            durable,
             chunks: Vec::new(),
             free: Vec::new(),
+            absent: 0,
             unread: VecDeque::new(),
-            read_offset: 0,
-            read_count: 0,
+            cursor: Cursor::default(),
             unread_count: 0,
             next_position: 0,
             returned: BTreeMap::new(),
+            delivered_below: 0,
+            restored_below: 0,
             gauge,
             memory_bytes: 0,
         }
+    }
+
+    /// Takes chunks over that a restart found, in order.
+    pub(crate) fn restore(&mut self, chunks: Vec<Chunk>, next_position: u64, delivered_below: u64) {
+        self.next_position = next_position;
+        self.delivered_below = delivered_below.min(next_position);
+        self.restored_below = next_position;
+        for chunk in chunks {
+            let live = chunk.live;
+            self.unread_count += live as usize;
+            let slot = self.add_chunk(chunk);
+            if live == 0 {
+                self.unread.pop_back();
+                self.free_chunk(slot);
+            }
+        }
+        self.cursor = start_of(self.unread.front().and_then(|&slot| self.chunk(slot)));
     }
 
     /// Messages that can be delivered.
@@ -111,53 +167,146 @@ impl Messages {
         self.next_position
     }
 
+    /// No message that was not read yet is before this position.
+    pub(crate) fn read_position(&self) -> u64 {
+        let front = self.unread.front().and_then(|&slot| self.chunk(slot));
+        front.map_or(self.next_position, |chunk| chunk.first_position + u64::from(self.cursor.number))
+    }
+
+    /// Of the next `count` messages that were not read yet, how many can be told to lie before which position. After a
+    /// restart positions may be missing in between: then it is what is left of one chunk.
+    pub(crate) fn reach(&self, count: usize) -> (usize, u64) {
+        let position = self.read_position();
+        let front = self.unread.front().and_then(|&slot| self.chunk(slot));
+        match front {
+            Some(front) if position < self.restored_below => {
+                let left = front.contents.as_ref().map_or(0, |contents| {
+                    let unread = self.cursor.index..contents.count;
+                    let is_there = |&index: &u32| !front.settled.contains(contents.number(index));
+                    if front.has_gaps { unread.filter(is_there).take(count).count() } else { unread.len() }
+                });
+                (count.min(left).max(1), front.first_position + u64::from(front.span))
+            }
+            _ => (count, position + count as u64),
+        }
+    }
+
     /// Octets of memory held for messages, ready or unacked.
     pub(crate) fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
 
-    /// Takes all messages of `batch` over and leaves it empty.
-    pub(crate) fn append(&mut self, batch: &mut MessageBatch) {
-        self.unread_count += batch.len();
-        self.next_position += batch.len() as u64;
-        if let Some(tail) = self.tail().filter(|tail| tail.has_room_for(batch)) {
-            tail.append(batch);
-        } else {
-            let chunk = self.chunk_for(batch);
-            self.add_chunk(chunk);
+    fn chunk(&self, slot: u32) -> Option<&Chunk> {
+        self.chunks.get(slot as usize)?.as_ref()
+    }
+
+    fn chunk_mut(&mut self, slot: u32) -> Option<&mut Chunk> {
+        self.chunks.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// Whether a restart finds messages again.
+    pub(crate) fn is_durable(&self) -> bool {
+        self.durable
+    }
+
+    /// Whether messages are on disk alone.
+    pub(crate) fn has_absent(&self) -> bool {
+        self.absent > 0
+    }
+
+    /// Whether the next message has to be brought into memory before it can be taken.
+    pub(crate) fn is_next_absent(&self) -> bool {
+        if self.absent == 0 || self.ready() == 0 {
+            return false;
+        }
+        let returned = self.returned.first_key_value().map(|(_, reference)| reference.chunk);
+        let next = returned.or_else(|| self.unread.front().copied());
+        next.and_then(|slot| self.chunk(slot)).is_some_and(|chunk| chunk.contents.is_none())
+    }
+
+    /// Takes all messages of `batch` over and leaves it empty. `journaled` says where the journal holds the
+    /// persistent ones.
+    pub(crate) fn append(&mut self, batch: &mut MessageBatch, journaled: Option<Journaled>) {
+        let (count, persistent) = (batch.len() as u32, batch.persistent() as u32);
+        if !self.append_to_tail(batch) {
+            let contents = self.contents_for(batch);
+            self.add_chunk(Chunk::new(self.next_position, contents, 0));
+        }
+        self.unread_count += count as usize;
+        self.next_position += u64::from(count);
+        if let Some(tail) = self.unread.back().copied().and_then(|slot| self.chunk_mut(slot)) {
+            tail.persistent += persistent;
+            if let Some(Journaled { begins_at, .. }) = journaled {
+                // What several queues got may lie before what this one got alone meanwhile.
+                let needs = tail.needs_journal.map_or(begins_at, |needs| needs.min(begins_at));
+                tail.needs_journal = Some(needs);
+            }
         }
         batch.clear();
     }
 
-    /// Takes the oldest ready message out of the ready ones; `true` if it was handed out before.
-    pub(crate) fn take_next(&mut self) -> Option<(MessageRef, bool, MessageView<'_>)> {
-        if let Some((_, reference)) = self.returned.pop_first() {
-            return Some((reference, true, self.view(reference)?));
+    /// Copies the batch into the chunk at the tail, if it has room and nobody reads it.
+    fn append_to_tail(&mut self, batch: &MessageBatch) -> bool {
+        let next_position = self.next_position;
+        let Some(tail) = self.unread.back().copied().and_then(|slot| self.chunk_mut(slot)) else {
+            return false;
+        };
+        let is_small =
+            tail.contents.as_ref().is_some_and(|contents| contents.record_bytes() < RESEALED_BYTES_MAX);
+        let is_next = tail.first_position + u64::from(tail.span) == next_position;
+        if tail.is_busy || !is_next || (tail.block.is_some() && !is_small) {
+            return false;
+        }
+        let Some(contents) = tail.contents.as_mut().and_then(Arc::get_mut) else { return false };
+        if !contents.has_room_for(batch) || contents.count != tail.span {
+            return false;
+        }
+        contents.append(batch);
+        tail.span += batch.len() as u32;
+        tail.live += batch.len() as u32;
+        true
+    }
+
+    /// Takes the oldest ready message out of the ready ones.
+    pub(crate) fn take_next(&mut self) -> Next<'_> {
+        if let Some((&position, &reference)) = self.returned.first_key_value() {
+            if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
+                return Next::Absent;
+            }
+            self.returned.remove(&position);
+            return match self.view(reference) {
+                Some(view) => Next::Message(reference, true, view),
+                None => Next::None,
+            };
         }
         if self.unread_count == 0 {
-            return None;
+            return Next::None;
         }
-        let &chunk_index = self.unread.front()?;
-        let chunk = self.chunks.get(chunk_index as usize)?.as_ref()?;
-        let (message, next) = chunk.read(self.read_offset as usize)?;
-        let position = self.next_position - self.unread_count as u64;
-        let reference = MessageRef::new(position, chunk_index, self.read_offset, message.persistent);
+        let Some(&slot) = self.unread.front() else { return Next::None };
+        let Some(chunk) = self.chunks.get(slot as usize).and_then(Option::as_ref) else { return Next::None };
+        let Some(contents) = &chunk.contents else { return Next::Absent };
+        let Some((message, next)) = contents.read(self.cursor.offset as usize) else { return Next::None };
+        let position = chunk.first_position + u64::from(contents.number(self.cursor.index));
+        let reference = MessageRef::new(position, slot, self.cursor.offset, message.persistent);
         self.unread_count -= 1;
-        self.read_offset = next as u32;
-        self.read_count += 1;
-        if self.read_count == chunk.count && self.unread.len() > 1 {
+        self.cursor.offset = next as u32;
+        self.cursor.index += 1;
+        self.cursor.number = chunk.number_of(position) + 1;
+        if chunk.has_gaps {
+            skip_settled(&mut self.cursor, chunk, contents);
+        }
+        if self.cursor.index == contents.count && self.unread.len() > 1 {
             // Not given back yet: this message is alive in it.
             self.unread.pop_front();
-            self.read_offset = 0;
-            self.read_count = 0;
+            self.cursor =
+                start_of(self.unread.front().and_then(|&slot| self.chunks.get(slot as usize)?.as_ref()));
         }
-        Some((reference, false, message))
+        Next::Message(reference, position < self.delivered_below, message)
     }
 
     /// The message at `reference`, which must not be settled yet.
     fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
-        let chunk = self.chunks.get(reference.chunk as usize)?.as_ref()?;
-        Some(chunk.read(reference.offset())?.0)
+        self.chunk(reference.chunk)?.view(reference.position, reference.offset())
     }
 
     /// Makes a message that was taken ready again, at its old place.
@@ -167,9 +316,22 @@ impl Messages {
 
     /// Lets go of a message that was taken.
     pub(crate) fn settle(&mut self, reference: MessageRef) {
+        let durable = self.durable;
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
-        let freed = chunk.release(reference.offset());
         chunk.live = chunk.live.saturating_sub(1);
+        let number = chunk.number_of(reference.position);
+        if durable {
+            chunk.settled.insert(number);
+            if let Some(block) = &mut chunk.block {
+                block.changed = true;
+            }
+        }
+        let has_moved = chunk.has_moved;
+        let contents = chunk.contents.as_mut().and_then(Arc::get_mut);
+        let freed = contents.map_or(0, |contents| {
+            let offset = if has_moved { contents.find(number).1 } else { reference.offset() };
+            contents.release(offset)
+        });
         let dead = chunk.live == 0;
         self.count_freed(freed);
         if dead {
@@ -177,89 +339,160 @@ impl Messages {
         }
     }
 
+    /// Lets go of all ready messages; how many there were, and where they were.
+    pub(crate) fn purge(&mut self) -> (usize, Vec<Range<u64>>) {
+        let ready = self.ready();
+        let mut positions: Vec<_> = self.returned.keys().map(|&position| position..position + 1).collect();
+        for reference in std::mem::take(&mut self.returned).into_values() {
+            self.settle(reference);
+        }
+        if self.unread_count > 0 {
+            positions.push(self.read_position()..self.next_position);
+        }
+        self.unread_count = 0;
+        let mut from = self.cursor;
+        for slot in std::mem::take(&mut self.unread) {
+            self.purge_chunk(slot, std::mem::take(&mut from));
+        }
+        self.cursor = Cursor::default();
+        (ready, positions)
+    }
+
+    /// Settles what lies in a chunk behind `from`. The chunk is not in `unread` any more.
+    fn purge_chunk(&mut self, slot: u32, from: Cursor) {
+        let durable = self.durable;
+        let Some(chunk) = self.chunk_mut(slot) else { return };
+        let purged = chunk.settled.missing(from.number, chunk.span);
+        let purged = if durable { purged } else { chunk.span.saturating_sub(from.number) as usize };
+        chunk.live = chunk.live.saturating_sub(purged as u32);
+        if chunk.live > 0 && durable {
+            (from.number..chunk.span)
+                .filter(|&number| !chunk.settled.contains(number))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .for_each(|number| chunk.settled.insert(number));
+            if let Some(block) = &mut chunk.block {
+                block.changed = true;
+            }
+        }
+        let contents = chunk.contents.as_mut().filter(|_| chunk.live > 0).and_then(Arc::get_mut);
+        let freed = contents.map_or(0, |contents| contents.release_from(from.offset as usize));
+        let dead = chunk.live == 0;
+        self.count_freed(freed);
+        if dead {
+            self.free_chunk(slot);
+        }
+    }
+
     /// Lets go of everything, of what is handed out as well.
     pub(crate) fn forget(&mut self) {
-        *self = Self::new(Arc::clone(&self.gauge));
-    }
-
-    fn tail(&mut self) -> Option<&mut Chunk> {
-        let &index = self.unread.back()?;
-        self.chunks.get_mut(index as usize)?.as_mut()
-    }
-
-    /// A chunk with the batch in it: a small batch gets room behind it for the next ones.
-    fn chunk_for(&mut self, batch: &mut MessageBatch) -> Chunk {
-        if batch.has_large_bodies() || batch.record_bytes() >= CHUNK_BYTES / 4 {
-            return Chunk::take(batch);
+        self.unread.clear();
+        self.returned.clear();
+        self.unread_count = 0;
+        for slot in 0..self.chunks.len() {
+            self.free_chunk(slot as u32);
         }
-        let doubled = self.tail().map_or(0, |tail| tail.memory_bytes() * 2);
-        let capacity = doubled.clamp(FIRST_CHUNK_BYTES, CHUNK_BYTES).max(batch.record_bytes());
-        let mut chunk = Chunk::with_capacity(capacity);
-        chunk.append(batch);
-        chunk
+        self.cursor = Cursor::default();
     }
 
-    fn add_chunk(&mut self, chunk: Chunk) {
+    /// Contents with the batch in them: a small batch gets room behind it for the next ones.
+    fn contents_for(&self, batch: &mut MessageBatch) -> Contents {
+        if batch.has_large_bodies() || batch.record_bytes() >= CHUNK_BYTES / 4 {
+            return Contents::take(batch);
+        }
+        let tail = self.unread.back().and_then(|&slot| self.chunk(slot));
+        let doubled = tail.map_or(0, |tail| tail.memory_bytes() * 2);
+        let capacity = doubled.clamp(FIRST_CHUNK_BYTES, CHUNK_BYTES).max(batch.record_bytes());
+        let mut contents = Contents::with_capacity(capacity);
+        contents.append(batch);
+        contents
+    }
+
+    fn add_chunk(&mut self, chunk: Chunk) -> u32 {
         let bytes = chunk.memory_bytes();
         self.memory_bytes += bytes;
-        self.gauge.add(bytes);
-        let index = if let Some(index) = self.free.pop() {
-            self.chunks[index as usize] = Some(chunk);
-            index
+        if self.gauge.add(bytes) {
+            self.store.request_page_out();
+        }
+        self.absent += usize::from(chunk.contents.is_none());
+        let slot = if let Some(slot) = self.free.pop() {
+            self.chunks[slot as usize] = Some(chunk);
+            slot
         } else {
             self.chunks.push(Some(chunk));
             (self.chunks.len() - 1) as u32
         };
-        self.unread.push_back(index);
+        self.unread.push_back(slot);
         // The tail may have been read to its end while it was the only chunk.
         if self.front_is_read() {
             self.next_chunk();
         }
+        if self.unread.len() == 1 {
+            self.cursor = start_of(self.chunk(slot));
+        }
+        slot
     }
 
     fn front_is_read(&self) -> bool {
-        let front = self.unread.front().and_then(|&index| self.chunks.get(index as usize)?.as_ref());
-        self.unread.len() > 1 && front.is_some_and(|chunk| chunk.count == self.read_count)
+        let front = self.unread.front().and_then(|&slot| self.chunk(slot));
+        self.unread.len() > 1 && front.is_some_and(|chunk| self.cursor.number >= chunk.span)
     }
 
     /// Moves reading to the next chunk.
     fn next_chunk(&mut self) {
         let finished = self.unread.pop_front();
-        self.read_offset = 0;
-        self.read_count = 0;
-        if let Some(index) = finished {
-            self.reclaim(index);
+        self.cursor = start_of(self.unread.front().and_then(|&slot| self.chunk(slot)));
+        if let Some(slot) = finished {
+            self.reclaim(slot);
         }
     }
 
     /// Gives a chunk back if nothing in it is alive and nothing more will be written to it. The chunk
     /// being written starts anew when all its messages are gone.
-    fn reclaim(&mut self, index: u32) {
-        let Some(slot) = self.chunks.get_mut(index as usize) else { return };
-        if slot.as_ref().is_none_or(|chunk| chunk.live > 0) {
+    fn reclaim(&mut self, slot: u32) {
+        let Some(chunk) = self.chunk_mut(slot) else { return };
+        if chunk.live > 0 {
             return;
         }
-        if self.unread.back() == Some(&index) {
-            if self.unread.len() == 1 && self.unread_count == 0 {
-                if slot.as_ref().is_some_and(|chunk| chunk.memory_bytes() <= FIRST_CHUNK_BYTES) {
-                    slot.iter_mut().for_each(Chunk::clear);
-                } else {
-                    self.unread.clear();
-                    self.free_chunk(index);
-                }
-                self.read_offset = 0;
-                self.read_count = 0;
-            }
-        } else {
+        if self.unread.back() != Some(&slot) {
             // INVARIANT: it is not in `unread`, whose other chunks all hold messages not yet read.
-            self.free_chunk(index);
+            return self.free_chunk(slot);
         }
+        if self.unread.len() > 1 || self.unread_count > 0 {
+            return;
+        }
+        let next_position = self.next_position;
+        let Some(chunk) = self.chunk_mut(slot) else { return };
+        let is_plain = chunk.block.is_none() && !chunk.is_busy && !chunk.has_gaps;
+        let is_kept = is_plain && chunk.memory_bytes() <= FIRST_CHUNK_BYTES;
+        match chunk.contents.as_mut().and_then(Arc::get_mut) {
+            Some(contents) if is_kept => {
+                contents.clear();
+                chunk.first_position = next_position;
+                (chunk.span, chunk.persistent) = (0, 0);
+                chunk.needs_journal = None;
+                chunk.settled = Settled::default();
+                chunk.has_moved = false;
+            }
+            _ => {
+                self.unread.clear();
+                self.free_chunk(slot);
+            }
+        }
+        self.cursor = Cursor::default();
     }
 
-    fn free_chunk(&mut self, index: u32) {
-        if let Some(chunk) = self.chunks.get_mut(index as usize).and_then(Option::take) {
+    fn free_chunk(&mut self, slot: u32) {
+        if let Some(chunk) = self.chunks.get_mut(slot as usize).and_then(Option::take) {
             self.count_freed(chunk.memory_bytes());
-            self.free.push(index);
+            self.absent -= usize::from(chunk.contents.is_none());
+            self.free.push(slot);
+            if let Some(ChunkBlock { location, durable, .. }) = chunk.block {
+                if durable {
+                    self.store.forget_block(self.queue, chunk.first_position);
+                }
+                self.store.free_block(location);
+            }
         }
         if self.free.len() == self.chunks.len() {
             self.free = Vec::new();
@@ -273,6 +506,263 @@ impl Messages {
             self.gauge.subtract(bytes);
         }
     }
+}
+
+/// What leaves memory, and what comes back.
+impl Messages {
+    /// Chunks that should be brought into memory: what is delivered next, and some behind it.
+    pub(crate) fn wanted(&self) -> Vec<Incoming> {
+        if self.absent == 0 {
+            return Vec::new();
+        }
+        let returned = self.returned.values().map(|reference| reference.chunk).take(RETURNED_AHEAD);
+        let mut wanted: Vec<Incoming> = Vec::new();
+        let mut bytes = 0;
+        for slot in returned.chain(self.unread.iter().copied()) {
+            if bytes >= READ_AHEAD_BYTES {
+                break;
+            }
+            let Some(chunk) = self.chunk(slot) else { continue };
+            if wanted.iter().any(|incoming| incoming.slot == slot) {
+                continue;
+            }
+            bytes += chunk.memory_bytes();
+            if let (None, Some(block)) = (&chunk.contents, &chunk.block) {
+                bytes += block.location.length as usize;
+                wanted.push(Incoming {
+                    slot,
+                    first_position: chunk.first_position,
+                    location: block.location,
+                });
+            }
+        }
+        wanted
+    }
+
+    /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
+    pub(crate) fn is_short(&self) -> bool {
+        if self.absent == 0 || self.ready() == 0 {
+            return false;
+        }
+        let returned = self.returned.first_key_value().and_then(|(_, reference)| self.chunk(reference.chunk));
+        if returned.is_some_and(|chunk| chunk.contents.is_none()) {
+            return true;
+        }
+        let mut bytes = 0;
+        for &slot in &self.unread {
+            let Some(chunk) = self.chunk(slot) else { continue };
+            if chunk.contents.is_none() {
+                return true;
+            }
+            bytes += chunk.memory_bytes();
+            if bytes >= READ_AHEAD_BYTES / 2 {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Brings a chunk back, unless it has gone elsewhere meanwhile.
+    pub(crate) fn install(&mut self, incoming: Incoming, contents: Contents) {
+        let is_front = self.unread.front() == Some(&incoming.slot);
+        let cursor = &mut self.cursor;
+        let Some(Some(chunk)) = self.chunks.get_mut(incoming.slot as usize) else { return };
+        let is_same = chunk.first_position == incoming.first_position
+            && chunk.block.as_ref().is_some_and(|block| block.location == incoming.location);
+        if !is_same || chunk.contents.is_some() {
+            return;
+        }
+        if is_front {
+            let (index, offset) = contents.find(cursor.number);
+            *cursor = Cursor { offset: offset as u32, index, number: cursor.number };
+            if chunk.has_gaps {
+                skip_settled(cursor, chunk, &contents);
+            }
+        }
+        let bytes = contents.memory_bytes();
+        chunk.contents = Some(Arc::new(contents));
+        self.absent -= 1;
+        self.memory_bytes += bytes;
+        if self.gauge.add(bytes) {
+            self.store.request_page_out();
+        }
+    }
+
+    /// Whether a chunk is still to be brought back.
+    pub(crate) fn is_wanted(&self, incoming: Incoming) -> bool {
+        let chunk = self.chunk(incoming.slot).filter(|chunk| chunk.first_position == incoming.first_position);
+        let block = chunk.filter(|chunk| chunk.contents.is_none()).and_then(|chunk| chunk.block.as_ref());
+        block.is_some_and(|block| block.location == incoming.location)
+    }
+
+    /// Lets chunks leave memory that lie on disk already, and names those to be written first, up to `bytes`.
+    pub(crate) fn page_out(&mut self, which: PageOut, bytes: usize) -> Vec<Outgoing> {
+        let mut outgoing = Vec::new();
+        let mut left = bytes;
+        for slot in self.leavable(which) {
+            if left == 0 {
+                break;
+            }
+            let durable_queue = self.durable;
+            let Some(chunk) = self.chunk_mut(slot) else { continue };
+            let size = chunk.memory_bytes();
+            left = left.saturating_sub(size.max(1));
+            if chunk.is_written() {
+                self.drop_contents(slot);
+            } else {
+                outgoing.extend(outgoing_of(slot, chunk, durable_queue));
+            }
+        }
+        outgoing
+    }
+
+    /// Slots whose chunks may leave memory, those that are needed last first.
+    fn leavable(&self, which: PageOut) -> Vec<u32> {
+        let mut keep = Vec::new();
+        let mut bytes = 0;
+        for &slot in &self.unread {
+            let kept = match which {
+                PageOut::Far => keep.is_empty() || bytes < READ_AHEAD_BYTES,
+                PageOut::Near => keep.is_empty(),
+                PageOut::All => false,
+            };
+            if !kept {
+                break;
+            }
+            keep.push(slot);
+            bytes += self.chunk(slot).map_or(0, Chunk::memory_bytes);
+        }
+        if which == PageOut::Far {
+            keep.extend(self.unread.back());
+        }
+        let is_unread =
+            |slot: &u32| self.chunk(*slot).is_some_and(|chunk| chunk.first_position >= self.read_position());
+        let read = (0..self.chunks.len() as u32).filter(|slot| !is_unread(slot) && !keep.contains(slot));
+        let unread = self.unread.iter().rev().copied();
+        let may_leave = |slot: &u32| {
+            let chunk = self.chunk(*slot);
+            chunk.is_some_and(|chunk| chunk.contents.is_some() && !chunk.is_busy && chunk.live > 0)
+        };
+        let mut slots: Vec<_> =
+            read.chain(unread.filter(|slot| !keep.contains(slot))).filter(may_leave).collect();
+        slots.dedup();
+        slots
+    }
+
+    /// Chunks that still need the journal below `position`, to be written as blocks.
+    pub(crate) fn leave_journal(&mut self, position: JournalPosition) -> Vec<Outgoing> {
+        let durable = self.durable;
+        let is_due =
+            |chunk: &Chunk| !chunk.is_busy && chunk.needs_journal.is_some_and(|needs| needs < position);
+        let chunks =
+            (0_u32..).zip(&mut self.chunks).filter_map(|(slot, chunk)| Some((slot, chunk.as_mut()?)));
+        chunks
+            .filter(|(_, chunk)| is_due(chunk))
+            .filter_map(|(slot, chunk)| outgoing_of(slot, chunk, durable))
+            .collect()
+    }
+
+    /// Notes where an outgoing chunk was written, or that it could not be. With `leave` it leaves memory.
+    pub(crate) fn written(&mut self, outgoing: Outgoing, location: Option<BlockLocation>, leave: bool) {
+        let slot = outgoing.slot;
+        let found = self.chunks.get_mut(slot as usize).and_then(Option::as_mut);
+        let same = found.filter(|chunk| chunk.is_busy && chunk.first_position == outgoing.first_position);
+        let Some(chunk) = same else {
+            // All of it was settled meanwhile.
+            return location.into_iter().for_each(|location| self.store.free_block(location));
+        };
+        chunk.is_busy = false;
+        let Some(location) = location else { return };
+        let before = chunk.place(location, outgoing.durable, &outgoing.contents);
+        before.into_iter().for_each(|before| self.store.free_block(before));
+        drop(outgoing);
+        if leave {
+            self.drop_contents(slot);
+        }
+    }
+
+    /// Begins to write the block at `location` again, if a chunk still has it.
+    pub(crate) fn begin_rewrite(&mut self, first_position: u64, location: BlockLocation) -> Option<Rewrite> {
+        let mut chunks =
+            (0_u32..).zip(&mut self.chunks).filter_map(|(slot, chunk)| Some((slot, chunk.as_mut()?)));
+        let (slot, chunk) = chunks.find(|(_, chunk)| {
+            let is_there = chunk.block.as_ref().is_some_and(|block| block.location == location);
+            is_there && chunk.first_position == first_position && !chunk.is_busy
+        })?;
+        let block = chunk.block.as_ref()?;
+        let (covers, durable) = (block.covers, block.durable);
+        // What has grown since it was written is written again from memory as a whole, by itself.
+        let contents = if covers == chunk.span { chunk.contents.clone() } else { None };
+        chunk.is_busy = true;
+        let settled = self.durable.then(|| chunk.settled.clone());
+        Some(Rewrite { slot, first_position, covers, durable, contents, settled })
+    }
+
+    /// Notes where the block lies now, or that it could not be written.
+    pub(crate) fn end_rewrite(&mut self, rewrite: &Rewrite, location: Option<BlockLocation>) {
+        let found = self.chunks.get_mut(rewrite.slot as usize).and_then(Option::as_mut);
+        let same = found.filter(|chunk| chunk.is_busy && chunk.first_position == rewrite.first_position);
+        let Some(chunk) = same else {
+            return location.into_iter().for_each(|location| self.store.free_block(location));
+        };
+        chunk.is_busy = false;
+        if let (Some(location), Some(block)) = (location, chunk.block.as_mut()) {
+            let before = std::mem::replace(&mut block.location, location);
+            block.changed = true;
+            chunk.has_moved = true;
+            self.store.free_block(before);
+        }
+    }
+
+    fn drop_contents(&mut self, slot: u32) {
+        let Some(chunk) = self.chunk_mut(slot) else { return };
+        let bytes = chunk.memory_bytes();
+        if chunk.contents.take().is_some() {
+            self.absent += 1;
+            self.count_freed(bytes);
+        }
+    }
+
+    /// What the store does not know yet of durable blocks.
+    pub(crate) fn changed_blocks(&mut self, states: &mut Vec<BlockState>) {
+        let queue = self.queue;
+        states.extend(self.chunks.iter_mut().flatten().filter_map(|chunk| chunk.changed_state(queue)));
+    }
+}
+
+/// Marks a chunk as being written.
+fn outgoing_of(slot: u32, chunk: &mut Chunk, durable_queue: bool) -> Option<Outgoing> {
+    let contents = Arc::clone(chunk.contents.as_ref()?);
+    chunk.is_busy = true;
+    let durable = durable_queue && chunk.persistent > 0;
+    Some(Outgoing { slot, first_position: chunk.first_position, span: chunk.span, durable, contents })
+}
+
+/// The cursor before the first message of a chunk that is not settled.
+fn start_of(chunk: Option<&Chunk>) -> Cursor {
+    let mut cursor = Cursor::default();
+    if let Some(chunk) = chunk
+        && let (true, Some(contents)) = (chunk.has_gaps, &chunk.contents)
+    {
+        skip_settled(&mut cursor, chunk, contents);
+    }
+    cursor
+}
+
+/// Moves the cursor on to the next message that is not settled, or to the end.
+fn skip_settled(cursor: &mut Cursor, chunk: &Chunk, contents: &Contents) {
+    while cursor.index < contents.count {
+        let number = contents.number(cursor.index);
+        cursor.number = number;
+        if !chunk.settled.contains(number) {
+            return;
+        }
+        let Some(end) = contents.end_of(cursor.offset as usize) else { break };
+        cursor.offset = end as u32;
+        cursor.index += 1;
+    }
+    cursor.index = contents.count;
+    cursor.number = chunk.span;
 }
 
 impl Drop for Messages {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use dashmap::Entry;
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use super::changes::Changes;
 use super::{Binding, Vhost};
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
@@ -14,6 +15,7 @@ use crate::names::{ConnectionId, ExchangeName, QueueName, generated};
 use crate::queue::arguments::{QueueArguments, rendered, type_name, value_text};
 use crate::queue::{Queue, QueueSpec};
 use crate::reply_to::REPLY_TO;
+use crate::store::JournalPosition;
 
 /// Exchange arguments of RabbitMQ and its plugins whose effect is not implemented yet.
 const UNSUPPORTED_OF_EXCHANGE: &[&str] = &[
@@ -59,7 +61,7 @@ pub struct ExchangeDeclaration<'a> {
 }
 
 impl Vhost {
-    /// Declares a queue, or finds the equivalent one that exists.
+    /// Declares a queue, or finds the equivalent one that exists; and where that is safe.
     ///
     /// # Errors
     /// A reserved name, another connection's exclusive queue, a queue with other properties, or arguments
@@ -68,7 +70,7 @@ impl Vhost {
         &self,
         declaration: QueueDeclaration<'_>,
         connection: ConnectionId,
-    ) -> Result<Arc<Queue>, BrokerError> {
+    ) -> Result<(Arc<Queue>, JournalPosition), BrokerError> {
         if declaration.name.starts_with("amq.") {
             return Err(BrokerError::ReservedName { kind: "queue", name: declaration.name.to_owned() });
         }
@@ -85,7 +87,8 @@ impl Vhost {
                 let queue = Arc::clone(existing.get());
                 drop(existing);
                 self.check_equivalent(&queue, &declaration, connection)?;
-                Ok(queue)
+                let position = self.known_at(queue.spec.is_kept());
+                Ok((queue, position))
             }
             Entry::Vacant(vacant) => {
                 let name = vacant.key().clone();
@@ -99,12 +102,21 @@ impl Vhost {
                     auto_delete: declaration.auto_delete,
                     arguments,
                 };
-                let queue = Arc::new(Queue::new(spec, Arc::clone(&self.journal), Arc::clone(&self.gauge)));
+                let queue = Queue::new(spec, Arc::clone(&self.store), Arc::clone(&self.gauge));
+                let mut changes = Changes::of(&self.name);
+                changes.queue_added(queue.id, &queue.spec);
+                let position = self.define(changes.into_noted());
+                // Not before the store knows of it: nothing may be published to it first.
                 vacant.insert(Arc::clone(&queue));
                 self.topology_moved();
-                Ok(queue)
+                Ok((queue, position))
             }
         }
+    }
+
+    /// Where something is safe that exists already.
+    fn known_at(&self, durable: bool) -> JournalPosition {
+        if durable { self.defined_at() } else { JournalPosition::SAFE }
     }
 
     fn check_equivalent(
@@ -139,12 +151,15 @@ impl Vhost {
         }
     }
 
-    /// Declares an exchange, or finds the equivalent one that exists.
+    /// Declares an exchange, or finds the equivalent one that exists; where that is safe.
     ///
     /// # Errors
     /// The default exchange, an unknown type, a reserved name, an exchange with other properties, or
     /// arguments that are not possible.
-    pub fn declare_exchange(&self, declaration: ExchangeDeclaration<'_>) -> Result<(), BrokerError> {
+    pub fn declare_exchange(
+        &self,
+        declaration: ExchangeDeclaration<'_>,
+    ) -> Result<JournalPosition, BrokerError> {
         let exchange_type: ExchangeType = declaration.exchange_type.parse()?;
         let name = declaration.name;
         if name.is_empty() {
@@ -152,13 +167,14 @@ impl Vhost {
         }
         let mut topology = self.topology.write();
         if let Some(existing) = topology.find(name) {
-            return self.check_equivalent_exchange(&existing.spec, &declaration);
+            self.check_equivalent_exchange(&existing.spec, &declaration)?;
+            return Ok(self.known_at(existing.spec.durable));
         }
         if name.starts_with("amq.") {
             return Err(BrokerError::ReservedName { kind: "exchange", name: name.to_owned() });
         }
         let alternate = self.alternate_exchange(name, &declaration.arguments)?;
-        topology.add_exchange(ExchangeSpec {
+        let spec = ExchangeSpec {
             name: name.into(),
             exchange_type,
             durable: declaration.durable,
@@ -166,9 +182,11 @@ impl Vhost {
             internal: declaration.internal,
             alternate,
             arguments: declaration.arguments,
-        });
+        };
+        let mut changes = Changes::of(&self.name);
+        topology.add_exchange(spec, &mut changes);
         self.topology_moved();
-        Ok(())
+        Ok(self.define(changes.into_noted()))
     }
 
     fn alternate_exchange(
@@ -254,11 +272,11 @@ impl Vhost {
         Ok(self.topology.read().exchange(name, &self.name)?.spec.clone())
     }
 
-    /// Deletes an exchange with its bindings. A missing one is no error.
+    /// Deletes an exchange with its bindings; where that is safe. A missing one is no error.
     ///
     /// # Errors
     /// The default exchange, a system exchange, or one with bindings if `if_unused`.
-    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<(), BrokerError> {
+    pub fn delete_exchange(&self, name: &str, if_unused: bool) -> Result<JournalPosition, BrokerError> {
         if name.is_empty() {
             return Err(BrokerError::DefaultExchange);
         }
@@ -269,19 +287,20 @@ impl Vhost {
             });
         }
         let mut topology = self.topology.write();
-        let Some(exchange) = topology.find(name) else { return Ok(()) };
+        let Some(exchange) = topology.find(name) else { return Ok(self.defined_at()) };
         if if_unused && exchange.binding_count() > 0 {
             return Err(BrokerError::ExchangeInUse {
                 exchange: name.to_owned(),
                 vhost: self.name.to_string(),
             });
         }
-        topology.remove_exchange(&name.into());
+        let mut changes = Changes::of(&self.name);
+        topology.remove_exchange(&name.into(), &mut changes);
         self.topology_moved();
-        Ok(())
+        Ok(self.define(changes.into_noted()))
     }
 
-    /// Binds `target` to `source`. A binding that exists is no error.
+    /// Binds `target` to `source`; where that is safe. A binding that exists is no error.
     ///
     /// # Errors
     /// Either end is missing or the default exchange, the queue belongs to another connection, or the
@@ -293,7 +312,7 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
         connection: ConnectionId,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<JournalPosition, BrokerError> {
         refuse_ends(source, target)?;
         let mut topology = self.topology.write();
         // COMPAT: the source is looked for first, and a queue's owner last.
@@ -304,13 +323,15 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        if topology.bind(source, destination, routing_key, arguments)? {
-            self.topology_moved();
+        let mut changes = Changes::of(&self.name);
+        if !topology.bind(source, destination, routing_key, arguments, &mut changes)? {
+            return Ok(self.defined_at());
         }
-        Ok(())
+        self.topology_moved();
+        Ok(self.define(changes.into_noted()))
     }
 
-    /// Removes a binding. COMPAT: what is missing, be it an end or the binding, is no error.
+    /// Removes a binding; where that is safe. COMPAT: what is missing, be it an end or the binding, is no error.
     ///
     /// # Errors
     /// The default exchange, or a queue of another connection.
@@ -321,13 +342,13 @@ impl Vhost {
         routing_key: &str,
         arguments: &FieldTable,
         connection: ConnectionId,
-    ) -> Result<(), BrokerError> {
+    ) -> Result<JournalPosition, BrokerError> {
         refuse_ends(source, target)?;
         let mut topology = self.topology.write();
         let destination = match target {
             BindingTarget::Queue(name) => {
                 let found = self.queues.get(name.as_str()).map(|queue| Arc::clone(&queue));
-                let Some(queue) = found else { return Ok(()) };
+                let Some(queue) = found else { return Ok(self.defined_at()) };
                 let destination = Destination::Queue(Arc::clone(&queue));
                 // COMPAT: the owner matters only where there is a binding to remove.
                 if topology.is_bound(source, &destination, routing_key, arguments) {
@@ -337,10 +358,12 @@ impl Vhost {
             }
             BindingTarget::Exchange(name) => Destination::Exchange(name.clone()),
         };
-        if topology.unbind(source, destination, routing_key, arguments) {
-            self.topology_moved();
+        let mut changes = Changes::of(&self.name);
+        if !topology.unbind(source, destination, routing_key, arguments, &mut changes) {
+            return Ok(self.defined_at());
         }
-        Ok(())
+        self.topology_moved();
+        Ok(self.define(changes.into_noted()))
     }
 
     /// All bindings but the default exchange's, in no order.

@@ -1,6 +1,8 @@
 //! What may be declared, bound and deleted, in RabbitMQ's words where it is refused, and where messages
 //! then go.
 
+mod definitions;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use leveret_codec::table::FieldValue;
@@ -8,17 +10,17 @@ use leveret_codec::table::FieldValue;
 use super::*;
 use crate::delivery::{DeliverySink, DeliverySource, SinkState};
 use crate::exchange::BindingTarget;
-use crate::journal::MemoryJournal;
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::ExchangeName;
 use crate::queue::ConsumerSpec;
+use crate::store::MemoryStore;
 use leveret_codec::table::FieldTable;
 
 const OWNER: ConnectionId = ConnectionId(1_000_001);
 const STRANGER: ConnectionId = ConnectionId(1_000_002);
 
 fn vhost() -> Vhost {
-    Vhost::new("/".into(), Arc::new(MemoryJournal), Arc::new(MemoryGauge::default()))
+    Vhost::new("/".into(), Arc::new(MemoryStore::default()), Arc::new(MemoryGauge::default()))
 }
 
 fn queue(name: &str) -> QueueDeclaration<'_> {
@@ -59,10 +61,19 @@ fn text<T>(result: Result<T, BrokerError>) -> String {
 }
 
 impl Vhost {
+    fn add_queue(&self, declaration: QueueDeclaration<'_>, connection: ConnectionId) -> Arc<Queue> {
+        self.declare_queue(declaration, connection).unwrap().0
+    }
+
     fn add_queues(&self, names: &[&str]) {
         for name in names {
-            self.declare_queue(queue(name), OWNER).unwrap();
+            self.add_queue(queue(name), OWNER);
         }
+    }
+
+    /// How many ready messages were lost with the queue.
+    fn drop_queue(&self, name: &str) -> Result<usize, BrokerError> {
+        self.delete_queue(name, OWNER, false, false).map(|(ready, _)| ready)
     }
 
     fn add_exchange(&self, name: &str, exchange_type: &str) {
@@ -126,8 +137,8 @@ const LOCKED: &str = "cannot obtain exclusive access to locked queue 'q' in vhos
 #[test]
 fn a_queue_is_declared_again_with_equal_properties_alone() {
     let vhost = vhost();
-    let first = vhost.declare_queue(queue("q"), OWNER).unwrap();
-    let again = vhost.declare_queue(queue("q"), STRANGER).unwrap();
+    let first = vhost.add_queue(queue("q"), OWNER);
+    let again = vhost.add_queue(queue("q"), STRANGER);
     assert_eq!(first.id, again.id);
     assert_eq!(
         text(vhost.declare_queue(QueueDeclaration { durable: false, ..queue("q") }, OWNER)),
@@ -173,7 +184,7 @@ fn reserved_names_are_refused_and_empty_ones_are_made() {
         text(vhost.declare_queue(queue("amq.foo"), OWNER)),
         "queue name 'amq.foo' contains reserved prefix 'amq.*'"
     );
-    let made = vhost.declare_queue(queue(""), OWNER).unwrap();
+    let made = vhost.add_queue(queue(""), OWNER);
     let name = made.spec.name.as_str();
     assert!(name.starts_with("amq.gen-") && name.len() == 30, "{name}");
     // COMPAT: even though it exists.
@@ -191,7 +202,7 @@ fn reserved_names_are_refused_and_empty_ones_are_made() {
 fn an_exclusive_queue_is_its_owners_alone() {
     let vhost = vhost();
     let exclusive = || QueueDeclaration { exclusive: true, ..queue("q") };
-    let mine = vhost.declare_queue(exclusive(), OWNER).unwrap();
+    let mine = vhost.add_queue(exclusive(), OWNER);
     assert!(!mine.spec.durable, "exclusive queues are not durable");
     vhost.declare_queue(QueueDeclaration { durable: false, ..exclusive() }, OWNER).unwrap();
     assert_eq!(text(vhost.declare_queue(queue("q"), OWNER)), LOCKED, "the flag is left out");
@@ -227,8 +238,8 @@ fn an_exclusive_queue_that_was_declared_anew_by_another_outlives_its_old_owner()
 #[test]
 fn deleting_a_queue_heeds_its_conditions() {
     let vhost = vhost();
-    assert_eq!(vhost.delete_queue("missing", OWNER, true, true), Ok(0));
-    let queue = vhost.declare_queue(queue("q"), OWNER).unwrap();
+    assert_eq!(vhost.delete_queue("missing", OWNER, true, true), Ok((0, JournalPosition::SAFE)));
+    let queue = vhost.add_queue(queue("q"), OWNER);
     let sink = Arc::new(Idle::default());
     consume(&queue, &sink, false).unwrap();
     assert_eq!(text(vhost.delete_queue("q", OWNER, true, true)), "queue 'q' in vhost '/' in use");
@@ -237,7 +248,7 @@ fn deleting_a_queue_heeds_its_conditions() {
     batch.push(&crate::MessageView { names: b"\0\x01q", properties: b"\0\0", body, persistent: false });
     queue.publish(&mut batch);
     assert_eq!(text(vhost.delete_queue("q", OWNER, true, true)), "queue 'q' in vhost '/' not empty");
-    assert_eq!(vhost.delete_queue("q", OWNER, false, false), Ok(1));
+    assert_eq!(vhost.drop_queue("q"), Ok(1));
     assert_eq!(sink.0.load(Ordering::Relaxed), 1, "the consumer is told once");
     assert_eq!(text(vhost.queue("q", OWNER)), "no queue 'q' in vhost '/'");
     assert_eq!(text(queue.purge()), "no queue 'q' in vhost '/'");
@@ -246,7 +257,7 @@ fn deleting_a_queue_heeds_its_conditions() {
 #[test]
 fn an_exclusive_consumer_is_alone() {
     let vhost = vhost();
-    let queue = vhost.declare_queue(queue("q"), OWNER).unwrap();
+    let queue = vhost.add_queue(queue("q"), OWNER);
     let sink = Arc::new(Idle::default());
     let first = consume(&queue, &sink, false).unwrap();
     assert_eq!(text(consume(&queue, &sink, true)), "queue 'q' in vhost '/' in exclusive use");
@@ -260,7 +271,7 @@ fn an_exclusive_consumer_is_alone() {
 #[test]
 fn an_auto_delete_queue_goes_with_its_last_consumer() {
     let vhost = vhost();
-    let queue = vhost.declare_queue(QueueDeclaration { auto_delete: true, ..queue("q") }, OWNER).unwrap();
+    let queue = vhost.add_queue(QueueDeclaration { auto_delete: true, ..queue("q") }, OWNER);
     vhost.cancel_consumer(&queue, ConsumerId::next());
     assert!(vhost.queue("q", OWNER).is_ok(), "it never had a consumer");
     let sink = Arc::new(Idle::default());
@@ -576,7 +587,7 @@ fn replies_reach_their_requester_and_count_as_routed_when_it_is_gone() {
     assert_eq!(vhost.reached("", &[&name]), (names(&[&name]), true));
     assert!(vhost.queues().is_empty(), "no list shows it");
     assert!(vhost.queue(&name, OWNER).is_err());
-    assert_eq!(vhost.delete_queue(&name, OWNER, false, false), Ok(0));
+    assert_eq!(vhost.drop_queue(&name), Ok(0));
     assert_ne!(name, vhost.open_reply_queue(OWNER).spec.name.to_string());
     vhost.close_reply_queue(&name);
     assert!(!vhost.has_reply_queue(&name));
@@ -607,8 +618,8 @@ fn the_generation_moves_when_a_cached_route_could_be_wrong_and_only_then() {
         assert_eq!(vhost.bindings().len() + vhost.queues().len(), 2);
     });
     moved("unbind", true, &|| vhost.drop_binding("x", &to_queue("q"), "k"));
-    moved("delete an exchange", true, &|| vhost.delete_exchange("x", false).unwrap());
-    moved("delete a missing exchange", false, &|| vhost.delete_exchange("x", false).unwrap());
+    moved("delete an exchange", true, &|| drop(vhost.delete_exchange("x", false)));
+    moved("delete a missing exchange", false, &|| drop(vhost.delete_exchange("x", false)));
     moved("delete a queue", true, &|| drop(vhost.delete_queue("q", OWNER, false, false)));
     moved("delete a missing queue", false, &|| drop(vhost.delete_queue("q", OWNER, false, false)));
 }

@@ -1,4 +1,5 @@
-//! Exchanges and bindings of a vhost, and the walk from an exchange to the queues.
+//! Exchanges and bindings of a vhost, and the walk from an exchange to the queues. What changes among the
+//! durable ones is noted in [`Changes`], in the order in which it happens.
 
 use std::sync::Arc;
 
@@ -6,10 +7,11 @@ use hashbrown::{HashMap, HashSet};
 use leveret_codec::table::{FieldTable, FieldTableRef};
 
 use super::Route;
+use super::changes::Changes;
 use crate::error::BrokerError;
 use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
 use crate::exchange::distinct::Distinct;
-use crate::exchange::{Exchange, ExchangeSpec, ExchangeType};
+use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
 use crate::queue::Queue;
@@ -41,6 +43,14 @@ impl From<&Destination> for DestinationKey {
             Destination::Queue(queue) => Self::Queue(queue.id),
             Destination::Exchange(name) => Self::Exchange(name.clone()),
         }
+    }
+}
+
+/// The receiving end of a binding, by name.
+fn target_of(destination: &Destination) -> BindingTarget {
+    match destination {
+        Destination::Queue(queue) => BindingTarget::Queue(queue.spec.name.clone()),
+        Destination::Exchange(name) => BindingTarget::Exchange(name.clone()),
     }
 }
 
@@ -100,8 +110,19 @@ impl Topology {
         self.exchanges.values()
     }
 
-    pub(crate) fn add_exchange(&mut self, spec: ExchangeSpec) {
+    pub(crate) fn add_exchange(&mut self, spec: ExchangeSpec, changes: &mut Changes) {
+        changes.exchange_added(&spec);
         self.exchanges.insert(spec.name.clone(), Exchange::new(spec));
+    }
+
+    /// Whether a binding with this destination is kept, if its source is.
+    fn is_durable(&self, destination: &Destination) -> bool {
+        match destination {
+            Destination::Queue(queue) => queue.spec.is_kept(),
+            Destination::Exchange(name) => {
+                self.exchanges.get(name).is_some_and(|exchange| exchange.spec.durable)
+            }
+        }
     }
 
     /// Adds a binding; `false` if it was there.
@@ -111,13 +132,18 @@ impl Topology {
         destination: Destination,
         routing_key: &str,
         arguments: &FieldTable,
+        changes: &mut Changes,
     ) -> Result<bool, BrokerError> {
+        let target = self.is_durable(&destination).then(|| target_of(&destination));
         let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(false) };
         let key = DestinationKey::from(&destination);
         let canonical = canonical(arguments);
         let bound = BoundDestination { destination, arguments: canonical.clone() };
         let added = exchange.bind(routing_key, bound, arguments)?;
         if added {
+            if let (true, Some(target)) = (exchange.spec.durable, target) {
+                changes.bound(source, target, routing_key, &canonical);
+            }
             let source = exchange.spec.name.clone();
             let origin = Origin { source, routing_key: routing_key.into(), arguments: canonical };
             self.by_destination.entry(key).or_default().insert(origin);
@@ -148,12 +174,17 @@ impl Topology {
         destination: Destination,
         routing_key: &str,
         arguments: &FieldTable,
+        changes: &mut Changes,
     ) -> bool {
+        let durable_end = self.is_durable(&destination);
         let key = DestinationKey::from(&destination);
         let bound = BoundDestination { destination, arguments: canonical(arguments) };
         let Some(exchange) = self.exchanges.get_mut(source) else { return false };
         if !exchange.unbind(routing_key, &bound) {
             return false;
+        }
+        if exchange.spec.durable && durable_end {
+            changes.unbound(source, target_of(&bound.destination), routing_key, &bound.arguments);
         }
         let origin = Origin {
             source: exchange.spec.name.clone(),
@@ -162,27 +193,38 @@ impl Topology {
         };
         self.forget_origin(&key, &origin);
         if self.is_left(&origin.source) {
-            self.remove_exchange(&origin.source);
+            self.remove_exchange(&origin.source, changes);
         }
         true
     }
 
-    /// Removes the bindings of a queue that is deleted.
-    pub(crate) fn remove_queue(&mut self, queue: &Arc<Queue>) {
-        let left = self.remove_destination(&Destination::Queue(Arc::clone(queue)));
-        left.iter().for_each(|exchange| self.remove_exchange(exchange));
+    /// Removes a queue that is deleted with its bindings.
+    pub(crate) fn remove_queue(&mut self, queue: &Arc<Queue>, changes: &mut Changes) {
+        let destination = Destination::Queue(Arc::clone(queue));
+        let left = self.remove_destination(&destination, queue.spec.is_kept(), changes);
+        changes.queue_removed(&queue.spec);
+        left.iter().for_each(|exchange| self.remove_exchange(exchange, changes));
     }
 
     /// Removes an exchange and its bindings in both directions, then the auto-delete exchanges that were
     /// left without a binding, and so on; in a loop, since a chain of them is as long as clients make it.
-    pub(crate) fn remove_exchange(&mut self, name: &ExchangeName) {
+    pub(crate) fn remove_exchange(&mut self, name: &ExchangeName, changes: &mut Changes) {
         let mut pending = vec![name.clone()];
         while let Some(name) = pending.pop() {
-            pending.extend(self.remove_one_exchange(&name));
+            pending.extend(self.remove_one_exchange(&name, changes));
         }
     }
 
-    fn remove_one_exchange(&mut self, name: &ExchangeName) -> Vec<ExchangeName> {
+    fn remove_one_exchange(&mut self, name: &ExchangeName, changes: &mut Changes) -> Vec<ExchangeName> {
+        // Noted while it is still there: it may be bound to itself.
+        if let Some(exchange) = self.exchanges.get(name).filter(|exchange| exchange.spec.durable) {
+            exchange.for_each_binding(&mut |routing_key, bound| {
+                if self.is_durable(&bound.destination) {
+                    let target = target_of(&bound.destination);
+                    changes.unbound(name.as_str(), target, routing_key, &bound.arguments);
+                }
+            });
+        }
         let Some(exchange) = self.exchanges.remove(name) else { return Vec::new() };
         exchange.for_each_binding(&mut |routing_key, bound| {
             let key = DestinationKey::from(&bound.destination);
@@ -193,7 +235,10 @@ impl Topology {
             };
             self.forget_origin(&key, &origin);
         });
-        self.remove_destination(&Destination::Exchange(name.clone()))
+        let destination = Destination::Exchange(name.clone());
+        let left = self.remove_destination(&destination, exchange.spec.durable, changes);
+        changes.exchange_removed(&exchange.spec);
+        left
     }
 
     fn forget_origin(&mut self, key: &DestinationKey, origin: &Origin) {
@@ -205,17 +250,28 @@ impl Topology {
         }
     }
 
-    /// Removes all bindings to a destination; the auto-delete exchanges this leaves without any.
-    fn remove_destination(&mut self, destination: &Destination) -> Vec<ExchangeName> {
+    /// Removes all bindings to a destination, which says whether it is durable since it may be gone from here;
+    /// the auto-delete exchanges this leaves without any.
+    fn remove_destination(
+        &mut self,
+        destination: &Destination,
+        durable: bool,
+        changes: &mut Changes,
+    ) -> Vec<ExchangeName> {
         let mut left = Vec::new();
         let Some(origins) = self.by_destination.remove(&DestinationKey::from(destination)) else {
             return left;
         };
         for Origin { source, routing_key, arguments } in origins {
             let bound = BoundDestination { destination: destination.clone(), arguments };
-            let exchange = self.exchanges.get_mut(&source);
-            if exchange.is_some_and(|exchange| exchange.unbind(&routing_key, &bound)) && self.is_left(&source)
-            {
+            let Some(exchange) = self.exchanges.get_mut(&source) else { continue };
+            if !exchange.unbind(&routing_key, &bound) {
+                continue;
+            }
+            if exchange.spec.durable && durable {
+                changes.unbound(source.as_str(), target_of(destination), &routing_key, &bound.arguments);
+            }
+            if self.is_left(&source) {
                 left.push(source);
             }
         }

@@ -106,7 +106,7 @@ fn per_message(before: Option<u64>, full: Option<u64>, count: u64) -> Option<Fig
 }
 
 /// Nobody publishes or consumes yet, and the queues are there.
-fn plain(grow: &Grow) -> Result<Load, Error> {
+pub(super) fn plain(grow: &Grow) -> Result<Load, Error> {
     Ok(Load {
         uri: grow.args.uri.clone(),
         broker: grow.probe.process(),

@@ -1,5 +1,6 @@
 //! Time, CPU time and memory of the broker around one step, and the figures made of them.
 
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -69,23 +70,29 @@ impl Step {
 /// Looks at the broker's process, if it is known.
 #[derive(Debug)]
 pub(super) struct Probe {
-    process: Option<Process>,
+    /// Another one after each restart. A mutex as rows share this among threads.
+    process: Mutex<Option<Process>>,
 }
 
 impl Probe {
     /// For this process.
     pub(super) fn new(process: Option<Process>) -> Self {
-        Self { process }
+        Self { process: Mutex::new(process) }
+    }
+
+    /// The broker was started again.
+    pub(super) fn follow(&self, process: Process) {
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
     }
 
     /// The process itself.
     pub(super) fn process(&self) -> Option<Process> {
-        self.process
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Measures one step.
     pub(super) fn measure<T>(&self, step: impl FnOnce() -> Result<T, Error>) -> Result<(T, Step), Error> {
-        let cpu = || self.process.map(Process::cpu_seconds).transpose();
+        let cpu = || self.process().map(Process::cpu_seconds).transpose();
         let (before, started) = (cpu()?, Instant::now());
         let done = step()?;
         let seconds = started.elapsed().as_secs_f64();
@@ -94,7 +101,7 @@ impl Probe {
 
     /// Resident memory once it has stopped moving: allocators and collectors give back late.
     pub(super) fn settled(&self) -> Result<Option<u64>, Error> {
-        let Some(process) = self.process else { return Ok(None) };
+        let Some(process) = self.process() else { return Ok(None) };
         let deadline = Instant::now() + SETTLE_DEADLINE;
         let (mut resident, mut still) = (process.resident_bytes()?, 0);
         while still < SETTLE_TICKS && Instant::now() < deadline {

@@ -1,5 +1,6 @@
 //! Rows about queues and bindings: rates of declaring, memory of idle ones, and routing among many.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use leveret_codec::method::{Method, MethodId, exchange, queue};
@@ -31,27 +32,10 @@ pub(super) fn queues(grow: &Grow) -> Result<Vec<Figure>, Error> {
         (0..sequential_count)
             .try_for_each(|index| client.declare_queue(declare(&format!("{prefix}-{index}"), durable)))
     })?;
-    let ((), pipelined) = grow.probe.measure(|| {
-        in_batches(sequential_count..count, PIPELINE, |batch| {
-            let size = batch.len();
-            for index in batch {
-                client.push(1, &Method::QueueDeclare(declare(&format!("{prefix}-{index}"), durable)));
-            }
-            client.flush("declaring queues")?;
-            client.expect_all(MethodId::QUEUE_DECLARE_OK, size, "declaring queues")
-        })
-    })?;
+    let ((), pipelined) =
+        grow.probe.measure(|| declare_pipelined(&mut client, &prefix, sequential_count..count, durable))?;
     let declared = grow.probe.settled()?;
-    let ((), deleted) = grow.probe.measure(|| {
-        in_batches(0..count, PIPELINE, |batch| {
-            let size = batch.len();
-            for index in batch {
-                client.push(1, &delete_queue(&format!("{prefix}-{index}"), false));
-            }
-            client.flush("deleting queues")?;
-            client.expect_all(MethodId::QUEUE_DELETE_OK, size, "deleting queues")
-        })
-    })?;
+    let ((), deleted) = grow.probe.measure(|| delete_pipelined(&mut client, &prefix, 0..count))?;
     client.close()?;
     let after = grow.probe.settled()?;
     let mut figures =
@@ -62,6 +46,39 @@ pub(super) fn queues(grow: &Grow) -> Result<Vec<Figure>, Error> {
     figures.extend(memory_each("memory of an idle queue", before, declared, count));
     figures.extend(given_back("given back after they are deleted", [before, declared, after]));
     Ok(figures)
+}
+
+/// Declares `prefix-number` for all numbers of the range, a hundred at a time.
+pub(super) fn declare_pipelined(
+    client: &mut Client,
+    prefix: &str,
+    numbers: Range<usize>,
+    durable: bool,
+) -> Result<(), Error> {
+    in_batches(numbers, PIPELINE, |batch| {
+        let size = batch.len();
+        for index in batch {
+            client.push(1, &Method::QueueDeclare(declare(&format!("{prefix}-{index}"), durable)));
+        }
+        client.flush("declaring queues")?;
+        client.expect_all(MethodId::QUEUE_DECLARE_OK, size, "declaring queues")
+    })
+}
+
+/// Deletes the same.
+pub(super) fn delete_pipelined(
+    client: &mut Client,
+    prefix: &str,
+    numbers: Range<usize>,
+) -> Result<(), Error> {
+    in_batches(numbers, PIPELINE, |batch| {
+        let size = batch.len();
+        for index in batch {
+            client.push(1, &delete_queue(&format!("{prefix}-{index}"), false));
+        }
+        client.flush("deleting queues")?;
+        client.expect_all(MethodId::QUEUE_DELETE_OK, size, "deleting queues")
+    })
 }
 
 /// Declare, bind, publish, delete: the life of a reply queue.
@@ -207,9 +224,9 @@ fn declare_topic(exchange: &str) -> Method<'_> {
 
 /// Hands out `range` in parts of at most `size`.
 fn in_batches(
-    range: std::ops::Range<usize>,
+    range: Range<usize>,
     size: usize,
-    mut each: impl FnMut(std::ops::Range<usize>) -> Result<(), Error>,
+    mut each: impl FnMut(Range<usize>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let mut first = range.start;
     while first < range.end {

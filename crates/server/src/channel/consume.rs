@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use leveret_broker::names::generated;
-use leveret_broker::queue::ConsumerSpec;
 use leveret_broker::queue::arguments::consumer_priority;
+use leveret_broker::queue::{ConsumerSpec, Got};
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
@@ -162,12 +162,14 @@ impl Channel {
         let name = self.queue_name(get.queue, MethodId::BASIC_GET)?;
         let queue = self.connection.vhost.queue(&name, self.connection.id).map_err(refuse)?;
         let deliveries = Arc::clone(&self.deliveries);
-        let found = queue
+        let got = queue
             .get(get.no_ack, |delivery, left| deliveries.get_ok(get.no_ack, &queue, &delivery, left))
             .map_err(refuse)?;
         self.has_sent = true;
-        if found.is_none() {
-            self.send(&Method::BasicGetEmpty(basic::GetEmpty));
+        match got {
+            Got::Message(()) => {}
+            Got::Empty => self.send(&Method::BasicGetEmpty(basic::GetEmpty)),
+            Got::Absent => self.awaits_load = Some(queue),
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
-//! Exchanges, queues and bindings: what exchange.* and queue.* ask the vhost for.
+//! Exchanges, queues and bindings: what exchange.* and queue.* ask the vhost for. They are answered when what
+//! was asked for is safe.
 
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::reply_to::REPLY_TO;
+use leveret_broker::store::JournalPosition;
 use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
 use leveret_broker::{BrokerError, ExchangeName};
 use leveret_codec::method::{Method, MethodId, exchange, queue};
@@ -33,8 +35,9 @@ impl Channel {
     pub(super) fn recv_exchange_declare(&mut self, declare: exchange::Declare<'_>) -> Outcome {
         let refused = refused(MethodId::EXCHANGE_DECLARE);
         let name = stripped(declare.exchange);
-        if declare.passive {
+        let position = if declare.passive {
             self.connection.vhost.find_exchange(&name).map_err(refused)?;
+            JournalPosition::SAFE
         } else {
             let declaration = ExchangeDeclaration {
                 name: &name,
@@ -44,10 +47,10 @@ impl Channel {
                 internal: declare.internal,
                 arguments: declare.arguments,
             };
-            self.connection.vhost.declare_exchange(declaration).map_err(refused)?;
-        }
+            self.connection.vhost.declare_exchange(declaration).map_err(refused)?
+        };
         if !declare.no_wait {
-            self.send(&Method::ExchangeDeclareOk(exchange::DeclareOk));
+            self.send_when_safe(position, &Method::ExchangeDeclareOk(exchange::DeclareOk));
         }
         Ok(())
     }
@@ -55,18 +58,19 @@ impl Channel {
     pub(super) fn recv_exchange_delete(&mut self, delete: &exchange::Delete<'_>) -> Outcome {
         let name = stripped(delete.exchange);
         let deleted = self.connection.vhost.delete_exchange(&name, delete.if_unused);
-        deleted.map_err(refused(MethodId::EXCHANGE_DELETE))?;
+        let position = deleted.map_err(refused(MethodId::EXCHANGE_DELETE))?;
         if !delete.no_wait {
-            self.send(&Method::ExchangeDeleteOk(exchange::DeleteOk));
+            self.send_when_safe(position, &Method::ExchangeDeleteOk(exchange::DeleteOk));
         }
         Ok(())
     }
 
     pub(super) fn recv_exchange_bind(&mut self, bind: &exchange::Bind<'_>) -> Outcome {
         let target = BindingTarget::Exchange(ExchangeName::from(stripped(bind.destination)));
-        self.bind(bind.source, &target, bind.routing_key, &bind.arguments, MethodId::EXCHANGE_BIND)?;
+        let method = MethodId::EXCHANGE_BIND;
+        let position = self.bind(bind.source, &target, bind.routing_key, &bind.arguments, method)?;
         if !bind.no_wait {
-            self.send(&Method::ExchangeBindOk(exchange::BindOk));
+            self.send_when_safe(position, &Method::ExchangeBindOk(exchange::BindOk));
         }
         Ok(())
     }
@@ -74,9 +78,9 @@ impl Channel {
     pub(super) fn recv_exchange_unbind(&mut self, unbind: &exchange::Unbind<'_>) -> Outcome {
         let target = BindingTarget::Exchange(ExchangeName::from(stripped(unbind.destination)));
         let method = MethodId::EXCHANGE_UNBIND;
-        self.unbind(unbind.source, &target, unbind.routing_key, &unbind.arguments, method)?;
+        let position = self.unbind(unbind.source, &target, unbind.routing_key, &unbind.arguments, method)?;
         if !unbind.no_wait {
-            self.send(&Method::ExchangeUnbindOk(exchange::UnbindOk));
+            self.send_when_safe(position, &Method::ExchangeUnbindOk(exchange::UnbindOk));
         }
         Ok(())
     }
@@ -89,9 +93,9 @@ impl Channel {
         if name.starts_with(REPLY_TO) {
             return self.declare_reply_queue(&name, declare.no_wait);
         }
-        let queue = if declare.passive {
+        let (queue, position) = if declare.passive {
             // COMPAT: an empty name is not the last queue's here, as it is everywhere else.
-            vhost.queue(&name, connection.id).map_err(refused)?
+            (vhost.queue(&name, connection.id).map_err(refused)?, JournalPosition::SAFE)
         } else {
             let declaration = QueueDeclaration {
                 name: &name,
@@ -100,16 +104,16 @@ impl Channel {
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments,
             };
-            let queue = vhost.declare_queue(declaration, connection.id).map_err(refused)?;
+            let (queue, position) = vhost.declare_queue(declaration, connection.id).map_err(refused)?;
             if queue.spec.owner.is_some() {
                 connection.own_queue(queue.spec.name.clone());
             }
-            queue
+            (queue, position)
         };
         self.last_queue = Some(queue.spec.name.clone());
         if !declare.no_wait {
             let snapshot = queue.snapshot();
-            self.declare_ok(queue.spec.name.as_str(), snapshot.ready, snapshot.consumers);
+            self.declare_ok(position, queue.spec.name.as_str(), snapshot.ready, snapshot.consumers);
         }
         Ok(())
     }
@@ -124,18 +128,16 @@ impl Channel {
             return Err(AmqpError::refused(&error, MethodId::QUEUE_DECLARE));
         }
         if !no_wait {
-            self.declare_ok(name, 0, 1);
+            self.declare_ok(JournalPosition::SAFE, name, 0, 1);
         }
         Ok(())
     }
 
-    fn declare_ok(&mut self, queue: &str, messages: usize, consumers: usize) {
+    fn declare_ok(&mut self, position: JournalPosition, queue: &str, messages: usize, consumers: usize) {
         let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        self.send(&Method::QueueDeclareOk(queue::DeclareOk {
-            queue,
-            message_count: count(messages),
-            consumer_count: count(consumers),
-        }));
+        let declare_ok =
+            queue::DeclareOk { queue, message_count: count(messages), consumer_count: count(consumers) };
+        self.send_when_safe(position, &Method::QueueDeclareOk(declare_ok));
     }
 
     pub(super) fn recv_queue_bind(&mut self, bind: &queue::Bind<'_>) -> Outcome {
@@ -143,9 +145,9 @@ impl Channel {
         // SPEC: with neither queue nor key given, both are the last queue's name.
         let key = if bind.queue.is_empty() && bind.routing_key.is_empty() { &name } else { bind.routing_key };
         let target = BindingTarget::Queue(name.as_str().into());
-        self.bind(bind.exchange, &target, key, &bind.arguments, MethodId::QUEUE_BIND)?;
+        let position = self.bind(bind.exchange, &target, key, &bind.arguments, MethodId::QUEUE_BIND)?;
         if !bind.no_wait {
-            self.send(&Method::QueueBindOk(queue::BindOk));
+            self.send_when_safe(position, &Method::QueueBindOk(queue::BindOk));
         }
         Ok(())
     }
@@ -155,8 +157,9 @@ impl Channel {
         let key =
             if unbind.queue.is_empty() && unbind.routing_key.is_empty() { &name } else { unbind.routing_key };
         let target = BindingTarget::Queue(name.as_str().into());
-        self.unbind(unbind.exchange, &target, key, &unbind.arguments, MethodId::QUEUE_UNBIND)?;
-        self.send(&Method::QueueUnbindOk(queue::UnbindOk));
+        let method = MethodId::QUEUE_UNBIND;
+        let position = self.unbind(unbind.exchange, &target, key, &unbind.arguments, method)?;
+        self.send_when_safe(position, &Method::QueueUnbindOk(queue::UnbindOk));
         Ok(())
     }
 
@@ -167,7 +170,7 @@ impl Channel {
         routing_key: &str,
         arguments: &FieldTable,
         method: MethodId,
-    ) -> Outcome {
+    ) -> Result<JournalPosition, AmqpError> {
         let bound =
             self.connection.vhost.bind(&stripped(source), target, routing_key, arguments, self.connection.id);
         bound.map_err(refused(method))
@@ -180,7 +183,7 @@ impl Channel {
         routing_key: &str,
         arguments: &FieldTable,
         method: MethodId,
-    ) -> Outcome {
+    ) -> Result<JournalPosition, AmqpError> {
         let vhost = &self.connection.vhost;
         let unbound = vhost.unbind(&stripped(source), target, routing_key, arguments, self.connection.id);
         unbound.map_err(refused(method))
@@ -190,10 +193,10 @@ impl Channel {
         let refused = refused(MethodId::QUEUE_PURGE);
         let name = self.queue_name(purge.queue, MethodId::QUEUE_PURGE)?;
         let queue = self.connection.vhost.queue(&name, self.connection.id).map_err(&refused)?;
-        let purged = queue.purge().map_err(&refused)?;
+        let (purged, safe_at) = queue.purge().map_err(&refused)?;
         if !purge.no_wait {
             let message_count = u32::try_from(purged).unwrap_or(u32::MAX);
-            self.send(&Method::QueuePurgeOk(queue::PurgeOk { message_count }));
+            self.send_when_safe(safe_at, &Method::QueuePurgeOk(queue::PurgeOk { message_count }));
         }
         Ok(())
     }
@@ -202,11 +205,11 @@ impl Channel {
         let name = self.queue_name(delete.queue, MethodId::QUEUE_DELETE)?;
         let vhost = &self.connection.vhost;
         let deleted = vhost.delete_queue(&name, self.connection.id, delete.if_unused, delete.if_empty);
-        let deleted = deleted.map_err(refused(MethodId::QUEUE_DELETE))?;
+        let (deleted, position) = deleted.map_err(refused(MethodId::QUEUE_DELETE))?;
         self.connection.disown_queue(&name);
         if !delete.no_wait {
             let message_count = u32::try_from(deleted).unwrap_or(u32::MAX);
-            self.send(&Method::QueueDeleteOk(queue::DeleteOk { message_count }));
+            self.send_when_safe(position, &Method::QueueDeleteOk(queue::DeleteOk { message_count }));
         }
         Ok(())
     }

@@ -82,6 +82,15 @@ pub(crate) struct Mail {
     pub(crate) closed: bool,
 }
 
+/// Why a channel that takes no runs is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// Something it waits for has happened.
+    Poked,
+    /// Nobody waits any more for what it does.
+    Abandoned,
+}
+
 #[derive(Default)]
 struct State {
     runs: VecDeque<Run>,
@@ -160,17 +169,20 @@ impl Inbox {
         wake(state);
     }
 
-    /// Waits until [`Self::abandon`] was called.
-    pub(crate) async fn abandoned(&self) {
+    /// Waits for a poke or until nobody waits any more, whatever runs there are.
+    pub(crate) async fn called(&self) -> Call {
         poll_fn(|context| {
             let mut state = self.state.lock();
             if state.abandoned {
-                return Poll::Ready(());
+                return Poll::Ready(Call::Abandoned);
+            }
+            if std::mem::take(&mut state.poked) {
+                return Poll::Ready(Call::Poked);
             }
             state.task = Some(context.waker().clone());
             Poll::Pending
         })
-        .await;
+        .await
     }
 
     /// Makes the task look around: something it waits for has happened.

@@ -161,7 +161,7 @@ impl Channel {
             .routes
             .add(vhost, &publish)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
-        if !routed && content.mandatory {
+        if !routed.somewhere && content.mandatory {
             // SPEC: basic.return for a mandatory message that no queue took.
             if let Some(transaction) = &mut self.transaction {
                 transaction.returns.push(&publish.message);
@@ -174,10 +174,13 @@ impl Channel {
         self.content.reset();
         if let Some(confirms) = &mut self.confirms {
             confirms.published();
+            if routed.refused {
+                confirms.refused();
+            }
         }
         if self.transaction.is_none() {
-            let position = self.routes.flush_if_large();
-            self.safe_at = self.safe_at.max(position);
+            let position = self.routes.flush_if_large(&**self.connection.server.broker.store());
+            self.note_handed_over(position);
             return Ok(());
         }
         self.count_in_transaction(body_bytes)

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use leveret_broker::journal::JournalPosition;
 use leveret_broker::limits::CHUNK_BYTES;
+use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
 use leveret_codec::table::FieldTableRef;
 
@@ -22,7 +22,18 @@ struct Target {
 struct CachedRoute {
     /// Indexes of targets.
     targets: Box<[u32]>,
-    routed: bool,
+    /// Several of them keep persistent messages: the journal gets these once.
+    is_shared: bool,
+    routed: Routed,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routed {
+    /// It went somewhere in the eyes of mandatory.
+    pub(crate) somewhere: bool,
+    /// A queue it should have gone to is stopped: it cannot be confirmed.
+    pub(crate) refused: bool,
 }
 
 /// Routes and batches of a channel.
@@ -36,6 +47,8 @@ pub(crate) struct Routes {
     by_queue: HashMap<QueueId, u32>,
     /// Targets with a message in their batch.
     dirty: Vec<u32>,
+    /// Persistent messages that several durable queues get.
+    shared: MessageBatch,
     bytes: usize,
 }
 
@@ -74,11 +87,11 @@ impl Routes {
         self.cache.clear();
     }
 
-    /// Adds a message to the batches of the queues it goes to; whether it was routed anywhere.
+    /// Adds a message to the batches of the queues it goes to.
     ///
     /// # Errors
     /// The exchange is missing or not for clients.
-    pub(crate) fn add(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<bool, BrokerError> {
+    pub(crate) fn add(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<Routed, BrokerError> {
         if !publish.copies.is_empty() {
             self.last = None;
             return self.look_up(vhost, publish);
@@ -87,26 +100,31 @@ impl Routes {
         let last = self.last.take().filter(|_| publish.same_names);
         let route = last.or_else(|| self.cache.get(publish.message.names).cloned());
         let Some(route) = route else { return self.look_up(vhost, publish) };
-        self.push(&route.targets, &publish.message);
+        self.push(&route, &publish.message);
         let routed = route.routed;
         self.last = Some(route);
         Ok(routed)
     }
 
-    fn look_up(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<bool, BrokerError> {
+    fn look_up(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<Routed, BrokerError> {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
-        let route = vhost.route(text(publish.message.exchange()), &keys, publish.headers)?;
-        let targets: Box<[u32]> = route.queues.into_iter().map(|queue| self.target(queue)).collect();
-        self.push(&targets, &publish.message);
-        if route.cacheable {
+        let found = vhost.route(text(publish.message.exchange()), &keys, publish.headers)?;
+        let routed =
+            Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
+        let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
+        let usable = found.queues.into_iter().filter(|queue| !queue.is_stopped());
+        let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
+        let route = CachedRoute { targets, is_shared, routed };
+        self.push(&route, &publish.message);
+        if found.cacheable {
             if self.cache.len() >= ROUTES_CACHED_MAX {
                 self.forget_routes();
             }
-            self.cache.insert(publish.message.names.into(), CachedRoute { targets, routed: route.routed });
+            self.cache.insert(publish.message.names.into(), route);
         }
-        Ok(route.routed)
+        Ok(routed)
     }
 
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
@@ -117,30 +135,47 @@ impl Routes {
         })
     }
 
-    fn push(&mut self, targets: &[u32], message: &MessageView<'_>) {
-        for &index in targets {
+    fn push(&mut self, route: &CachedRoute, message: &MessageView<'_>) {
+        let mut shared = None;
+        if route.is_shared && message.persistent {
+            shared = Some(self.shared.len() as u32);
+            let before = self.shared.record_bytes();
+            self.shared.push(message);
+            self.bytes += self.shared.record_bytes() - before;
+        }
+        for &index in &*route.targets {
             let Some(target) = self.targets.get_mut(index as usize) else { continue };
             if target.batch.is_empty() {
                 self.dirty.push(index);
             }
             let before = target.batch.record_bytes();
-            target.batch.push(message);
+            match shared {
+                Some(number) if target.queue.is_durable() => target.batch.push_shared(message, number),
+                _ => target.batch.push(message),
+            }
             self.bytes += target.batch.record_bytes() - before;
         }
     }
 
     /// Hands batches that have grown to a chunk's size to their queues.
-    pub(crate) fn flush_if_large(&mut self) -> JournalPosition {
+    pub(crate) fn flush_if_large(&mut self, store: &dyn Store) -> JournalPosition {
         // A batch's buffer grows by doubling: it is handed over before it would grow past a chunk.
-        if self.bytes < CHUNK_BYTES / 8 * 7 { JournalPosition::SAFE } else { self.flush() }
+        if self.bytes < CHUNK_BYTES / 8 * 7 { JournalPosition::SAFE } else { self.flush(store) }
     }
 
     /// Hands every batch to its queue. Returns from when on all of it is safe.
-    pub(crate) fn flush(&mut self) -> JournalPosition {
+    pub(crate) fn flush(&mut self, store: &dyn Store) -> JournalPosition {
         let mut safe = JournalPosition::SAFE;
+        let shared_at = (!self.shared.is_empty()).then(|| store.share(&self.shared));
+        self.shared.clear();
         for index in self.dirty.drain(..) {
             let Some(target) = self.targets.get_mut(index as usize) else { continue };
+            shared_at.into_iter().for_each(|position| target.batch.shared_at(position));
             safe = safe.max(target.queue.publish(&mut target.batch));
+        }
+        if safe == JournalPosition::NEVER {
+            // A queue was stopped meanwhile: what follows is to be refused, not withheld.
+            self.forget_routes();
         }
         self.bytes = 0;
         safe
@@ -153,11 +188,13 @@ impl Routes {
                 target.batch.clear();
             }
         }
+        self.shared.clear();
         self.bytes = 0;
     }
 
     /// Gives the batches' buffers back, for a channel that goes idle.
     pub(crate) fn release_memory(&mut self) {
+        self.shared.release_memory();
         for target in &mut self.targets {
             target.batch.release_memory();
         }

@@ -3,6 +3,7 @@
 
 use leveret_broker::MessageRef;
 use leveret_broker::queue::Settlement;
+use leveret_broker::store::JournalPosition;
 use leveret_broker::unacked::{AckSelection, Unacked};
 use leveret_codec::method::{ARGUMENTS_OFFSET, Method, MethodId, basic};
 
@@ -82,6 +83,7 @@ impl Channel {
     /// Hands settlements to their queues, and lets consumers go on that a channel's limit held back.
     pub(super) fn flush_settlements(&mut self) {
         let Settlements { pending, messages, .. } = &mut self.settlements;
+        let mut safe_at = JournalPosition::SAFE;
         if pending.is_empty() {
             return;
         }
@@ -93,9 +95,11 @@ impl Channel {
             messages.extend(group.iter().map(|(unacked, _)| unacked.message));
             let origin = self.deliveries.state.lock().unacked.settle_origin(first.origin, group.len());
             if let Some(origin) = origin {
-                origin.queue.settle(origin.consumer, how, messages);
+                safe_at = safe_at.max(origin.queue.settle(origin.consumer, how, messages));
             }
         }
+        // A commit promises them, and a confirm what came before its publish on the channel.
+        self.safe_at = self.safe_at.max(safe_at);
         pending.clear();
         pending.shrink_to(KEPT_ENTRIES);
         messages.shrink_to(KEPT_ENTRIES);

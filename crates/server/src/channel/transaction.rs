@@ -3,8 +3,8 @@
 //! publishes and makes settled deliveries outstanding again.
 
 use leveret_broker::MessageBatch;
-use leveret_broker::journal::JournalPosition;
 use leveret_broker::queue::Settlement;
+use leveret_broker::store::JournalPosition;
 use leveret_broker::unacked::Unacked;
 use leveret_codec::method::{Method, MethodId, tx};
 
@@ -21,8 +21,6 @@ pub(crate) struct Transaction {
     pub(crate) returns: MessageBatch,
     /// Octets of the bodies of all messages that wait.
     body_bytes: u64,
-    /// A commit took place that is to be answered when this is safe.
-    pub(crate) committed: Option<JournalPosition>,
 }
 
 impl Channel {
@@ -32,7 +30,7 @@ impl Channel {
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::TX_SELECT));
         }
         self.transaction.get_or_insert_default();
-        self.send(&Method::TxSelectOk(tx::SelectOk));
+        self.send_when_safe(JournalPosition::SAFE, &Method::TxSelectOk(tx::SelectOk));
         Ok(())
     }
 
@@ -45,11 +43,21 @@ impl Channel {
         }
         transaction.returns.clear();
         transaction.body_bytes = 0;
-        self.safe_at = self.safe_at.max(self.routes.flush());
+        let position = self.routes.flush(&**self.connection.server.broker.store());
+        if position == JournalPosition::NEVER {
+            let text = "a queue was stopped while its messages were committed";
+            return Err(AmqpError::new(ReplyCode::InternalError, text, MethodId::TX_COMMIT));
+        }
+        self.safe_at = self.safe_at.max(position);
         self.settlements.pending.append(&mut transaction.settlements);
-        transaction.committed = Some(self.safe_at);
         self.flush_settlements();
+        self.send_when_safe(self.safe_at, &Method::TxCommitOk(tx::CommitOk));
         Ok(())
+    }
+
+    /// Whether the commit to come sends messages back.
+    pub(super) fn has_returns(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|transaction| !transaction.returns.is_empty())
     }
 
     pub(super) fn recv_tx_rollback(&mut self) -> Outcome {
@@ -61,7 +69,7 @@ impl Channel {
         transaction.body_bytes = 0;
         let taken: Vec<_> = transaction.settlements.drain(..).map(|(unacked, _)| unacked).collect();
         self.deliveries.state.lock().unacked.restore(&taken);
-        self.send(&Method::TxRollbackOk(tx::RollbackOk));
+        self.send_when_safe(JournalPosition::SAFE, &Method::TxRollbackOk(tx::RollbackOk));
         Ok(())
     }
 

@@ -192,7 +192,7 @@ fn read_size(typed: &Typed) -> Option<u64> {
 
 /// The shortest exact way to write a size.
 fn octets(size: u64) -> String {
-    let units = [("GiB", KIB.pow(3)), ("MiB", KIB.pow(2)), ("KiB", KIB)];
+    let units = [("TiB", KIB.pow(4)), ("GiB", KIB.pow(3)), ("MiB", KIB.pow(2)), ("KiB", KIB)];
     match units.iter().find(|(_, factor)| size >= *factor && size.is_multiple_of(*factor)) {
         Some((unit, factor)) => format!("{}{unit}", size / factor),
         None => size.to_string(),

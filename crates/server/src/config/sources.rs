@@ -12,14 +12,18 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::OPTIONS;
 use super::error::ConfigError;
 use super::kind::Typed;
 use super::option::{ENV_PREFIX, OptionSpec, Origin, Setting};
+use super::{OPTIONS, Task};
 
 /// Names the configuration file; it is no option of the table because the file itself cannot set it.
 const CONFIG_KEY: &str = "config";
 const CONFIG_ENV: &str = "LEVERET_CONFIG";
+
+/// The subcommand that verifies a data directory, and the options that mean something to it.
+const CHECK: &str = "check";
+const CHECK_KEYS: [&str; 1] = ["data_dir"];
 
 /// Variables with our prefix that belong to the project's test programs.
 const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
@@ -33,11 +37,20 @@ pub(super) struct Given {
     pub(super) settings: Vec<Setting>,
 }
 
-/// Takes the options from the command line, whose first word is the program's name.
-pub(super) fn flags(args: impl IntoIterator<Item = OsString>) -> Result<Given, ConfigError> {
+/// Takes the task and the options from the command line, whose first word is the program's name.
+pub(super) fn flags(args: impl IntoIterator<Item = OsString>) -> Result<(Task, Given), ConfigError> {
     let matches = command().try_get_matches_from(args)?;
-    let settings = OPTIONS.iter().filter_map(|option| flag_setting(option, &matches)).collect();
-    Ok(Given { config_file: matches.get_one::<PathBuf>(CONFIG_KEY).cloned(), settings })
+    let (task, matches) = match matches.subcommand_matches(CHECK) {
+        Some(matches) => (Task::Check, matches),
+        None => (Task::Serve, &matches),
+    };
+    let settings = options_of(task).filter_map(|option| flag_setting(option, matches)).collect();
+    Ok((task, Given { config_file: matches.get_one::<PathBuf>(CONFIG_KEY).cloned(), settings }))
+}
+
+/// The options that have a flag where this is to be done.
+fn options_of(task: Task) -> impl Iterator<Item = &'static OptionSpec> {
+    OPTIONS.iter().filter(move |option| task == Task::Serve || CHECK_KEYS.contains(&option.key))
 }
 
 fn flag_setting(option: &'static OptionSpec, matches: &ArgMatches) -> Option<Setting> {
@@ -50,19 +63,33 @@ fn flag_setting(option: &'static OptionSpec, matches: &ArgMatches) -> Option<Set
 }
 
 fn command() -> Command {
-    let help = "TOML file with any of the options below, written_like_this = \"value\".";
-    let config = Arg::new(CONFIG_KEY)
-        .long(CONFIG_KEY)
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .help(format!("{help}\n[env: {CONFIG_ENV}]"));
+    let check = Command::new(CHECK)
+        .about("Verifies what a broker that is not running keeps in its data directory.")
+        .after_help(
+            "Exits with 0 if all of it is sound, 1 if something is damaged, 2 if it cannot be checked.",
+        )
+        .next_line_help(true)
+        .arg(config_arg("the options of the broker"))
+        .args(options_of(Task::Check).map(arg))
+        .mut_arg("data_dir", |arg| {
+            arg.help("Directory to verify. No message and no definition in it is changed.\n[env: LEVERET_DATA_DIR]")
+        });
     Command::new("leveret")
         .version(env!("CARGO_PKG_VERSION"))
         .about("An AMQP 0-9-1 message broker for RabbitMQ clients.")
         .after_help("Flags override the environment, which overrides the file, which overrides the defaults.")
         .next_line_help(true)
-        .arg(config)
-        .args(OPTIONS.iter().map(arg))
+        .arg(config_arg("any of the options below"))
+        .args(options_of(Task::Serve).map(arg))
+        .subcommand(check)
+        // Flags before it would mean nothing to it.
+        .args_conflicts_with_subcommands(true)
+        .disable_help_subcommand(true)
+}
+
+fn config_arg(contents: &str) -> Arg {
+    let help = format!("TOML file with {contents}, written_like_this = \"value\".\n[env: {CONFIG_ENV}]");
+    Arg::new(CONFIG_KEY).long(CONFIG_KEY).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
 }
 
 fn arg(option: &'static OptionSpec) -> Arg {

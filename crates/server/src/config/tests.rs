@@ -43,7 +43,12 @@ impl Drop for TempDir {
 
 fn load_from(flags: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let args = std::iter::once("leveret").chain(flags.iter().copied());
-    load(args.map(OsString::from), env.iter().map(|&(name, value)| (name.into(), value.into())))
+    let env = env.iter().map(|&(name, value)| (name.into(), value.into()));
+    load(args.map(OsString::from), env).map(|(_, config)| config)
+}
+
+fn task(args: &[&str]) -> Task {
+    load(std::iter::once("leveret").chain(args.iter().copied()).map(OsString::from), []).unwrap().0
 }
 
 fn load_from_file(text: &str) -> Result<Config, ConfigError> {
@@ -105,6 +110,11 @@ const SAMPLES: &[Sample] = &[
     sample("connections_max", "7", "7", |c| c.connections_max == Some(7)),
     sample("outbound_bytes_max", "65536", "65_536", |c| c.outbound_bytes_max == 65536),
     sample("memory_high_watermark_bytes", "2GB", "'2GB'", |c| c.memory_high_watermark_bytes == 2_000_000_000),
+    sample("message_cache_bytes", "1GiB", "'1GiB'", |c| c.message_cache_bytes == 1 << 30),
+    sample("disk_free_limit_bytes", "0", "0", |c| c.disk_free_limit_bytes == 0),
+    sample("sync", "os", "'os'", |c| c.sync == SyncMode::Os),
+    sample("sync_interval_ms", "1", "1", |c| c.sync_interval_ms == 1),
+    sample("journal_bytes_max", "16MiB", "'16MiB'", |c| c.journal_bytes_max == 16 << 20),
     sample("closing_timeout_ms", "5", "0x5", |c| c.closing_timeout_ms == 5),
     sample("worker_threads", "3", "3", |c| c.worker_threads == Some(3)),
 ];
@@ -142,7 +152,17 @@ fn defaults_are_those_of_rabbitmq() {
     assert_eq!(config.connections_max, None);
     assert_eq!(config.outbound_bytes_max, 262_144);
     assert_eq!(config.memory_high_watermark_bytes, memory::total_bytes() / 100 * 40);
+    assert_eq!(config.disk_free_limit_bytes, 50_000_000);
     assert_eq!(config.worker_threads, None);
+}
+
+#[test]
+fn what_is_confirmed_is_synced_unless_somebody_asks_for_less() {
+    let config = load_from(NOTHING, NO_ENV).unwrap();
+    assert_eq!((config.sync, config.sync_interval_ms), (SyncMode::Always, 200));
+    assert_eq!(config.journal_bytes_max, 128 << 20);
+    assert_eq!(config.message_cache_bytes, memory::total_bytes() / 100 * 20);
+    assert_eq!(load_from(&["--sync", "interval"], NO_ENV).unwrap().sync, SyncMode::Interval);
 }
 
 #[test]
@@ -240,6 +260,11 @@ fn values_that_no_kind_takes_are_refused() {
         ("--memory-high-watermark-bytes", "0%"),
         ("--memory-high-watermark-bytes", "101%"),
         ("--memory-high-watermark-bytes", "%"),
+        ("--message-cache-bytes", "0%"),
+        ("--disk-free-limit-bytes", "5%"),
+        ("--sync", "never"),
+        ("--sync-interval-ms", "0"),
+        ("--journal-bytes-max", "15MiB"),
         ("--closing-timeout-ms", "3600001"),
         ("--worker-threads", "1025"),
     ];
@@ -409,6 +434,33 @@ fn help_lists_every_option_with_default_and_variable() {
         assert!(help.contains(&sources), "{}", option.key);
     }
     assert!(help.contains("--config <FILE>") && help.contains("[env: LEVERET_CONFIG]"));
+}
+
+#[test]
+fn check_takes_the_data_directory_from_everywhere_and_no_other_flag() {
+    assert_eq!((task(&[]), task(&["--data-dir", "x"])), (Task::Serve, Task::Serve));
+    assert_eq!((task(&["check"]), task(&["check", "--data-dir", "x"])), (Task::Check, Task::Check));
+    let dir = TempDir::new();
+    let path = dir.write("leveret.toml", "data_dir = '/from/file'\nheartbeat_s = 7");
+    let data_dir = |args: &[&str]| load_from(args, NO_ENV).unwrap().data_dir;
+    assert_eq!(data_dir(&["check"]), Path::new("./leveret-data"));
+    assert_eq!(data_dir(&["check", "--config", &path]), Path::new("/from/file"));
+    assert_eq!(data_dir(&["check", "--config", &path, "--data-dir", "/flag"]), Path::new("/flag"));
+    let variable = load_from(&["check"], &[("LEVERET_DATA_DIR", "/variable")]).unwrap();
+    assert_eq!(variable.data_dir, Path::new("/variable"));
+    for wrong in [["check", "--frame-max", "9000"], ["--frame-max", "9000", "check"], ["check", "it", "now"]]
+    {
+        mistake(&wrong, NO_ENV);
+    }
+    let message = mistake(&["check", "--data-dri", "x"], NO_ENV);
+    assert!(message.contains("--data-dir"), "{message}");
+    mistake(&["chek"], NO_ENV);
+    let help = load_from(&["check", "--help"], NO_ENV).unwrap_err();
+    assert_eq!(help.exit_code(), 0);
+    assert!(
+        help.to_string().contains("[env: LEVERET_DATA_DIR]") && help.to_string().contains("Exits with 0")
+    );
+    assert!(load_from(&["--help"], NO_ENV).unwrap_err().to_string().contains("  check"));
 }
 
 #[test]

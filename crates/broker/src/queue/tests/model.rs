@@ -28,6 +28,14 @@ enum Step {
         no_ack: bool,
     },
     Purge,
+    /// Messages leave memory.
+    PageOut(PageOut, usize),
+    /// Messages leave the journal.
+    Checkpoint,
+    /// A block is written again without what is settled.
+    Compact(Index),
+    /// The process is killed and started again.
+    Restart,
 }
 
 fn size() -> impl Strategy<Value = usize> {
@@ -53,6 +61,11 @@ fn step() -> impl Strategy<Value = Step> {
         4 => picks().prop_map(|picks| Step::Settle(Settlement::Requeued, picks)),
         3 => any::<bool>().prop_map(|no_ack| Step::Get { no_ack }),
         1 => Just(Step::Purge),
+        3 => (prop_oneof![Just(PageOut::Far), Just(PageOut::Near), Just(PageOut::All)], 1..20_000_usize)
+            .prop_map(|(which, bytes)| Step::PageOut(which, bytes)),
+        2 => Just(Step::Checkpoint),
+        3 => any::<Index>().prop_map(Step::Compact),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -94,6 +107,9 @@ struct Model {
     consumers: BTreeMap<ConsumerId, KnownConsumer>,
     published: u64,
     settled: BTreeSet<u64>,
+    /// Blocks as the store knows them, by first position.
+    catalog: BTreeMap<u64, BlockState>,
+    restarted: bool,
 }
 
 impl Model {
@@ -106,6 +122,8 @@ impl Model {
             consumers: BTreeMap::new(),
             published: 0,
             settled: BTreeSet::new(),
+            catalog: BTreeMap::new(),
+            restarted: false,
         }
     }
 
@@ -136,13 +154,86 @@ impl Model {
             Step::Settle(how, picks) => self.settle(*how, picks),
             Step::Get { no_ack } => self.get(*no_ack),
             Step::Purge => {
-                assert_eq!(self.bench.queue.purge(), Ok(self.ready.len()));
+                assert_eq!(self.bench.purge(), Ok(self.ready.len()));
                 for (position, message) in std::mem::take(&mut self.ready) {
                     self.note_settled(position, &message);
                 }
             }
+            &Step::PageOut(which, bytes) => self.bench.queue.page_out(which, bytes).unwrap(),
+            Step::Checkpoint => self.checkpoint(),
+            Step::Compact(index) => self.compact(*index),
+            Step::Restart => self.restart(),
         }
+        self.bench.store.memory.load_requested();
         self.check();
+    }
+
+    /// What the store does to need nothing of its journal any more.
+    fn checkpoint(&mut self) {
+        let store = Arc::clone(&self.bench.store);
+        let end = JournalPosition(store.safe().0 + 1);
+        self.bench.queue.leave_journal(end).unwrap();
+        for position in std::mem::take(&mut *store.forgotten.lock()) {
+            self.catalog.remove(&position);
+        }
+        let mut states = Vec::new();
+        self.bench.queue.changed_blocks(&mut states);
+        self.catalog.extend(states.into_iter().map(|state| (state.first_position, state)));
+        std::mem::take(&mut *store.freed.lock()).into_iter().for_each(|block| store.memory.free_block(block));
+        store.published.lock().retain(|run| run.begins_at >= end);
+        if self.durable {
+            self.check_settled();
+            store.settled.lock().clear();
+            store.persistent.lock().clear();
+            self.settled.clear();
+        }
+    }
+
+    fn compact(&mut self, index: Index) {
+        let mut states = Vec::new();
+        self.bench.queue.changed_blocks(&mut states);
+        self.catalog.extend(states.into_iter().map(|state| (state.first_position, state)));
+        if !self.catalog.is_empty() {
+            let state = self.catalog.values().nth(index.index(self.catalog.len())).unwrap();
+            self.bench.queue.rewrite_block(state.first_position, state.location).unwrap();
+        }
+        // Where it lies now is for a checkpoint to tell; what lay there before is gone.
+        self.checkpoint();
+    }
+
+    fn restart(&mut self) {
+        if !self.durable {
+            return;
+        }
+        let store = Arc::clone(&self.bench.store);
+        let below = store.delivering_below.load(Ordering::Relaxed);
+        let recovered = RecoveredMessages {
+            blocks: self.catalog.values().cloned().collect(),
+            runs: store.published.lock().clone(),
+            settled: store.settled.lock().clone(),
+            delivered_below: below,
+            next_position: self.published,
+            damage: None,
+            missing_blocks: None,
+        };
+        self.restarted = true;
+        self.bench.gauge = Arc::default();
+        let known: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
+        let gauge = Arc::clone(&self.bench.gauge);
+        self.bench.queue = Queue::restored(self.bench.queue.id, spec(true), known, gauge, recovered);
+        let next_position = self.bench.queue.state.lock().messages.next_position();
+        assert!(next_position >= self.published);
+        self.published = next_position;
+        self.consumers.clear();
+        for held in self.held.drain(..) {
+            assert!(held.reference.position < below, "handed out unnoted");
+            self.ready.insert(held.reference.position, held.message);
+        }
+        self.ready.retain(|_, message| message.persistent);
+        for (position, message) in &mut self.ready {
+            assert!(*position < below || !message.redelivered);
+            message.redelivered = *position < below;
+        }
     }
 
     fn pick_consumer(&self, index: Index) -> Option<ConsumerId> {
@@ -265,9 +356,19 @@ impl Model {
         if self.ready.is_empty() && self.held.is_empty() {
             assert!(self.bench.gauge.bytes() <= FIRST_CHUNK_BYTES);
         }
-        let told: BTreeSet<_> = self.bench.journal.settled.lock().iter().copied().collect();
-        assert_eq!(told.len(), self.bench.journal.settled.lock().len(), "settled twice");
-        assert_eq!(told, self.settled);
+        self.check_settled();
+    }
+
+    fn check_settled(&self) {
+        let ranges = self.bench.store.settled.lock().clone();
+        let told: BTreeSet<_> = ranges.iter().cloned().flatten().collect();
+        let count = ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+        // A purge after a restart covers what was settled before.
+        assert!(self.restarted || told.len() as u64 == count, "settled twice");
+        assert!(self.settled.is_subset(&told));
+        let persistent = self.bench.store.persistent.lock();
+        let mut others = told.difference(&self.settled);
+        assert!(others.all(|position| !persistent.contains(position)), "settled, but it was not");
     }
 }
 

@@ -1,0 +1,50 @@
+//! What a broker has beside its messages, and has again after a restart: vhosts, durable exchanges, durable
+//! queues and the bindings between these, as changes in the order in which they happened.
+
+use leveret_codec::table::FieldTable;
+
+use crate::exchange::{BindingTarget, ExchangeSpec};
+use crate::names::{ExchangeName, QueueId, QueueName, VhostName};
+use crate::queue::QueueSpec;
+
+impl QueueSpec {
+    /// Whether the queue is one of the definitions. COMPAT: an exclusive queue goes with its connection, whatever
+    /// it was declared with.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        self.durable && self.owner.is_none()
+    }
+}
+
+/// A change of definitions. Putting what exists replaces it, deleting what is missing changes nothing: a
+/// sequence of changes can be applied again to its own result.
+#[derive(Clone, Debug)]
+pub enum Definition {
+    /// A vhost exists.
+    PutVhost(VhostName),
+    /// A durable exchange exists.
+    PutExchange(VhostName, ExchangeSpec),
+    /// An exchange is gone. Its bindings are deleted by changes of their own.
+    DeleteExchange(VhostName, ExchangeName),
+    /// A durable queue exists; its vhost is in the specification.
+    PutQueue(QueueId, QueueSpec),
+    /// A queue is gone. Its bindings are deleted by changes of their own.
+    DeleteQueue(VhostName, QueueName),
+    /// A binding between durable ends exists.
+    Bind(VhostName, BindingSpec),
+    /// A binding is gone.
+    Unbind(VhostName, BindingSpec),
+}
+
+/// A binding by the names of its ends.
+#[derive(Clone, Debug)]
+pub struct BindingSpec {
+    /// Exchange that messages come from.
+    pub source: ExchangeName,
+    /// Where they go.
+    pub target: BindingTarget,
+    /// Key they are bound with.
+    pub routing_key: String,
+    /// Arguments, sorted by key.
+    pub arguments: FieldTable,
+}

@@ -1,0 +1,68 @@
+//! How much memory messages take in the whole broker, and who waits for it to become less.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+/// A limit somebody waits for, and how to tell.
+type Watcher = (usize, Box<dyn FnOnce() + Send>);
+
+/// Octets of memory that messages take in the whole broker. Counted per chunk, not per message.
+#[derive(Default)]
+pub struct MemoryGauge {
+    bytes: AtomicUsize,
+    /// Messages should leave memory above this; 0 for never.
+    cache_limit: AtomicUsize,
+    /// Whether somebody waits for memory to be given back.
+    watched: AtomicBool,
+    /// Limits waited for and whom to tell. Locked alone.
+    watchers: Mutex<Vec<Watcher>>,
+}
+
+impl MemoryGauge {
+    /// Octets held now.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Calls `listener` once when less than `limit` octets are held; at once if that is so already.
+    pub fn when_below(&self, limit: usize, listener: Box<dyn FnOnce() + Send>) {
+        self.watchers.lock().push((limit, listener));
+        self.watched.store(true, Ordering::SeqCst);
+        self.tell_watchers();
+    }
+
+    /// From now on, messages are to leave memory when they hold more than `bytes`.
+    pub fn limit_cache(&self, bytes: usize) {
+        self.cache_limit.store(bytes.max(1), Ordering::Relaxed);
+    }
+
+    /// Adds; `true` if messages should leave memory.
+    pub(crate) fn add(&self, bytes: usize) -> bool {
+        let limit = self.cache_limit.load(Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > limit && limit > 0
+    }
+
+    pub(crate) fn subtract(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::SeqCst);
+        if self.watched.load(Ordering::SeqCst) {
+            self.tell_watchers();
+        }
+    }
+
+    fn tell_watchers(&self) {
+        let mut watchers = self.watchers.lock();
+        let bytes = self.bytes.load(Ordering::SeqCst);
+        let due: Vec<_> = watchers.extract_if(.., |(limit, _)| bytes < *limit).collect();
+        self.watched.store(!watchers.is_empty(), Ordering::SeqCst);
+        drop(watchers);
+        due.into_iter().for_each(|(_, listener)| listener());
+    }
+}
+
+impl std::fmt::Debug for MemoryGauge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("MemoryGauge").field(&self.bytes()).finish()
+    }
+}

@@ -1,0 +1,175 @@
+//! A queue's messages on their way to the disk and back. The store's threads call this; they wait for the disk
+//! with no lock held, and the queue's lock is taken before and after for a moment.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::messages::{Incoming, Outgoing, PageOut};
+use super::{Queue, State};
+use crate::message::Contents;
+use crate::store::{Block, BlockError, BlockLocation, BlockState, JournalPosition};
+
+impl Queue {
+    /// Calls `listener` once the next message is in memory, or there is none; at once if that is so already.
+    pub fn when_loaded(&self, listener: Box<dyn FnOnce() + Send>) {
+        let mut state = self.state.lock();
+        if state.deleted || state.stopped.is_some() || !state.messages.is_next_absent() {
+            drop(state);
+            return listener();
+        }
+        state.load_waiters.push(listener);
+        self.load_if_short(&mut state);
+    }
+
+    /// Asks for messages to be brought back, if they are needed soon and that was not asked yet.
+    pub(super) fn load_if_short(&self, state: &mut State) {
+        if !state.is_loading && state.messages.is_short() {
+            state.is_loading = true;
+            self.this.upgrade().into_iter().for_each(|queue| self.store.request_load(queue));
+        }
+    }
+
+    /// Brings the messages back into memory that are to be delivered next, and delivers them. Waits for the disk.
+    pub fn load(&self) {
+        let wanted = self.state.lock().messages.wanted();
+        for incoming in wanted {
+            if !self.load_chunk(incoming) {
+                return;
+            }
+        }
+        let mut state = self.state.lock();
+        state.is_loading = false;
+        let waiters = std::mem::take(&mut state.load_waiters);
+        self.dispatch(&mut state);
+        drop(state);
+        waiters.into_iter().for_each(|waiter| waiter());
+    }
+
+    /// `false` if the queue had to be stopped, or is gone.
+    fn load_chunk(&self, incoming: Incoming) -> bool {
+        let read = self.store.read_block(incoming.location, self.id, incoming.first_position);
+        let contents = read.and_then(|payload| decoded(&payload));
+        match contents {
+            Ok(contents) => {
+                let mut state = self.state.lock();
+                state.messages.install(incoming, contents);
+                self.dispatch(&mut state);
+                true
+            }
+            // Settled and freed while it was read.
+            Err(_) if !self.state.lock().messages.is_wanted(incoming) => true,
+            Err(error) => {
+                self.stop(format!("messages from {} on cannot be read: {error}", incoming.first_position));
+                false
+            }
+        }
+    }
+
+    /// Ends all use of the queue but its deletion: going on would lose or invent messages. What it has on disk
+    /// stays there.
+    pub fn stop(&self, reason: String) {
+        let mut state = self.state.lock();
+        self.is_stopped.store(true, Ordering::Release);
+        state.stopped.get_or_insert(reason);
+        state.is_loading = false;
+        let waiters = std::mem::take(&mut state.load_waiters);
+        let consumers = state.consumers.drain();
+        drop(state);
+        waiters.into_iter().for_each(|waiter| waiter());
+        consumers.iter().for_each(|sink| sink.cancel());
+    }
+
+    /// Why it is stopped, if it is.
+    pub fn stopped(&self) -> Option<String> {
+        self.state.lock().stopped.clone()
+    }
+
+    /// Moves messages out of memory, about `bytes` of them. Waits for the disk.
+    pub(crate) fn page_out(&self, which: PageOut, bytes: usize) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let which = if which == PageOut::Near && state.consumers.is_empty() { PageOut::All } else { which };
+        let outgoing = state.messages.page_out(which, bytes);
+        drop(state);
+        self.write_out(outgoing, true)
+    }
+
+    /// Writes messages as blocks that would otherwise need the journal below `position`. Waits for the disk.
+    pub(crate) fn leave_journal(&self, position: JournalPosition) -> io::Result<()> {
+        let outgoing = self.state.lock().messages.leave_journal(position);
+        self.write_out(outgoing, false)
+    }
+
+    fn write_out(&self, outgoing: Vec<Outgoing>, leave: bool) -> io::Result<()> {
+        let mut result = Ok(());
+        for chunk in outgoing {
+            let location = match result {
+                Ok(()) => self.write(chunk.first_position, chunk.span, chunk.durable, &chunk.contents),
+                Err(_) => Err(io::ErrorKind::Interrupted.into()),
+            };
+            let (location, error) = match location {
+                Ok(location) => (Some(location), None),
+                Err(error) => (None, Some(error)),
+            };
+            self.state.lock().messages.written(chunk, location, leave);
+            result = result.and(error.map_or(Ok(()), Err));
+        }
+        result
+    }
+
+    fn write(
+        &self,
+        first_position: u64,
+        count: u32,
+        durable: bool,
+        contents: &Contents,
+    ) -> io::Result<BlockLocation> {
+        let stored = contents.stored();
+        let payload: Vec<&[u8]> =
+            stored.small_parts().into_iter().chain(stored.bodies().map(|body| &**body)).collect();
+        self.store.write_block(&Block { queue: self.id, first_position, count, durable, payload: &payload })
+    }
+
+    /// What the store is to keep beside the queue's blocks and does not know yet.
+    pub(crate) fn changed_blocks(&self, states: &mut Vec<BlockState>) {
+        let mut state = self.state.lock();
+        if !state.deleted {
+            state.messages.changed_blocks(states);
+        }
+    }
+
+    /// Writes a block again with only the messages that are left of it, so that the file it lies in can go. Waits
+    /// for the disk.
+    ///
+    /// # Errors
+    /// There is no room, or the disk fails: the block is still where it was.
+    pub fn rewrite_block(&self, first_position: u64, location: BlockLocation) -> Result<(), BlockError> {
+        let found = self.state.lock().messages.begin_rewrite(first_position, location);
+        let Some(rewrite) = found else { return Ok(()) };
+        let contents = match &rewrite.contents {
+            Some(contents) => Ok(Arc::clone(contents)),
+            None => {
+                let read = self.store.read_block(location, self.id, first_position);
+                read.and_then(|payload| decoded(&payload)).map(Arc::new)
+            }
+        };
+        let written = contents.and_then(|contents| {
+            let left = rewrite.left_of(&contents);
+            let left = left.as_ref().unwrap_or(&contents);
+            Ok(self.write(first_position, rewrite.covers, rewrite.durable, left)?)
+        });
+        let (location, result) = match written {
+            Ok(location) => (Some(location), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        self.state.lock().messages.end_rewrite(&rewrite, location);
+        result
+    }
+}
+
+fn decoded(payload: &Bytes) -> Result<Contents, BlockError> {
+    Contents::from_stored(payload)
+        .ok_or_else(|| BlockError::Damaged("the messages in it do not read".to_owned()))
+}

@@ -1,0 +1,57 @@
+//! Making a vhost anew from the definitions that the store kept: what comes back was checked when it was
+//! declared, and the store is not told of it again.
+
+use std::sync::Arc;
+
+use super::Vhost;
+use super::changes::Changes;
+use crate::definition::BindingSpec;
+use crate::error::BrokerError;
+use crate::exchange::destination::Destination;
+use crate::exchange::{BindingTarget, ExchangeSpec};
+use crate::queue::Queue;
+
+impl Vhost {
+    /// Brings an exchange back, without its bindings. One that is there already stays as it is.
+    pub fn restore_exchange(&self, spec: ExchangeSpec) {
+        let mut topology = self.topology.write();
+        if topology.find(spec.name.as_str()).is_none() {
+            topology.add_exchange(spec, &mut Changes::of(&self.name));
+            self.topology_moved();
+        }
+    }
+
+    /// Brings a queue back, with what is in it, without its bindings.
+    pub fn restore_queue(&self, queue: Arc<Queue>) {
+        let _topology = self.topology.read();
+        self.queues.insert(queue.spec.name.clone(), queue);
+        self.topology_moved();
+    }
+
+    /// Brings a binding back whose ends were brought back before. One that is there already stays.
+    ///
+    /// # Errors
+    /// An end is missing, or the arguments are not possible for the source's type: the store gave up something
+    /// or kept it wrongly.
+    pub fn restore_binding(&self, binding: &BindingSpec) -> Result<(), BrokerError> {
+        let mut topology = self.topology.write();
+        let source = binding.source.as_str();
+        topology.exchange(source, &self.name)?;
+        let destination = match &binding.target {
+            BindingTarget::Queue(name) => {
+                let found = self.queues.get(name).map(|queue| Arc::clone(&queue));
+                Destination::Queue(found.ok_or_else(|| BrokerError::QueueNotFound {
+                    queue: name.to_string(),
+                    vhost: self.name.to_string(),
+                })?)
+            }
+            BindingTarget::Exchange(name) => {
+                Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
+            }
+        };
+        let mut changes = Changes::of(&self.name);
+        topology.bind(source, destination, &binding.routing_key, &binding.arguments, &mut changes)?;
+        self.topology_moved();
+        Ok(())
+    }
+}

@@ -1,0 +1,189 @@
+//! Definitions as catalog entries. The key names the thing, so that deleting it and putting it again meet the same
+//! entry; the value holds the rest. A binding is its own name, so all of it is in the key.
+//!
+//! ```text
+//! 'v' vhost                                  = version
+//! 'e' vhost exchange                         = version, type, flags, alternate (if the flag says so), arguments
+//! 'q' vhost queue                            = version, queue id u64, flags, arguments
+//! 'b' vhost source target kind, target, routing key, arguments = version
+//! ```
+//! Names have their length in front; arguments are a field table as on the wire, those of a binding sorted.
+
+use leveret_broker::definition::{BindingSpec, Definition};
+use leveret_broker::exchange::destination::canonical;
+use leveret_broker::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
+use leveret_broker::names::{ExchangeName, QueueId, QueueName, VhostName};
+use leveret_broker::queue::QueueSpec;
+use leveret_broker::queue::arguments::QueueArguments;
+use leveret_codec::table::FieldTable;
+
+use crate::entries::{
+    Change, EntryError, KEY_BINDING, KEY_EXCHANGE, KEY_QUEUE, KEY_VHOST, VALUE_VERSION, versioned,
+};
+use crate::octets::{Reader, put_sized};
+
+/// Flags of an exchange and of a queue.
+const AUTO_DELETE: u8 = 1;
+const INTERNAL: u8 = 2;
+const HAS_ALTERNATE: u8 = 4;
+
+const TARGET_QUEUE: u8 = b'q';
+const TARGET_EXCHANGE: u8 = b'e';
+
+/// The change of the catalog that a change of definitions is.
+#[must_use]
+pub fn change_of(definition: &Definition) -> Change {
+    match definition {
+        Definition::PutVhost(vhost) => Change::put(key_of(KEY_VHOST, &[vhost.as_str()]), vec![VALUE_VERSION]),
+        Definition::PutExchange(vhost, spec) => {
+            Change::put(key_of(KEY_EXCHANGE, &[vhost.as_str(), spec.name.as_str()]), exchange_value(spec))
+        }
+        Definition::DeleteExchange(vhost, name) => {
+            Change::delete(key_of(KEY_EXCHANGE, &[vhost.as_str(), name.as_str()]))
+        }
+        Definition::PutQueue(id, spec) => {
+            Change::put(key_of(KEY_QUEUE, &[spec.vhost.as_str(), spec.name.as_str()]), queue_value(*id, spec))
+        }
+        Definition::DeleteQueue(vhost, name) => {
+            Change::delete(key_of(KEY_QUEUE, &[vhost.as_str(), name.as_str()]))
+        }
+        Definition::Bind(vhost, binding) => Change::put(binding_key(vhost, binding), vec![VALUE_VERSION]),
+        Definition::Unbind(vhost, binding) => Change::delete(binding_key(vhost, binding)),
+    }
+}
+
+fn key_of(kind: u8, names: &[&str]) -> Vec<u8> {
+    let mut key = vec![kind];
+    names.iter().for_each(|name| put_sized(&mut key, name.as_bytes()));
+    key
+}
+
+fn binding_key(vhost: &VhostName, binding: &BindingSpec) -> Vec<u8> {
+    let mut key = key_of(KEY_BINDING, &[vhost.as_str(), binding.source.as_str()]);
+    let (kind, target) = match &binding.target {
+        BindingTarget::Queue(name) => (TARGET_QUEUE, name.as_str()),
+        BindingTarget::Exchange(name) => (TARGET_EXCHANGE, name.as_str()),
+    };
+    key.push(kind);
+    put_sized(&mut key, target.as_bytes());
+    put_sized(&mut key, binding.routing_key.as_bytes());
+    key.extend_from_slice(canonical(&binding.arguments).as_deref().unwrap_or_default());
+    key
+}
+
+fn exchange_value(spec: &ExchangeSpec) -> Vec<u8> {
+    let exchange_type = match spec.exchange_type {
+        ExchangeType::Direct => b'd',
+        ExchangeType::Fanout => b'f',
+        ExchangeType::Topic => b't',
+        ExchangeType::Headers => b'h',
+    };
+    let flags = flag(AUTO_DELETE, spec.auto_delete)
+        | flag(INTERNAL, spec.internal)
+        | flag(HAS_ALTERNATE, spec.alternate.is_some());
+    let mut value = vec![VALUE_VERSION, exchange_type, flags];
+    if let Some(alternate) = &spec.alternate {
+        put_sized(&mut value, alternate.as_str().as_bytes());
+    }
+    value.extend_from_slice(&spec.arguments.encoded());
+    value
+}
+
+fn queue_value(id: QueueId, spec: &QueueSpec) -> Vec<u8> {
+    let mut value = vec![VALUE_VERSION];
+    value.extend_from_slice(&id.0.to_le_bytes());
+    value.push(flag(AUTO_DELETE, spec.auto_delete));
+    value.extend_from_slice(&spec.arguments.table().encoded());
+    value
+}
+
+fn flag(flag: u8, is_set: bool) -> u8 {
+    if is_set { flag } else { 0 }
+}
+
+/// The definition that an entry holds: one that puts something.
+///
+/// # Errors
+/// It is not the entry of a definition, or of a newer version, or of a queue whose arguments this version does
+/// not accept; the error names what it can.
+pub fn definition_of(key: &[u8], value: &[u8]) -> Result<Definition, EntryError> {
+    let cut_off = || EntryError::of_key(key, "its key is damaged");
+    let mut names = Reader::new(key);
+    let kind = names.u8().ok_or_else(cut_off)?;
+    if ![KEY_VHOST, KEY_EXCHANGE, KEY_QUEUE, KEY_BINDING].contains(&kind) {
+        return Err(EntryError::of_key(key, "not known to this version of Leveret"));
+    }
+    let vhost = names.text().map(VhostName::from).ok_or_else(cut_off)?;
+    let value = versioned(key, value)?;
+    match kind {
+        KEY_BINDING => {
+            binding_of(names, value).map(|binding| Definition::Bind(vhost, binding)).ok_or_else(cut_off)
+        }
+        KEY_VHOST if names.is_empty() => Ok(Definition::PutVhost(vhost)),
+        KEY_EXCHANGE | KEY_QUEUE => {
+            let name = names.text().filter(|_| names.is_empty()).ok_or_else(cut_off)?;
+            if kind == KEY_QUEUE { queue_of(vhost, name, value) } else { exchange_of(vhost, name, value) }
+        }
+        _ => Err(cut_off()),
+    }
+}
+
+fn binding_of(mut names: Reader<'_>, value: Reader<'_>) -> Option<BindingSpec> {
+    let source = ExchangeName::from(names.text()?);
+    let target = match names.u8()? {
+        TARGET_QUEUE => BindingTarget::Queue(QueueName::from(names.text()?)),
+        TARGET_EXCHANGE => BindingTarget::Exchange(ExchangeName::from(names.text()?)),
+        _ => return None,
+    };
+    let routing_key = names.text()?.to_owned();
+    let arguments = FieldTable::decode(names.rest()).ok()?;
+    value.is_empty().then_some(BindingSpec { source, target, routing_key, arguments })
+}
+
+fn exchange_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<Definition, EntryError> {
+    let error = || EntryError::new(format!("exchange '{name}' in vhost '{vhost}'"), "its entry is damaged");
+    let exchange_type = match value.u8() {
+        Some(b'd') => ExchangeType::Direct,
+        Some(b'f') => ExchangeType::Fanout,
+        Some(b't') => ExchangeType::Topic,
+        Some(b'h') => ExchangeType::Headers,
+        _ => return Err(error()),
+    };
+    let flags = value.u8().ok_or_else(error)?;
+    let alternate = match flags & HAS_ALTERNATE {
+        0 => None,
+        _ => Some(ExchangeName::from(value.text().ok_or_else(error)?)),
+    };
+    let spec = ExchangeSpec {
+        name: ExchangeName::from(name),
+        exchange_type,
+        durable: true,
+        auto_delete: flags & AUTO_DELETE != 0,
+        internal: flags & INTERNAL != 0,
+        alternate,
+        arguments: FieldTable::decode(value.rest()).map_err(|_| error())?,
+    };
+    Ok(Definition::PutExchange(vhost, spec))
+}
+
+fn queue_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<Definition, EntryError> {
+    let what = || format!("queue '{name}' in vhost '{vhost}'");
+    let damaged = || EntryError::new(what(), "its entry is damaged");
+    let id = value.u64().map(QueueId).ok_or_else(damaged)?;
+    let flags = value.u8().ok_or_else(damaged)?;
+    let table = FieldTable::decode(value.rest()).map_err(|_| damaged())?;
+    let arguments = QueueArguments::parse(table, name, vhost.as_str())
+        .map_err(|error| EntryError::new(what(), error.to_string()))?;
+    let spec = QueueSpec {
+        name: QueueName::from(name),
+        durable: true,
+        owner: None,
+        auto_delete: flags & AUTO_DELETE != 0,
+        arguments,
+        vhost,
+    };
+    Ok(Definition::PutQueue(id, spec))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,8 @@
+//! The whole store below a broker: faults at every call of the disk and of the catalog, beside a model of
+//! what may be found afterwards.
+
+mod damage;
+mod exhaustive;
+mod model;
+mod random;
+mod world;
