@@ -133,6 +133,13 @@ impl Broker {
             .try_for_each(|queue| queue.leave_journal(position))
     }
 
+    /// From where on some queue needs the journal; `JournalPosition::NEVER` if none does.
+    #[must_use]
+    pub fn needs_journal_from(&self) -> JournalPosition {
+        let queues = self.queues();
+        queues.iter().filter_map(|queue| queue.needs_journal_from()).min().unwrap_or(JournalPosition::NEVER)
+    }
+
     /// What the store is to keep beside blocks and was not told yet.
     #[must_use]
     pub fn changed_blocks(&self) -> Vec<BlockState> {

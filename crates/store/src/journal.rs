@@ -20,7 +20,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -110,6 +110,8 @@ struct Shared {
     written_to: AtomicU64,
     progress: Progress,
     files: Mutex<Files>,
+    /// Whether files are filled with zeros before they are written.
+    fills_ahead: AtomicBool,
     syncs: AtomicU64,
     written_bytes: AtomicU64,
 }
@@ -127,6 +129,7 @@ impl Shared {
             written_to: AtomicU64::new(position),
             progress: Progress::new(position),
             files: Mutex::new(files),
+            fills_ahead: AtomicBool::new(true),
             syncs: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
         }))
@@ -214,6 +217,11 @@ impl Journal {
     pub fn begins_at(&self) -> JournalPosition {
         let begins_at = self.shared.files.lock().begins_at();
         begins_at.map_or(self.end(), JournalPosition)
+    }
+
+    /// Whether files are filled with zeros ahead of what is written, which makes syncs cheaper and takes room.
+    pub fn fill_ahead(&self, fills: bool) {
+        self.shared.fills_ahead.store(fills, Ordering::Relaxed);
     }
 
     /// Begin and end of files that are full and kept, oldest first. The end of each is the begin of the next. In mode

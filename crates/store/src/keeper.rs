@@ -211,10 +211,14 @@ impl SnapshotState {
 
 impl Keeper {
     pub(crate) fn run(mut self) {
-        self.reserve.hold();
+        if !self.reserve.hold() {
+            self.set_out_of_room(true);
+            self.store.requests.changed();
+        }
         loop {
             let task = self.store.requests.wait();
             let done = match task {
+                Task::PageOut | Task::Checkpoint | Task::Settle if self.store.room.is_on() => self.give_back(),
                 Task::PageOut => self.page_out(),
                 Task::Checkpoint => self.checkpoint(self.due()).or_else(|error| {
                     // What is needed no more can be given back all the same, which may be what is wanted.
@@ -266,12 +270,12 @@ impl Keeper {
         match done {
             Err(error) if error.is_for_want_of_room() => {
                 // Until it is there again publishers wait: they would fill its room at once.
-                self.store.room.set(true);
+                self.set_out_of_room(true);
                 self.reserve.give_up();
             }
             Ok(()) if self.store.journal.health().is_ok() => {
                 if self.reserve.hold() {
-                    self.store.room.set(false);
+                    self.set_out_of_room(false);
                 } else if self.store.room.is_on() {
                     // Tried again when changes are due the next time.
                     self.store.requests.changed();
@@ -279,6 +283,19 @@ impl Keeper {
             }
             _ => {}
         }
+    }
+
+    fn set_out_of_room(&self, on: bool) {
+        self.store.room.set(on);
+        self.store.journal.fill_ahead(!on);
+    }
+
+    /// Makes room with little room: what the reserve had is for the journal and the catalog, so no block is written,
+    /// and the journal is given back as far as no queue needs it.
+    fn give_back(&mut self) -> Result<(), CheckpointError> {
+        // Before the queues are asked: what is published meanwhile lies behind.
+        let end = self.store.journal.end();
+        self.checkpoint(self.broker.needs_journal_from().min(end))
     }
 
     pub(crate) fn page_out(&self) -> Result<(), CheckpointError> {
@@ -401,6 +418,10 @@ impl Keeper {
     pub(crate) fn compact(&mut self) {
         let segments = &self.store.segments;
         for blocks in [segments.sparse(), segments.sparse_temporary()].into_iter().flatten() {
+            let bytes = blocks.iter().map(|block| u64::from(block.location.length)).sum();
+            if self.store.room.is_on() && !self.reserve.leaves_half_beside(bytes) {
+                continue;
+            }
             debug!(blocks = blocks.len(), "compacting a file");
             let blocks = blocks.iter().map(|block| (block.queue, block.first_position, block.location));
             let done = self.rewrite(blocks);

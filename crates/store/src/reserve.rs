@@ -26,7 +26,8 @@ impl Reserve {
         Self { disk, path: options.data_dir.join("reserve"), bytes: options.reserve_bytes, is_held: false }
     }
 
-    /// Makes the file if it was given up, and there is room; whether it is there.
+    /// Makes the file if it was given up, and there is room for it and half of it again, so that it is not given up
+    /// at once; whether it is there.
     pub(crate) fn hold(&mut self) -> bool {
         if self.is_held {
             return true;
@@ -45,8 +46,12 @@ impl Reserve {
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.disk.create(&self.path)?,
             Err(error) => return Err(error),
         };
-        if file.size()? >= self.bytes as u64 {
+        let bytes = self.bytes as u64;
+        if file.size()? >= bytes {
             return Ok(());
+        }
+        if !self.leaves_half_beside(bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
         }
         let zeros = vec![0; PIECE_BYTES.min(self.bytes)];
         for offset in (0..self.bytes).step_by(PIECE_BYTES) {
@@ -54,6 +59,12 @@ impl Reserve {
         }
         // A file system that puts off finding room finds it now.
         file.sync()
+    }
+
+    /// Whether `bytes` can be written with room left for half a reserve. A system that does not say is tried.
+    pub(crate) fn leaves_half_beside(&self, bytes: u64) -> bool {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        self.disk.free_bytes(dir).map_or(true, |free| free >= bytes.saturating_add(self.bytes as u64 / 2))
     }
 
     /// Gives the room to whoever needs it; `false` if it had been given up before.

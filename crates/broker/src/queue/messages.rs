@@ -662,6 +662,11 @@ impl Messages {
             .collect()
     }
 
+    /// The oldest position of the journal that a chunk still needs.
+    pub(crate) fn needs_journal_from(&self) -> Option<JournalPosition> {
+        self.chunks.iter().flatten().filter_map(|chunk| chunk.needs_journal).min()
+    }
+
     /// Notes where an outgoing chunk was written, or that it could not be. With `leave` it leaves memory.
     pub(crate) fn written(&mut self, outgoing: Outgoing, location: Option<BlockLocation>, leave: bool) {
         let slot = outgoing.slot;

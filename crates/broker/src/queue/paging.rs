@@ -102,6 +102,11 @@ impl Queue {
         self.write_out(outgoing, false)
     }
 
+    /// The oldest part of the journal that holds a message of which there is no block.
+    pub(crate) fn needs_journal_from(&self) -> Option<JournalPosition> {
+        self.state.lock().messages.needs_journal_from()
+    }
+
     fn write_out(&self, outgoing: Vec<Outgoing>, leave: bool) -> io::Result<()> {
         let mut result = Ok(());
         for chunk in outgoing {

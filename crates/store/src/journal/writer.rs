@@ -196,7 +196,9 @@ impl Writer {
         groups.for_each(|group| group.parts(&mut parts));
         let bytes = end - self.written_to;
         write_all_at(&*file.handle, &mut parts, FILE_HEADER_BYTES + (self.written_to - file.start))?;
-        file.fill_ahead(end)?;
+        if self.shared.fills_ahead.load(Ordering::Relaxed) {
+            file.fill_ahead(end)?;
+        }
         self.written += run;
         self.written_bytes += bytes;
         self.written_to = end;
