@@ -17,6 +17,7 @@ pub mod names;
 pub mod queue;
 pub mod reply_to;
 pub mod store;
+pub mod time;
 pub mod unacked;
 pub mod vhost;
 

@@ -9,6 +9,7 @@ pub mod memory;
 pub(crate) mod messages;
 mod paging;
 pub mod recovered;
+pub mod settings;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
