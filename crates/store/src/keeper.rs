@@ -218,9 +218,11 @@ impl Keeper {
         loop {
             let task = self.store.requests.wait();
             let done = match task {
-                Task::PageOut | Task::Checkpoint | Task::Settle if self.store.room.is_on() => {
-                    self.give_back()
+                Task::PageOut if self.store.room.is_on() => {
+                    self.store.requests.rest();
+                    continue;
                 }
+                Task::Checkpoint | Task::Settle if self.store.room.is_on() => self.give_back(),
                 Task::PageOut => self.page_out(),
                 Task::Checkpoint => self.checkpoint(self.due()).or_else(|error| {
                     // What is needed no more can be given back all the same, which may be what is wanted.
