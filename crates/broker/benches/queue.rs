@@ -4,17 +4,17 @@
 //! for one message. Sinks do the least a channel does with a delivery: they copy its body.
 
 use std::hint::black_box;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use leveret_broker::message::Body;
 use leveret_broker::queue::arguments::QueueArguments;
-use leveret_broker::queue::memory::MemoryGauge;
 use leveret_broker::queue::{ConsumerSpec, QueueSpec, Settlement};
 use leveret_broker::store::MemoryStore;
 use leveret_broker::unacked::{AckSelection, DeliveryOrigin, OriginIndex, UnackedList};
 use leveret_broker::{
-    ConsumerId, DeliverySink, DeliverySource, MessageBatch, MessageRef, MessageView, Queue, SinkState,
+    ConsumerId, DeliverySink, DeliverySource, MessageBatch, MessageRef, MessageView, Queue, Services,
+    SinkState,
 };
 
 const BATCH: usize = 64;
@@ -69,7 +69,7 @@ fn queue() -> Arc<Queue> {
         auto_delete: false,
         arguments: QueueArguments::default(),
     };
-    Queue::new(spec, Arc::new(MemoryStore::default()), Arc::new(MemoryGauge::default()))
+    Queue::new(spec, &Services::new(Arc::new(MemoryStore::default())), Weak::new())
 }
 
 fn consume(queue: &Queue, sink: Arc<dyn DeliverySink>, no_ack: bool, prefetch: u16) -> ConsumerId {
@@ -83,7 +83,13 @@ fn consume(queue: &Queue, sink: Arc<dyn DeliverySink>, no_ack: bool, prefetch: u
 fn fill(batch: &mut MessageBatch, body: &[u8]) {
     let body = Body::Small(body);
     for _ in 0..BATCH {
-        batch.push(&MessageView { names: b"\0\x09perf-test", properties: b"\0\0", body, persistent: false });
+        batch.push(&MessageView {
+            names: b"\0\x09perf-test",
+            properties: b"\0\0",
+            body,
+            persistent: false,
+            extras: b"",
+        });
     }
 }
 

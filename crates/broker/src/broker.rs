@@ -13,21 +13,29 @@ use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
 use crate::queue::messages::PageOut;
 use crate::queue::recovered::RecoveredMessages;
+use crate::services::Services;
 use crate::store::{BlockState, JournalPosition, Store};
+use crate::time::Clock;
+use crate::timers::Timers;
 use crate::vhost::Vhost;
 
 /// All vhosts of one node.
 pub struct Broker {
     vhosts: DashMap<VhostName, Arc<Vhost>>,
-    store: Arc<dyn Store>,
-    gauge: Arc<MemoryGauge>,
+    services: Services,
 }
 
 impl Broker {
     /// A broker without vhosts that keeps its promises by `store`.
     #[must_use]
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { vhosts: DashMap::new(), store, gauge: Arc::new(MemoryGauge::default()) }
+        Self::with(Services::new(store))
+    }
+
+    /// A broker without vhosts.
+    #[must_use]
+    pub fn with(services: Services) -> Self {
+        Self { vhosts: DashMap::new(), services }
     }
 
     /// Makes sure a vhost exists, with the exchanges that each has.
@@ -40,13 +48,9 @@ impl Broker {
         self.vhost_or_else(name, Vhost::new)
     }
 
-    fn vhost_or_else(
-        &self,
-        name: &str,
-        make: impl FnOnce(VhostName, Arc<dyn Store>, Arc<MemoryGauge>) -> Vhost,
-    ) -> Arc<Vhost> {
+    fn vhost_or_else(&self, name: &str, make: impl FnOnce(VhostName, Services) -> Arc<Vhost>) -> Arc<Vhost> {
         let name = VhostName::from(name);
-        let make = || Arc::new(make(name.clone(), Arc::clone(&self.store), Arc::clone(&self.gauge)));
+        let make = || make(name.clone(), self.services.clone());
         Arc::clone(&self.vhosts.entry(name.clone()).or_insert_with(make))
     }
 
@@ -66,9 +70,8 @@ impl Broker {
                 }
                 Definition::PutQueue(id, spec) => {
                     let vhost = self.restore_vhost(spec.vhost.as_str());
-                    let (store, gauge) = (Arc::clone(&self.store), Arc::clone(&self.gauge));
                     let recovered = messages.remove(&id).unwrap_or_default();
-                    vhost.restore_queue(Queue::restored(id, spec, store, gauge, recovered));
+                    vhost.restore_queue(id, spec, recovered);
                 }
                 Definition::Bind(vhost, binding) => {
                     refused.extend(self.restore_vhost(vhost.as_str()).restore_binding(&binding).err());
@@ -78,6 +81,12 @@ impl Broker {
             }
         }
         refused
+    }
+
+    /// Time begins to count for what was restored: what has expired meanwhile goes. To be called when all is there,
+    /// since dead letters go to exchanges and queues.
+    pub fn begin(&self) {
+        self.queues().iter().for_each(|queue| queue.begin());
     }
 
     /// Whether there is any vhost.
@@ -98,7 +107,7 @@ impl Broker {
     /// What keeps messages and definitions.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
+        &self.services.store
     }
 
     /// Moves messages to the disk until at most `limit` octets of memory are held, or as near as it comes: from the
@@ -112,7 +121,7 @@ impl Broker {
                 self.queues().into_iter().map(|queue| (queue.memory_bytes(), queue)).collect();
             queues.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
             for (bytes, queue) in queues {
-                let excess = self.gauge.bytes().saturating_sub(limit);
+                let excess = self.services.gauge.bytes().saturating_sub(limit);
                 if excess == 0 {
                     return Ok(());
                 }
@@ -159,9 +168,21 @@ impl Broker {
         queues
     }
 
+    /// What time it is.
+    #[must_use]
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.services.clock
+    }
+
+    /// Who is to be called when: somebody has to drive them.
+    #[must_use]
+    pub fn timers(&self) -> &Arc<Timers> {
+        &self.services.timers
+    }
+
     /// Memory that messages take.
     #[must_use]
     pub fn memory(&self) -> &Arc<MemoryGauge> {
-        &self.gauge
+        &self.services.gauge
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::message::{MessageRef, MessageView};
 use crate::queue::messages::{Messages, Next};
+use crate::time::Timestamp;
 
 /// Whether a consumer can take more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,22 +40,48 @@ pub struct Delivery<'a> {
     pub redelivered: bool,
 }
 
+/// What a consumer took in one turn.
+pub(crate) struct Taken {
+    /// Messages.
+    pub(crate) count: usize,
+    /// Octets of their bodies.
+    pub(crate) body_bytes: u64,
+    /// Which of them are settled by that.
+    pub(crate) settled: SettledRanges,
+}
+
+/// Which messages of a queue have expired.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) now: Timestamp,
+    /// Messages from this position on have come just now: they have not, even if their time is over at once.
+    pub(crate) new_from: u64,
+}
+
 /// The messages one consumer may take in one turn.
 pub struct DeliverySource<'a> {
     messages: &'a mut Messages,
+    /// Where messages expire: which of them are not to be delivered any more.
+    deadline: Option<Deadline>,
     /// Delivered is settled.
     no_ack: bool,
     remaining: usize,
     taken: usize,
+    body_bytes: u64,
     /// The delivery given out last, settled by now if the consumer does not acknowledge.
     last: Option<MessageRef>,
     settled: SettledRanges,
 }
 
 impl<'a> DeliverySource<'a> {
-    pub(crate) fn new(messages: &'a mut Messages, no_ack: bool, limit: usize) -> Self {
+    pub(crate) fn new(
+        messages: &'a mut Messages,
+        no_ack: bool,
+        limit: usize,
+        deadline: Option<Deadline>,
+    ) -> Self {
         let settled = SettledRanges::default();
-        Self { messages, no_ack, remaining: limit, taken: 0, last: None, settled }
+        Self { messages, deadline, no_ack, remaining: limit, taken: 0, body_bytes: 0, last: None, settled }
     }
 
     /// The next message for this consumer; it counts as delivered once this returns.
@@ -63,17 +90,23 @@ impl<'a> DeliverySource<'a> {
         if self.remaining == 0 {
             return None;
         }
+        if let Some(deadline) = self.deadline
+            && self.messages.is_next_expired(deadline)
+        {
+            return None;
+        }
         let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
         self.remaining -= 1;
         self.taken += 1;
+        self.body_bytes += u64::from(reference.body_bytes);
         self.last = Some(reference);
         Some(Delivery { message, reference, redelivered })
     }
 
-    /// Ends the turn: how many were delivered, and which persistent ones are settled by that.
-    pub(crate) fn finish(mut self) -> (usize, SettledRanges) {
+    /// Ends the turn.
+    pub(crate) fn finish(mut self) -> Taken {
         self.settle_last();
-        (self.taken, self.settled)
+        Taken { count: self.taken, body_bytes: self.body_bytes, settled: self.settled }
     }
 
     fn settle_last(&mut self) {

@@ -7,6 +7,7 @@
 //! [`unacked`] (what a channel has not settled yet).
 
 pub mod broker;
+mod dead_letter;
 pub mod definition;
 pub mod delivery;
 pub mod error;
@@ -16,8 +17,10 @@ pub mod message;
 pub mod names;
 pub mod queue;
 pub mod reply_to;
+pub mod services;
 pub mod store;
 pub mod time;
+pub mod timers;
 pub mod unacked;
 pub mod vhost;
 
@@ -27,4 +30,5 @@ pub use error::BrokerError;
 pub use message::{LargeBody, MessageBatch, MessageRef, MessageView};
 pub use names::{ConnectionId, ConsumerId, ExchangeName, QueueId, QueueName, VhostName};
 pub use queue::Queue;
+pub use services::Services;
 pub use vhost::Vhost;

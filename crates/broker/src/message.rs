@@ -3,13 +3,16 @@
 //! over; a consumer's channel reads a [`MessageView`] and copies it behind its frame headers.
 //!
 //! ```text
-//! record:  flags u8 | properties varint | body varint | exchange | routing key | properties | body
-//!          flags: 1 persistent, 2 large body, 4 no properties (their size and octets are left out)
+//! record:  flags u8 | properties varint | body varint | extras | exchange | routing key | properties | body
+//!          flags: 1 persistent, 2 large body, 4 no properties (their size and octets are left out), 8 extras
+//!          extras: length u8, then what extras.rs says; all of it left out without the flag
 //!          exchange and routing key: short strings (length octet first), as basic.deliver wants them
 //!          properties: flag word and values, as a content header ends
 //!          body: the octets, or for a large body nothing: its slices are kept beside the buffer, and
 //!          its varint is their index
 //! ```
+
+mod extras;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,6 +20,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::store::JournalPosition;
+use crate::time::Timestamp;
+pub use extras::{EncodedExtras, Extras};
 
 /// A body of [`LARGE_BODY_BYTES`](crate::limits::LARGE_BODY_BYTES) or more: the slices it arrived in, shared
 /// between queues.
@@ -95,9 +100,17 @@ pub struct MessageView<'a> {
     pub body: Body<'a>,
     /// Whether the publisher asked for delivery mode 2.
     pub persistent: bool,
+    /// What the broker notes of it, see [`Extras`]; empty for most messages.
+    pub extras: &'a [u8],
 }
 
 impl<'a> MessageView<'a> {
+    /// When it expires, if it does.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        extras::expires_at(self.extras)
+    }
+
     /// Name of the exchange the message was published to.
     #[must_use]
     pub fn exchange(&self) -> &'a [u8] {
@@ -118,23 +131,31 @@ fn short_string(octets: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// Where a message lies in its queue, kept by whoever has it unsettled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MessageRef {
     /// Place in the order of the queue: grows by one with each message published to it.
     pub position: u64,
     pub(crate) chunk: u32,
     /// Offset of the record in the chunk; the highest bit says that the message is persistent, so that
     /// a settlement knows it without reading the record again.
-    place: u32,
+    pub(crate) place: u32,
+    /// Octets of the body, for the same reason.
+    pub(crate) body_bytes: u32,
+    /// How often it was handed out and came back in a way that counts, where the queue counts.
+    pub(crate) returns: u16,
+    /// Level of a priority queue.
+    pub(crate) level: u8,
 }
 
 impl MessageRef {
     const PERSISTENT: u32 = 1 << 31;
 
-    pub(crate) fn new(position: u64, chunk: u32, offset: u32, persistent: bool) -> Self {
+    pub(crate) fn new(position: u64, chunk: u32, offset: u32, message: &MessageView<'_>) -> Self {
         // INVARIANT: a chunk is one batch or some CHUNK_BYTES, and a batch is what one read of a socket held.
         debug_assert!(offset < Self::PERSISTENT);
-        Self { position, chunk, place: offset | if persistent { Self::PERSISTENT } else { 0 } }
+        let place = offset | if message.persistent { Self::PERSISTENT } else { 0 };
+        // INVARIANT: a message is below 4 GiB by the broker's own limit.
+        Self { position, chunk, place, body_bytes: message.body.len() as u32, returns: 0, level: 0 }
     }
 
     pub(crate) fn offset(self) -> usize {
@@ -151,6 +172,7 @@ const HEADER_BYTES_MAX: usize = 11;
 const FLAG_PERSISTENT: u8 = 1;
 const FLAG_LARGE: u8 = 2;
 const FLAG_NO_PROPERTIES: u8 = 4;
+const FLAG_EXTRAS: u8 = 8;
 
 /// Properties of a message that has none: an empty flag word.
 const NO_PROPERTIES: [u8; 2] = [0, 0];
@@ -163,6 +185,8 @@ pub struct MessageBatch {
     count: u32,
     body_bytes: u64,
     persistent: u32,
+    /// Some message expires.
+    expires: bool,
     /// Capacity of the buffer that was handed over last: the next one starts with it.
     expected_bytes: usize,
     /// Messages that the journal holds already, in order.
@@ -231,6 +255,12 @@ impl MessageBatch {
         self.body_bytes
     }
 
+    /// Whether any of the messages expires.
+    #[must_use]
+    pub fn expires(&self) -> bool {
+        self.expires
+    }
+
     /// Octets this batch keeps from going to its queue, large bodies left out.
     #[must_use]
     pub fn record_bytes(&self) -> usize {
@@ -270,6 +300,10 @@ impl MessageBatch {
             properties => (0, properties),
         };
         flags |= if message.persistent { FLAG_PERSISTENT } else { 0 };
+        if !message.extras.is_empty() {
+            flags |= FLAG_EXTRAS;
+            self.expires |= message.expires_at().is_some();
+        }
         let (body_number, octets) = match message.body {
             Body::Small(octets) => (octets.len(), octets),
             Body::Large(body) => {
@@ -287,14 +321,28 @@ impl MessageBatch {
         if self.records.capacity() == 0 {
             self.records.reserve(self.expected_bytes);
         }
-        self.records.reserve(length + message.names.len() + properties.len() + octets.len());
+        let extras_length = message.extras.len();
+        self.records
+            .reserve(length + 1 + extras_length + message.names.len() + properties.len() + octets.len());
         self.records.extend_from_slice(header.get(..length).unwrap_or_default());
+        if extras_length > 0 {
+            self.records.push(extras_length as u8);
+            self.records.extend_from_slice(message.extras);
+        }
         self.records.extend_from_slice(message.names);
         self.records.extend_from_slice(properties);
         self.records.extend_from_slice(octets);
         self.count += 1;
         self.persistent += u32::from(message.persistent);
         self.body_bytes += message.body.len() as u64;
+    }
+
+    /// Appends a message that expires at `at` if that is before its own time.
+    pub fn push_expiring(&mut self, message: &MessageView<'_>, at: Option<Timestamp>) {
+        let Some(at) = at else { return self.push(message) };
+        let mut extras = Extras::decode(message.extras);
+        extras.expires_at = Some(extras.expires_at.map_or(at, |own| own.min(at)));
+        self.push(&MessageView { extras: extras.encode().as_slice(), ..*message });
     }
 
     /// The messages, in order.
@@ -313,6 +361,7 @@ impl MessageBatch {
         self.larges.clear();
         self.count = 0;
         self.persistent = 0;
+        self.expires = false;
         self.body_bytes = 0;
         self.shared.clear();
     }
@@ -579,6 +628,10 @@ pub struct StoredMessage {
     pub persistent: bool,
     /// Whether its body is there: a large one is left out once its message is settled.
     pub has_body: bool,
+    /// Octets of its body; 0 if that is not there.
+    pub body_bytes: u64,
+    /// Whether it expires.
+    pub expires: bool,
 }
 
 /// The messages of a [`StoredRun`], in order; `None` if not every octet of it reads as it must have been written.
@@ -598,7 +651,14 @@ pub fn verify_stored(stored: &Bytes) -> Option<Vec<StoredMessage>> {
             Some(large) => contents.larges.get(large)?.is_some(),
             None => true,
         };
-        messages.push(StoredMessage { number, persistent: flags & FLAG_PERSISTENT != 0, has_body });
+        let view = contents.read(offset).map(|(view, _)| view);
+        messages.push(StoredMessage {
+            number,
+            persistent: flags & FLAG_PERSISTENT != 0,
+            has_body,
+            body_bytes: view.map_or(0, |view| view.body.len() as u64),
+            expires: view.is_some_and(|view| view.expires_at().is_some()),
+        });
         offset = end;
     }
     let is_all = offset == contents.records.len() && contents.stored().len() == stored.len();
@@ -639,6 +699,11 @@ fn read_record<'a>(
     let no_properties = flags & FLAG_NO_PROPERTIES != 0;
     let properties_length = if no_properties { 0 } else { varint(&mut rest)? };
     let body_number = varint(&mut rest)?;
+    let mut extras = &[][..];
+    if flags & FLAG_EXTRAS != 0 {
+        let (&length, behind) = rest.split_first()?;
+        (extras, rest) = behind.split_at_checked(usize::from(length))?;
+    }
     let exchange_length = 1 + usize::from(*rest.first()?);
     let names_length = exchange_length + 1 + usize::from(*rest.get(exchange_length)?);
     let (names, rest) = rest.split_at_checked(names_length)?;
@@ -651,7 +716,7 @@ fn read_record<'a>(
         Body::Large(larges.get(body_number)?.as_ref()?)
     };
     let properties = if no_properties { &NO_PROPERTIES } else { properties };
-    let message = MessageView { names, properties, body, persistent: flags & FLAG_PERSISTENT != 0 };
+    let message = MessageView { names, properties, body, persistent: flags & FLAG_PERSISTENT != 0, extras };
     Some((message, records.len() - rest.len()))
 }
 
@@ -660,6 +725,10 @@ fn record_end(records: &[u8], offset: usize) -> Option<usize> {
     let (&flags, mut rest) = records.get(offset..)?.split_first()?;
     let properties_length = if flags & FLAG_NO_PROPERTIES != 0 { 0 } else { varint(&mut rest)? };
     let body_number = varint(&mut rest)?;
+    if flags & FLAG_EXTRAS != 0 {
+        let (&length, behind) = rest.split_first()?;
+        rest = behind.get(usize::from(length)..)?;
+    }
     let exchange_length = 1 + usize::from(*rest.first()?);
     let names_length = exchange_length + 1 + usize::from(*rest.get(exchange_length)?);
     let body_length = if flags & FLAG_LARGE == 0 { body_number } else { 0 };
@@ -702,7 +771,7 @@ mod tests {
     use super::*;
 
     fn message<'a>(body: Body<'a>, persistent: bool) -> MessageView<'a> {
-        MessageView { names: b"\x02ex\x03key", properties: b"\x10\x00\x02", body, persistent }
+        MessageView { names: b"\x02ex\x03key", properties: b"\x10\x00\x02", body, persistent, extras: b"" }
     }
 
     #[test]
@@ -776,18 +845,21 @@ mod tests {
         let mut contents = Contents::take(&mut batch);
         contents.numbers = Some([3, 4, 9].into());
         let (_, large_at) = contents.find(4);
-        let of = |number, persistent, has_body| StoredMessage { number, persistent, has_body };
+        let of = |number, persistent, has_body, body_bytes| {
+            let expires = false;
+            StoredMessage { number, persistent, has_body, body_bytes, expires }
+        };
         let stored = bytes_of(&contents.stored());
         let told = verify_stored(&stored).unwrap();
-        assert_eq!(told, [of(3, false, true), of(4, true, true), of(9, true, true)]);
+        assert_eq!(told, [of(3, false, true, 3), of(4, true, true, 20_000), of(9, true, true, 0)]);
         let part = Bytes::from(part_of_stored(&stored, 4..10).unwrap());
-        assert_eq!(verify_stored(&part).unwrap(), [of(0, true, true), of(5, true, true)]);
+        assert_eq!(verify_stored(&part).unwrap(), [of(0, true, true, 20_000), of(5, true, true, 0)]);
         let bodies: Vec<_> =
             Contents::from_stored(&part).unwrap().iter().map(|(_, view)| view.body.len()).collect();
         assert_eq!(bodies, [20_000, 0]);
         contents.release(large_at);
         let stored = bytes_of(&contents.stored());
-        assert_eq!(verify_stored(&stored).unwrap()[1], of(4, true, false));
+        assert_eq!(verify_stored(&stored).unwrap()[1], of(4, true, false, 0));
         for length in 0..stored.len() {
             assert!(verify_stored(&stored.slice(..length)).is_none());
         }

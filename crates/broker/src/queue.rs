@@ -5,28 +5,36 @@
 pub mod arguments;
 mod chunk;
 pub(crate) mod consumers;
+mod dying;
+mod limits;
 pub mod memory;
 pub(crate) mod messages;
 mod paging;
 pub mod recovered;
 pub mod settings;
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::delivery::{Delivery, DeliverySink, DeliverySource, SettledRanges};
+use crate::delivery::{Deadline, Delivery, DeliverySink, DeliverySource, SettledRanges};
 use crate::error::BrokerError;
 use crate::message::{MessageBatch, MessageRef};
 use crate::names::{ConnectionId, ConsumerId, QueueId, QueueName, VhostName};
+use crate::services::Services;
 use crate::store::{JournalPosition, Store};
+use crate::time::Timestamp;
+use crate::timers::TimerId;
+use crate::vhost::Vhost;
 use arguments::QueueArguments;
 pub use consumers::ConsumerSpec;
 use consumers::Consumers;
-use memory::MemoryGauge;
+pub use dying::DeathReason;
 use messages::Messages;
 use recovered::RecoveredMessages;
+use settings::QueueSettings;
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -48,8 +56,10 @@ pub struct QueueSpec {
 /// How a channel settles deliveries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Acknowledged, or rejected without requeue: the message is gone.
+    /// Acknowledged: the message is gone.
     Settled,
+    /// Rejected without requeue: gone too, to the dead-letter exchange if there is one.
+    Rejected,
     /// Back to its place in the queue, marked redelivered.
     Requeued,
 }
@@ -59,8 +69,12 @@ pub enum Settlement {
 pub struct QueueSnapshot {
     /// Messages that can be delivered.
     pub ready: usize,
+    /// Octets of their bodies.
+    pub ready_bytes: u64,
     /// Messages delivered and not settled.
     pub unacked: usize,
+    /// Octets of their bodies.
+    pub unacked_bytes: u64,
     /// Consumers.
     pub consumers: usize,
     /// Octets of memory held for messages.
@@ -93,8 +107,13 @@ pub struct Queue {
     /// What it was declared with.
     pub spec: QueueSpec,
     store: Arc<dyn Store>,
+    services: Services,
     /// For what is to call back.
     this: Weak<Self>,
+    /// What dies here is published by it.
+    vhost: Weak<Vhost>,
+    /// Its deadline among the broker's.
+    timer: TimerId,
     /// Says without the lock whether `stopped` is set.
     is_stopped: AtomicBool,
     /// Not async: every operation is short and never waits. Locked before a channel's or an outbound
@@ -106,6 +125,20 @@ struct State {
     messages: Messages,
     consumers: Consumers,
     unacked: usize,
+    unacked_bytes: u64,
+    settings: QueueSettings,
+    /// The settings limit what may lie in the queue, or how long the queue may lie unused.
+    is_limited: bool,
+    /// Messages that are neither ready nor unacked any more, on their way to the dead-letter exchange, and why.
+    dying: VecDeque<(MessageRef, DeathReason)>,
+    /// Letters of messages that died before they came into the queue.
+    refused: Option<MessageBatch>,
+    /// Somebody publishes what died.
+    is_burying: bool,
+    /// When the timer rings.
+    armed: Option<Timestamp>,
+    /// When it was declared, consumed from or asked for a message the last time; kept where the queue expires.
+    last_used: Timestamp,
     deleted: bool,
     /// Why the queue takes and gives nothing any more, if it does not.
     stopped: Option<String>,
@@ -124,10 +157,10 @@ const DELIVERIES_NOTED: usize = 256;
 impl Queue {
     /// A new, empty queue.
     #[must_use]
-    pub fn new(spec: QueueSpec, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Arc<Self> {
+    pub fn new(spec: QueueSpec, services: &Services, vhost: Weak<Vhost>) -> Arc<Self> {
         let id = QueueId::next();
-        let messages = Messages::new(id, spec.durable, Arc::clone(&store), gauge);
-        Self::with_messages(id, spec, store, messages)
+        let messages = Messages::new(id, spec.durable, services);
+        Self::with_messages(id, spec, services, vhost, messages)
     }
 
     /// A durable queue as a restart found it.
@@ -135,16 +168,16 @@ impl Queue {
     pub fn restored(
         id: QueueId,
         spec: QueueSpec,
-        store: Arc<dyn Store>,
-        gauge: Arc<MemoryGauge>,
+        services: &Services,
+        vhost: Weak<Vhost>,
         recovered: RecoveredMessages,
     ) -> Arc<Self> {
         let delivering_below = recovered.delivered_below;
         let damage = recovered.damage.clone().or_else(|| recovered.missing_blocks.clone());
-        let (messages, missing) = Messages::restored(id, Arc::clone(&store), gauge, recovered);
+        let (messages, missing) = Messages::restored(id, services, recovered);
         let missing =
             missing.map(|position| format!("its message at {position} is not in the journal any more"));
-        let queue = Self::with_messages(id, spec, store, messages);
+        let queue = Self::with_messages(id, spec, services, vhost, messages);
         queue.state.lock().delivering_below = delivering_below;
         if let Some(damage) = damage.or(missing) {
             queue.stop(damage);
@@ -152,11 +185,26 @@ impl Queue {
         queue
     }
 
-    fn with_messages(id: QueueId, spec: QueueSpec, store: Arc<dyn Store>, messages: Messages) -> Arc<Self> {
+    fn with_messages(
+        id: QueueId,
+        spec: QueueSpec,
+        services: &Services,
+        vhost: Weak<Vhost>,
+        messages: Messages,
+    ) -> Arc<Self> {
+        let settings = spec.arguments.settings();
         let state = State {
             messages,
             consumers: Consumers::default(),
             unacked: 0,
+            unacked_bytes: 0,
+            is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
+            settings,
+            dying: VecDeque::new(),
+            refused: None,
+            is_burying: false,
+            armed: None,
+            last_used: services.clock.now(),
             deleted: false,
             stopped: None,
             delivering_below: 0,
@@ -164,8 +212,22 @@ impl Queue {
             load_waiters: Vec::new(),
         };
         let is_stopped = AtomicBool::new(false);
-        let state = Mutex::new(state);
-        Arc::new_cyclic(|this| Self { id, spec, store, this: Weak::clone(this), is_stopped, state })
+        Arc::new_cyclic(|this| Self {
+            id,
+            spec,
+            store: Arc::clone(&services.store),
+            services: services.clone(),
+            this: Weak::clone(this),
+            vhost,
+            timer: TimerId::next(),
+            is_stopped,
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Everything around it is there: time begins to count.
+    pub(crate) fn begin(&self) {
+        self.settle_down(self.state.lock());
     }
 
     /// Whether a restart finds it again, with its persistent messages.
@@ -184,16 +246,44 @@ impl Queue {
     /// Returns from when on the persistent ones are safe. A deleted queue takes nothing and needs no
     /// waiting: a confirm for it is positive, as RabbitMQ's is. A stopped one takes nothing and never is safe.
     pub fn publish(&self, batch: &mut MessageBatch) -> JournalPosition {
+        self.publish_or_refuse(batch, &mut Vec::new())
+    }
+
+    /// The same; numbers in the batch of messages that the queue has no place for and refuses are put into `refused`.
+    pub fn publish_or_refuse(&self, batch: &mut MessageBatch, refused: &mut Vec<u32>) -> JournalPosition {
         let mut state = self.state.lock();
         if state.deleted || state.stopped.is_some() {
             batch.clear();
             return if state.deleted { JournalPosition::SAFE } else { JournalPosition::NEVER };
         }
+        let new_from = state.messages.next_position();
+        let safe_at = if state.is_limited && state.settings.refuses() {
+            self.append_or_refuse(&mut state, batch, refused)
+        } else {
+            self.append(&mut state, batch)
+        };
+        self.dispatch_new(&mut state, new_from);
+        self.settle_down(state);
+        safe_at
+    }
+
+    fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {
         let journaled = (self.spec.durable && batch.persistent() > 0)
             .then(|| self.store.publish(self.id, state.messages.next_position(), batch));
         state.messages.append(batch, journaled);
-        self.dispatch(&mut state);
         journaled.map_or(JournalPosition::SAFE, |journaled| journaled.safe_at)
+    }
+
+    /// Ends what may have changed the queue: what has expired, or is too much, goes; what died is buried.
+    fn settle_down(&self, mut state: MutexGuard<'_, State>) {
+        if state.is_limited || state.messages.may_expire() {
+            self.enforce(&mut state);
+        }
+        let has_dying = !state.dying.is_empty() || state.refused.is_some();
+        drop(state);
+        if has_dying {
+            self.bury();
+        }
     }
 
     /// Takes one message for basic.get; `hand_out` gets it and the number of messages left.
@@ -207,18 +297,26 @@ impl Queue {
     ) -> Result<Got<R>, BrokerError> {
         let mut state = self.state.lock();
         self.check_usable(&state)?;
+        self.touch(&mut state);
+        if state.messages.may_expire() {
+            let now = self.services.clock.now();
+            self.expire(&mut state, Deadline { now, new_from: u64::MAX });
+        }
         if state.messages.is_next_absent() {
+            self.settle_down(state);
             return Ok(Got::Absent);
         }
         self.note_delivering(&mut state, 1, 1);
         let left = state.messages.ready().saturating_sub(1);
-        let mut source = DeliverySource::new(&mut state.messages, no_ack, 1);
+        let mut source = DeliverySource::new(&mut state.messages, no_ack, 1, None);
         let result = source.next_delivery().map(|delivery| hand_out(delivery, left));
-        let (taken, settled) = source.finish();
-        self.log_settled(&settled);
+        let taken = source.finish();
+        self.log_settled(&taken.settled);
         if !no_ack {
-            state.unacked += taken;
+            state.unacked += taken.count;
+            state.unacked_bytes += taken.body_bytes;
         }
+        self.settle_down(state);
         Ok(result.map_or(Got::Empty, Got::Message))
     }
 
@@ -236,21 +334,30 @@ impl Queue {
         }
         let mut safe_at = JournalPosition::SAFE;
         state.unacked = state.unacked.saturating_sub(messages.len());
+        let body_bytes = messages.iter().map(|message| u64::from(message.body_bytes)).sum();
+        state.unacked_bytes = state.unacked_bytes.saturating_sub(body_bytes);
         match how {
-            Settlement::Settled => {
-                if self.spec.durable {
-                    let mut settled = SettledRanges::default();
-                    messages.iter().for_each(|&message| settled.add(message));
-                    safe_at = self.log_settled(&settled);
-                }
-                messages.iter().for_each(|&message| state.messages.settle(message));
-            }
+            Settlement::Settled => safe_at = self.let_go(&mut state, messages),
+            Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
             Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
         }
         if let Some(consumer) = consumer {
             state.consumers.give_credit(consumer, messages.len());
         }
         self.dispatch(&mut state);
+        self.settle_down(state);
+        safe_at
+    }
+
+    /// Lets go of messages that are neither ready nor unacked any more; where that is safe.
+    fn let_go(&self, state: &mut State, messages: &[MessageRef]) -> JournalPosition {
+        let mut safe_at = JournalPosition::SAFE;
+        if self.spec.durable {
+            let mut settled = SettledRanges::default();
+            messages.iter().for_each(|&message| settled.add(message));
+            safe_at = self.log_settled(&settled);
+        }
+        messages.iter().for_each(|&message| state.messages.settle(message));
         safe_at
     }
 
@@ -291,6 +398,7 @@ impl Queue {
             });
         }
         state.consumers.add(spec);
+        self.touch(&mut state);
         Ok(())
     }
 
@@ -299,12 +407,16 @@ impl Queue {
         let mut state = self.state.lock();
         state.consumers.resume(consumer);
         self.dispatch(&mut state);
+        self.settle_down(state);
     }
 
     /// Removes a consumer; what it has unacked stays so. `true` if it was the last one.
     pub fn cancel(&self, consumer: ConsumerId) -> bool {
         let mut state = self.state.lock();
-        state.consumers.remove(consumer) && state.consumers.is_empty()
+        let was_last = state.consumers.remove(consumer) && state.consumers.is_empty();
+        self.touch(&mut state);
+        self.settle_down(state);
+        was_last
     }
 
     /// Drops all ready messages; how many there were, and where that is safe.
@@ -336,15 +448,23 @@ impl Queue {
             let (queue, vhost) = names();
             return Err(BrokerError::QueueInUse { queue, vhost });
         }
+        Ok(self.end(&mut state))
+    }
+
+    /// Lets go of everything in it.
+    fn end(&self, state: &mut State) -> DeletedQueue {
         state.deleted = true;
+        self.services.timers.disarm(self.timer);
+        state.dying.clear();
+        state.refused = None;
         state.load_waiters.drain(..).for_each(|waiter| waiter());
         let ready = state.messages.ready();
         state.messages.forget();
         if self.is_durable() {
             self.store.forget_queue(self.id);
         }
-        state.unacked = 0;
-        Ok(DeletedQueue { ready, consumers: state.consumers.drain() })
+        (state.unacked, state.unacked_bytes) = (0, 0);
+        DeletedQueue { ready, consumers: state.consumers.drain() }
     }
 
     /// Its numbers now.
@@ -352,7 +472,9 @@ impl Queue {
         let state = self.state.lock();
         QueueSnapshot {
             ready: state.messages.ready(),
+            ready_bytes: state.messages.ready_bytes(),
             unacked: state.unacked,
+            unacked_bytes: state.unacked_bytes,
             consumers: state.consumers.len(),
             memory_bytes: state.messages.memory_bytes(),
         }
@@ -374,7 +496,17 @@ impl Queue {
 
     /// Hands ready messages to consumers while there are both.
     fn dispatch(&self, state: &mut State) {
+        self.dispatch_new(state, u64::MAX);
+    }
+
+    /// The same where messages from `new_from` on have come just now: these are delivered even if they expire at once.
+    fn dispatch_new(&self, state: &mut State, new_from: u64) {
+        let deadline =
+            state.messages.may_expire().then(|| Deadline { now: self.services.clock.now(), new_from });
         loop {
+            if let Some(deadline) = deadline {
+                self.expire(state, deadline);
+            }
             let ready = state.messages.ready();
             if ready == 0 || state.stopped.is_some() {
                 return;
@@ -389,16 +521,17 @@ impl Queue {
             let (id, no_ack, credit) = (consumer.spec.id, consumer.spec.no_ack, consumer.credit());
             let sink = Arc::clone(&consumer.spec.sink);
             let limit = self.note_delivering(state, limit, credit);
-            let mut source = DeliverySource::new(&mut state.messages, no_ack, limit);
+            let mut source = DeliverySource::new(&mut state.messages, no_ack, limit, deadline);
             let sink_state = sink.deliver(&mut source);
-            let (taken, settled) = source.finish();
-            self.log_settled(&settled);
+            let taken = source.finish();
+            self.log_settled(&taken.settled);
             if !no_ack {
-                state.unacked += taken;
+                state.unacked += taken.count;
+                state.unacked_bytes += taken.body_bytes;
             }
             // A sink that takes nothing and does not say why would be asked for ever.
-            let sink_state = if taken == 0 { crate::SinkState::Parked } else { sink_state };
-            state.consumers.end_turn(id, taken, sink_state);
+            let sink_state = if taken.count == 0 { crate::SinkState::Parked } else { sink_state };
+            state.consumers.end_turn(id, taken.count, sink_state);
         }
     }
 }

@@ -81,6 +81,10 @@ pub struct BlockState {
     pub settled: Vec<u8>,
     /// Messages that are neither settled nor missing.
     pub live: u32,
+    /// Octets of their bodies.
+    pub body_bytes: u64,
+    /// Some message in it expires.
+    pub expires: bool,
 }
 
 /// Why a block could not be read.

@@ -209,7 +209,7 @@ mod tests {
     use super::*;
 
     fn message(position: u64) -> MessageRef {
-        MessageRef::new(position, 0, 0, false)
+        MessageRef { position, ..MessageRef::default() }
     }
 
     fn list(count: u64) -> UnackedList {

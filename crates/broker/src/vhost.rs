@@ -8,11 +8,12 @@
 
 mod changes;
 mod declare;
+mod republish;
 mod restore;
 mod topology;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
 use leveret_codec::table::FieldTableRef;
@@ -22,10 +23,11 @@ use crate::definition::Definition;
 use crate::error::BrokerError;
 use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
 use crate::queue::arguments::QueueArguments;
-use crate::queue::memory::MemoryGauge;
 use crate::queue::{Queue, QueueSpec};
 use crate::reply_to::{REPLY_TO_PREFIX, ReplyQueues, reply_name};
-use crate::store::{JournalPosition, Store};
+use crate::services::Services;
+use crate::store::JournalPosition;
+use crate::time::{Clock, Timestamp};
 use changes::Changes;
 pub use declare::{ExchangeDeclaration, QueueDeclaration};
 pub use topology::Binding;
@@ -42,10 +44,11 @@ pub struct Vhost {
     topology: RwLock<Topology>,
     /// Moves whenever a cached route may have become wrong.
     generation: AtomicU64,
-    store: Arc<dyn Store>,
+    services: Services,
+    /// For queues, to publish by.
+    this: Weak<Self>,
     /// Where the last change of durable definitions is safe.
     defined_at: AtomicU64,
-    gauge: Arc<MemoryGauge>,
 }
 
 /// Where a message goes.
@@ -61,24 +64,24 @@ pub struct Route {
 
 impl Vhost {
     /// A new vhost, which the store is told of.
-    pub(crate) fn create(name: VhostName, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Self {
-        let vhost = Self::new(name, store, gauge);
+    pub(crate) fn create(name: VhostName, services: Services) -> Arc<Self> {
+        let vhost = Self::new(name, services);
         vhost.define(vec![Definition::PutVhost(vhost.name.clone())]);
         vhost
     }
 
     /// A vhost that the store knows.
-    pub(crate) fn new(name: VhostName, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Self {
-        Self {
+    pub(crate) fn new(name: VhostName, services: Services) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
             name,
             queues: DashMap::with_shard_amount(16),
             replies: ReplyQueues::default(),
             topology: RwLock::new(Topology::with_standard_exchanges()),
             generation: AtomicU64::new(0),
-            store,
+            services,
+            this: Weak::clone(this),
             defined_at: AtomicU64::new(JournalPosition::SAFE.0),
-            gauge,
-        }
+        })
     }
 
     /// Tells the store. Called with the topology locked, or the queue's entry of the directory.
@@ -86,7 +89,7 @@ impl Vhost {
         if changes.is_empty() {
             return JournalPosition::SAFE;
         }
-        let position = self.store.define(changes);
+        let position = self.services.store.define(changes);
         self.defined_at.fetch_max(position.0, Ordering::AcqRel);
         position
     }
@@ -96,6 +99,12 @@ impl Vhost {
     #[must_use]
     pub fn defined_at(&self) -> JournalPosition {
         JournalPosition(self.defined_at.load(Ordering::Acquire))
+    }
+
+    /// What time it is.
+    #[must_use]
+    pub fn clock(&self) -> &dyn Clock {
+        &*self.services.clock
     }
 
     /// Moves when cached routes have to be looked up again.
@@ -184,19 +193,33 @@ impl Vhost {
     ) -> Result<(usize, JournalPosition), BrokerError> {
         let mut topology = self.topology.write();
         let deleted = queue.delete(if_unused, if_empty)?;
-        let removed = self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
-        let position = if removed.is_some() {
-            let mut changes = Changes::of(&self.name);
-            topology.remove_queue(queue, &mut changes);
-            self.topology_moved();
-            self.define(changes.into_noted())
-        } else {
-            // Somebody else was faster, and its name may be another queue's by now.
-            self.defined_at()
-        };
+        let position = self.remove_deleted(&mut topology, queue);
         drop(topology);
         deleted.consumers.iter().for_each(|sink| sink.cancel());
         Ok((deleted.ready, position))
+    }
+
+    /// Deletes a queue whose time without use is over. COMPAT: what is in it is lost, not dead-lettered.
+    pub(crate) fn delete_unused_queue(&self, queue: &Arc<Queue>, now: Timestamp) {
+        let mut topology = self.topology.write();
+        if let Some(deleted) = queue.delete_if_unused(now) {
+            self.remove_deleted(&mut topology, queue);
+            drop(topology);
+            deleted.consumers.iter().for_each(|sink| sink.cancel());
+        }
+    }
+
+    /// Takes a queue that was deleted out of the directory, with its bindings; where that is safe.
+    fn remove_deleted(&self, topology: &mut Topology, queue: &Arc<Queue>) -> JournalPosition {
+        let removed = self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
+        if removed.is_none() {
+            // Somebody else was faster, and its name may be another queue's by now.
+            return self.defined_at();
+        }
+        let mut changes = Changes::of(&self.name);
+        topology.remove_queue(queue, &mut changes);
+        self.topology_moved();
+        self.define(changes.into_noted())
     }
 
     /// Removes a consumer, and the queue with it if it was the last one of an auto-delete queue.
@@ -231,7 +254,7 @@ impl Vhost {
             auto_delete: false,
             arguments: QueueArguments::default(),
         };
-        let queue = Queue::new(spec, Arc::clone(&self.store), Arc::clone(&self.gauge));
+        let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
         self.replies.add(Arc::clone(&queue));
         queue
     }

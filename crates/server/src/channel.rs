@@ -453,8 +453,19 @@ impl Channel {
         self.flush_confirms();
     }
 
-    /// Notes from when on what the queues were handed is safe; never, if one of them was stopped meanwhile.
+    /// Hands messages to the queues once there are many.
+    fn flush_routes_if_large(&mut self) {
+        let position = self.routes.flush_if_large(&**self.connection.server.broker.store());
+        self.note_handed_over(position);
+    }
+
+    /// Notes from when on what the queues were handed is safe; never, if one of them was stopped meanwhile. What they
+    /// refused is nacked.
     fn note_handed_over(&mut self, position: JournalPosition) {
+        let refused = self.routes.take_refused();
+        if let (Some(confirms), false) = (&mut self.confirms, refused.is_empty()) {
+            confirms.refuse(refused);
+        }
         if position < JournalPosition::NEVER {
             self.safe_at = self.safe_at.max(position);
         } else if let Some(confirms) = &mut self.confirms {

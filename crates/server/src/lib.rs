@@ -5,6 +5,7 @@
 //! - `connection`: handshake, reading loop, writing task, outbound buffer
 //! - `channel`: one task each; publishing, consuming, settling, declaring
 //! - `alarms`: why publishers have to wait
+//! - `timers`: the thread that calls what has to happen at a time
 //! - `check`: verifies a data directory instead
 //! - `auth`: who may log in
 //! - `error`: what the client is told, in one place
@@ -20,6 +21,7 @@ mod durable;
 mod error;
 mod limits;
 mod server;
+mod timers;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

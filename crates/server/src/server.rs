@@ -21,6 +21,7 @@ use crate::alarms::{self, Alarms};
 use crate::config::Config;
 use crate::connection::{self, Connection};
 use crate::durable;
+use crate::timers::TimerThread;
 
 /// Connections that the kernel completes before they are accepted.
 const LISTEN_BACKLOG: u32 = 4096;
@@ -42,9 +43,9 @@ pub(crate) enum StartError {
     /// What the data directory holds cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// The store's threads cannot be started.
-    #[error("cannot start the store: {0}")]
-    StoreThreads(io::Error),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// Signals cannot be waited for.
     #[error("cannot listen for signals: {0}")]
     Signals(io::Error),
@@ -115,11 +116,13 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     durable::restore(&server.broker, recovered);
     server.broker.memory().limit_cache(durable::cache_bytes(&server.config));
     durable::watch(&store, &server.alarms);
-    store.run(Arc::clone(&server.broker)).map_err(StartError::StoreThreads)?;
+    store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
     if !server.broker.has_vhosts() {
         server.broker.create_vhost(&server.config.default_vhost);
     }
     start_alarms(&server);
+    let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
+    server.broker.begin();
     let listeners = bound.into_iter().map(|(address, socket)| listen(address, socket));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     // Each connection holds a sender: the receiver ends when all are gone.
@@ -149,7 +152,10 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
             return Ok(());
         }
     }
-    let closed = tokio::task::spawn_blocking(move || durable::close(&store));
+    let closed = tokio::task::spawn_blocking(move || {
+        drop(timers);
+        durable::close(&store);
+    });
     tokio::select! {
         _ = closed => {}
         name = signals.next() => warn!("{name} received again: exiting at once"),

@@ -159,6 +159,10 @@ pub struct BlockEntry {
     pub settled: Vec<u8>,
     /// Octets of it that still matter.
     pub live_bytes: u32,
+    /// Octets of the bodies of its messages that are not settled.
+    pub body_bytes: u32,
+    /// Whether any of its messages expires.
+    pub expires: bool,
 }
 
 impl BlockEntry {
@@ -168,9 +172,10 @@ impl BlockEntry {
         let BlockLocation { file, offset, length } = self.location;
         let mut value = vec![VALUE_VERSION];
         value.extend_from_slice(&file.to_le_bytes());
-        for number in [offset, length, self.count, self.live_bytes] {
+        for number in [offset, length, self.count, self.live_bytes, self.body_bytes] {
             value.extend_from_slice(&number.to_le_bytes());
         }
+        value.push(u8::from(self.expires));
         value.extend_from_slice(&self.settled);
         Change::put(Self::key(self.queue, self.first_position), value)
     }
@@ -197,9 +202,14 @@ impl BlockEntry {
         let mut read = || {
             let file = reader.u64()?;
             let location = BlockLocation { file, offset: reader.u32()?, length: reader.u32()? };
-            let (count, live_bytes) = (reader.u32()?, reader.u32()?);
+            let (count, live_bytes, body_bytes) = (reader.u32()?, reader.u32()?, reader.u32()?);
+            let expires = match reader.u8()? {
+                0 => false,
+                1 => true,
+                _ => return None,
+            };
             let settled = reader.rest().to_vec();
-            Some(Self { queue, first_position, location, count, settled, live_bytes })
+            Some(Self { queue, first_position, location, count, settled, live_bytes, body_bytes, expires })
         };
         read().ok_or_else(error)
     }

@@ -415,6 +415,8 @@ impl Keeper {
             count: state.count,
             settled: state.settled,
             live_bytes,
+            body_bytes: u32::try_from(state.body_bytes).unwrap_or(u32::MAX),
+            expires: state.expires,
         }
     }
 

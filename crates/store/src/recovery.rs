@@ -213,6 +213,8 @@ fn block_state(entry: &BlockEntry) -> BlockState {
         location: entry.location,
         settled: entry.settled.clone(),
         live: 0,
+        body_bytes: u64::from(entry.body_bytes),
+        expires: entry.expires,
     }
 }
 

@@ -258,18 +258,18 @@ impl Index<'_> {
             let is_kept = |message: &&StoredMessage| {
                 message.persistent && message.has_body && numbers.contains(&message.number)
             };
-            let kept: Vec<u32> = messages.iter().filter(is_kept).map(|message| message.number).collect();
-            let (Some(&first), Some(&last)) = (kept.first(), kept.last()) else { continue };
+            let kept: Vec<&StoredMessage> = messages.iter().filter(is_kept).collect();
+            let (Some(first), Some(last)) = (kept.first(), kept.last()) else { continue };
+            let (first, last) = (first.number, last.number);
             there += kept.len();
             let entry = if part == positions {
-                entry_of(candidate.queue, part.start, candidate.count, candidate.location, &kept)
+                entry_of(candidate.queue, part.start, candidate.count, candidate.location, &kept, 0)
             } else {
                 // The journal's messages and those of a block must not lie between each other.
                 let octets = part_of_stored(payload, first..last + 1).unwrap_or_default();
-                let kept: Vec<u32> = kept.iter().map(|number| number - first).collect();
                 let (first_position, count) = (candidate.first_position + u64::from(first), last - first + 1);
                 let location = self.write(candidate.queue, first_position, count, &octets)?;
-                entry_of(candidate.queue, first_position, count, location, &kept)
+                entry_of(candidate.queue, first_position, count, location, &kept, first)
             };
             self.entries.push(entry);
         }
@@ -289,8 +289,16 @@ impl Index<'_> {
             candidate.queue.0
         ));
         reindexed.queues.entry(candidate.queue).or_default().blocks += 1;
-        let all: Vec<u32> = (0..candidate.count).collect();
-        self.entries.push(entry_of(candidate.queue, start, candidate.count, candidate.location, &all));
+        self.entries.push(BlockEntry {
+            queue: candidate.queue,
+            first_position: start,
+            location: candidate.location,
+            count: candidate.count,
+            settled: Vec::new(),
+            live_bytes: candidate.location.length,
+            body_bytes: 0,
+            expires: false,
+        });
     }
 
     fn write(
@@ -322,20 +330,24 @@ fn entry_of(
     first_position: u64,
     count: u32,
     location: BlockLocation,
-    kept: &[u32],
+    kept: &[&StoredMessage],
+    first: u32,
 ) -> BlockEntry {
     let live_bytes = u64::from(location.length) * kept.len() as u64 / u64::from(count.max(1));
     let live_bytes = u32::try_from(live_bytes).unwrap_or(u32::MAX);
     let mut settled = Vec::new();
     if kept.len() < count as usize {
         settled = vec![0xff; (count as usize).div_ceil(8)];
-        for &number in kept {
+        for number in kept.iter().map(|message| message.number - first) {
             if let Some(octet) = settled.get_mut(number as usize / 8) {
                 *octet &= !(1 << (number % 8));
             }
         }
     }
-    BlockEntry { queue, first_position, location, count, settled, live_bytes }
+    let body_bytes: u64 = kept.iter().map(|message| message.body_bytes).sum();
+    let body_bytes = u32::try_from(body_bytes).unwrap_or(u32::MAX);
+    let expires = kept.iter().any(|message| message.expires);
+    BlockEntry { queue, first_position, location, count, settled, live_bytes, body_bytes, expires }
 }
 
 /// Notes that all of these may have been handed out before.

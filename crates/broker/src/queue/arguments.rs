@@ -3,17 +3,12 @@
 
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use super::settings::{Overflow, QueueSettings};
 use crate::error::BrokerError;
+use crate::names::ExchangeName;
 
 /// Queue arguments of RabbitMQ whose effect is not implemented yet.
 const UNSUPPORTED: &[&str] = &[
-    "x-message-ttl",
-    "x-expires",
-    "x-max-length",
-    "x-max-length-bytes",
-    "x-overflow",
-    "x-dead-letter-exchange",
-    "x-dead-letter-routing-key",
     "x-dead-letter-strategy",
     "x-max-priority",
     "x-single-active-consumer",
@@ -81,6 +76,28 @@ impl QueueArguments {
             }
         }
         Ok(Self { table })
+    }
+
+    /// What the arguments alone put in force.
+    #[must_use]
+    pub fn settings(&self) -> QueueSettings {
+        let number =
+            |key: &str| self.table.get(key)?.as_integer().and_then(|value| u64::try_from(value).ok());
+        let text = |key: &str| self.table.get(key)?.as_str();
+        QueueSettings {
+            message_ttl_ms: number("x-message-ttl"),
+            expires_ms: number("x-expires"),
+            max_length: number("x-max-length"),
+            max_length_bytes: number("x-max-length-bytes"),
+            overflow: match text("x-overflow") {
+                Some("reject-publish") => Overflow::RejectPublish,
+                Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
+                _ => Overflow::DropHead,
+            },
+            dead_letter_exchange: text("x-dead-letter-exchange").map(ExchangeName::from),
+            dead_letter_routing_key: text("x-dead-letter-routing-key").map(Box::from),
+            ..QueueSettings::default()
+        }
     }
 
     /// The table as it was declared.

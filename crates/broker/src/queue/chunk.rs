@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::message::{Contents, MessageView};
+use crate::message::{Contents, MessageBatch, MessageView};
 use crate::names::QueueId;
 use crate::store::{BlockLocation, BlockState, JournalPosition};
 
@@ -83,6 +83,21 @@ pub(crate) struct ChunkBlock {
     transient: Option<Settled>,
 }
 
+/// What a batch adds to the totals of its chunk.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct BatchTotals {
+    persistent: u32,
+    body_bytes: u64,
+    expires: bool,
+}
+
+impl From<&MessageBatch> for BatchTotals {
+    fn from(batch: &MessageBatch) -> Self {
+        let (persistent, body_bytes) = (batch.persistent() as u32, batch.body_bytes());
+        Self { persistent, body_bytes, expires: batch.expires() }
+    }
+}
+
 /// Messages with neighbouring positions.
 #[derive(Debug)]
 pub(crate) struct Chunk {
@@ -93,6 +108,12 @@ pub(crate) struct Chunk {
     pub(crate) live: u32,
     /// Messages in it that were published persistent, settled ones included.
     pub(crate) persistent: u32,
+    /// Octets of the bodies of those in it that are ready or unacked.
+    pub(crate) body_bytes: u64,
+    /// That may be too much, as after a restart that found some of it settled: right once its contents were seen.
+    pub(crate) is_estimate: bool,
+    /// Some message in it expires.
+    pub(crate) expires: bool,
     /// The messages, while they are in memory. Shared with whoever writes them to the disk; they grow only
     /// while nobody does.
     pub(crate) contents: Option<Arc<Contents>>,
@@ -110,12 +131,15 @@ pub(crate) struct Chunk {
 }
 
 impl Chunk {
-    pub(crate) fn new(first_position: u64, contents: Contents, persistent: u32) -> Self {
+    pub(crate) fn new(first_position: u64, contents: Contents, batch: BatchTotals) -> Self {
         Self {
             first_position,
             span: contents.count,
             live: contents.count,
-            persistent,
+            persistent: batch.persistent,
+            body_bytes: batch.body_bytes,
+            is_estimate: false,
+            expires: batch.expires,
             contents: Some(Arc::new(contents)),
             block: None,
             needs_journal: None,
@@ -134,6 +158,9 @@ impl Chunk {
             span: block.count,
             live,
             persistent: live,
+            body_bytes: block.body_bytes,
+            is_estimate: true,
+            expires: block.expires,
             contents: None,
             block: Some(ChunkBlock {
                 location: block.location,
@@ -156,19 +183,13 @@ impl Chunk {
         first_position: u64,
         span: u32,
         contents: Contents,
+        batch: BatchTotals,
         missing: Settled,
         begins_at: JournalPosition,
     ) -> Self {
-        let persistent = contents.count;
         let has_gaps = contents.count < span;
         let needs_journal = Some(begins_at);
-        Self {
-            span,
-            needs_journal,
-            settled: missing,
-            has_gaps,
-            ..Self::new(first_position, contents, persistent)
-        }
+        Self { span, needs_journal, settled: missing, has_gaps, ..Self::new(first_position, contents, batch) }
     }
 
     /// Octets of memory its messages hold now.
@@ -186,6 +207,19 @@ impl Chunk {
         let contents = self.contents.as_ref()?;
         let offset = if self.has_moved { contents.find(self.number_of(position)).1 } else { offset };
         Some(contents.read(offset)?.0)
+    }
+
+    /// Counts a batch that was appended to it.
+    pub(crate) fn add_totals(&mut self, batch: BatchTotals) {
+        self.persistent += batch.persistent;
+        self.body_bytes += batch.body_bytes;
+        self.expires |= batch.expires;
+    }
+
+    /// Octets of the bodies of its messages that are not settled, counted from its contents.
+    pub(crate) fn counted_body_bytes(&self, contents: &Contents) -> u64 {
+        let left = contents.iter().filter(|(number, _)| !self.settled.contains(*number));
+        left.map(|(_, view)| view.body.len() as u64).sum()
     }
 
     /// Whether all of it lies on disk.
@@ -230,6 +264,8 @@ impl Chunk {
             location: block.location,
             settled: settled.to_bitmap(),
             live: self.live,
+            body_bytes: self.body_bytes,
+            expires: self.expires,
         })
     }
 }

@@ -6,17 +6,29 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::chunk::{Chunk, ChunkBlock, Settled};
+use super::chunk::{BatchTotals, Chunk, ChunkBlock, Settled};
 use super::memory::MemoryGauge;
+use crate::delivery::Deadline;
 use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, READ_AHEAD_BYTES, RESEALED_BYTES_MAX};
 use crate::message::{Contents, MessageBatch, MessageRef, MessageView};
 use crate::names::QueueId;
+use crate::services::Services;
 use crate::store::{BlockLocation, BlockState, JournalPosition, Journaled, Store};
 
 /// The next message to be delivered.
 pub(crate) enum Next<'a> {
     /// Where it lies, whether it was handed out before, and what it is.
     Message(MessageRef, bool, MessageView<'a>),
+    /// It has to be brought into memory first.
+    Absent,
+    /// There is none.
+    None,
+}
+
+/// A look at the next message.
+pub(crate) enum Peeked<'a> {
+    /// Its position, and what it is.
+    Message(u64, MessageView<'a>),
     /// It has to be brought into memory first.
     Absent,
     /// There is none.
@@ -98,7 +110,11 @@ pub(crate) struct Messages {
     unread: VecDeque<u32>,
     cursor: Cursor,
     unread_count: usize,
+    /// Octets of the bodies of ready messages.
+    ready_bytes: u64,
     next_position: u64,
+    /// Messages that expire may be there; stays once it was so.
+    may_expire: bool,
     /// Messages handed out and brought back, by position.
     returned: BTreeMap<u64, MessageRef>,
     /// Messages below may have been handed out before a restart.
@@ -120,10 +136,10 @@ struct Cursor {
 }
 
 impl Messages {
-    pub(crate) fn new(queue: QueueId, durable: bool, store: Arc<dyn Store>, gauge: Arc<MemoryGauge>) -> Self {
+    pub(crate) fn new(queue: QueueId, durable: bool, services: &Services) -> Self {
         Self {
             queue,
-            store,
+            store: Arc::clone(&services.store),
             durable,
             chunks: Vec::new(),
             free: Vec::new(),
@@ -131,11 +147,13 @@ impl Messages {
             unread: VecDeque::new(),
             cursor: Cursor::default(),
             unread_count: 0,
+            ready_bytes: 0,
             next_position: 0,
+            may_expire: false,
             returned: BTreeMap::new(),
             delivered_below: 0,
             restored_below: 0,
-            gauge,
+            gauge: Arc::clone(&services.gauge),
             memory_bytes: 0,
         }
     }
@@ -148,6 +166,8 @@ impl Messages {
         for chunk in chunks {
             let live = chunk.live;
             self.unread_count += live as usize;
+            self.ready_bytes += chunk.body_bytes;
+            self.may_expire |= chunk.expires;
             let slot = self.add_chunk(chunk);
             if live == 0 {
                 self.unread.pop_back();
@@ -160,6 +180,16 @@ impl Messages {
     /// Messages that can be delivered.
     pub(crate) fn ready(&self) -> usize {
         self.unread_count + self.returned.len()
+    }
+
+    /// Octets of the bodies of messages that can be delivered.
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        self.ready_bytes
+    }
+
+    /// Whether a message may be there that expires.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.may_expire
     }
 
     /// Position that the next published message will have.
@@ -227,15 +257,17 @@ impl Messages {
     /// Takes all messages of `batch` over and leaves it empty. `journaled` says where the journal holds the
     /// persistent ones.
     pub(crate) fn append(&mut self, batch: &mut MessageBatch, journaled: Option<Journaled>) {
-        let (count, persistent) = (batch.len() as u32, batch.persistent() as u32);
+        let (count, totals) = (batch.len() as u32, BatchTotals::from(&*batch));
         if !self.append_to_tail(batch) {
             let contents = self.contents_for(batch);
-            self.add_chunk(Chunk::new(self.next_position, contents, 0));
+            self.add_chunk(Chunk::new(self.next_position, contents, BatchTotals::default()));
         }
         self.unread_count += count as usize;
+        self.ready_bytes += batch.body_bytes();
+        self.may_expire |= batch.expires();
         self.next_position += u64::from(count);
         if let Some(tail) = self.unread.back().copied().and_then(|slot| self.chunk_mut(slot)) {
-            tail.persistent += persistent;
+            tail.add_totals(totals);
             if let Some(Journaled { begins_at, .. }) = journaled {
                 // What several queues got may lie before what this one got alone meanwhile.
                 let needs = tail.needs_journal.map_or(begins_at, |needs| needs.min(begins_at));
@@ -274,6 +306,7 @@ impl Messages {
                 return Next::Absent;
             }
             self.returned.remove(&position);
+            self.ready_bytes -= u64::from(reference.body_bytes);
             return match self.view(reference) {
                 Some(view) => Next::Message(reference, true, view),
                 None => Next::None,
@@ -287,8 +320,9 @@ impl Messages {
         let Some(contents) = &chunk.contents else { return Next::Absent };
         let Some((message, next)) = contents.read(self.cursor.offset as usize) else { return Next::None };
         let position = chunk.first_position + u64::from(contents.number(self.cursor.index));
-        let reference = MessageRef::new(position, slot, self.cursor.offset, message.persistent);
+        let reference = MessageRef::new(position, slot, self.cursor.offset, &message);
         self.unread_count -= 1;
+        self.ready_bytes -= u64::from(reference.body_bytes);
         self.cursor.offset = next as u32;
         self.cursor.index += 1;
         self.cursor.number = chunk.number_of(position) + 1;
@@ -304,13 +338,45 @@ impl Messages {
         Next::Message(reference, position < self.delivered_below, message)
     }
 
+    /// The message that would be taken next.
+    pub(crate) fn peek(&self) -> Peeked<'_> {
+        let (position, view) = if let Some((&position, &reference)) = self.returned.first_key_value() {
+            (position, self.view(reference))
+        } else if self.unread_count > 0 {
+            let front = self.unread.front().and_then(|&slot| self.chunk(slot));
+            let view = front.and_then(|chunk| chunk.contents.as_ref()?.read(self.cursor.offset as usize));
+            (self.read_position(), view.map(|(view, _)| view))
+        } else {
+            return Peeked::None;
+        };
+        view.map_or(Peeked::Absent, |view| Peeked::Message(position, view))
+    }
+
+    /// Whether the message that would be taken next has expired. One that is on disk alone does not say.
+    pub(crate) fn is_next_expired(&self, deadline: Deadline) -> bool {
+        match self.peek() {
+            Peeked::Message(position, view) if position < deadline.new_from => {
+                view.expires_at().is_some_and(|at| at <= deadline.now)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the next message, which is on disk, may be one that expires.
+    pub(crate) fn may_next_expire(&self) -> bool {
+        let returned = self.returned.first_key_value().map(|(_, reference)| reference.chunk);
+        let next = returned.or_else(|| self.unread.front().copied());
+        next.and_then(|slot| self.chunk(slot)).is_some_and(|chunk| chunk.expires)
+    }
+
     /// The message at `reference`, which must not be settled yet.
-    fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
+    pub(crate) fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
         self.chunk(reference.chunk)?.view(reference.position, reference.offset())
     }
 
     /// Makes a message that was taken ready again, at its old place.
     pub(crate) fn put_back(&mut self, reference: MessageRef) {
+        self.ready_bytes += u64::from(reference.body_bytes);
         self.returned.insert(reference.position, reference);
     }
 
@@ -319,6 +385,7 @@ impl Messages {
         let durable = self.durable;
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
         chunk.live = chunk.live.saturating_sub(1);
+        chunk.body_bytes = chunk.body_bytes.saturating_sub(u64::from(reference.body_bytes));
         let number = chunk.number_of(reference.position);
         if durable {
             chunk.settled.insert(number);
@@ -350,6 +417,7 @@ impl Messages {
             positions.push(self.read_position()..self.next_position);
         }
         self.unread_count = 0;
+        self.ready_bytes = 0;
         let mut from = self.cursor;
         for slot in std::mem::take(&mut self.unread) {
             self.purge_chunk(slot, std::mem::take(&mut from));
@@ -389,6 +457,7 @@ impl Messages {
         self.unread.clear();
         self.returned.clear();
         self.unread_count = 0;
+        self.ready_bytes = 0;
         for slot in 0..self.chunks.len() {
             self.free_chunk(slot as u32);
         }
@@ -469,7 +538,8 @@ impl Messages {
             Some(contents) if is_kept => {
                 contents.clear();
                 chunk.first_position = next_position;
-                (chunk.span, chunk.persistent) = (0, 0);
+                (chunk.span, chunk.persistent, chunk.body_bytes) = (0, 0, 0);
+                chunk.expires = false;
                 chunk.needs_journal = None;
                 chunk.settled = Settled::default();
                 chunk.has_moved = false;
@@ -510,12 +580,13 @@ impl Messages {
 
 /// What leaves memory, and what comes back.
 impl Messages {
-    /// Chunks that should be brought into memory: what is delivered next, and some behind it.
-    pub(crate) fn wanted(&self) -> Vec<Incoming> {
+    /// Chunks that should be brought into memory: those of `dying` messages, what is delivered next, and some behind it.
+    pub(crate) fn wanted(&self, dying: impl Iterator<Item = MessageRef>) -> Vec<Incoming> {
         if self.absent == 0 {
             return Vec::new();
         }
-        let returned = self.returned.values().map(|reference| reference.chunk).take(RETURNED_AHEAD);
+        let returned = dying.chain(self.returned.values().copied()).map(|reference| reference.chunk);
+        let returned = returned.take(RETURNED_AHEAD);
         let mut wanted: Vec<Incoming> = Vec::new();
         let mut bytes = 0;
         for slot in returned.chain(self.unread.iter().copied()) {
@@ -578,6 +649,12 @@ impl Messages {
             if chunk.has_gaps {
                 skip_settled(cursor, chunk, &contents);
             }
+        }
+        if chunk.is_estimate {
+            // Of a chunk with unacked messages only the ready ones were counted then, and the difference is theirs.
+            let counted = chunk.counted_body_bytes(&contents);
+            self.ready_bytes = self.ready_bytes.saturating_add(counted).saturating_sub(chunk.body_bytes);
+            (chunk.body_bytes, chunk.is_estimate) = (counted, false);
         }
         let bytes = contents.memory_bytes();
         chunk.contents = Some(Arc::new(contents));

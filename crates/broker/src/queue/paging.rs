@@ -26,7 +26,14 @@ impl Queue {
 
     /// Asks for messages to be brought back, if they are needed soon and that was not asked yet.
     pub(super) fn load_if_short(&self, state: &mut State) {
-        if !state.is_loading && state.messages.is_short() {
+        if state.messages.is_short() {
+            self.load_soon(state);
+        }
+    }
+
+    /// Asks for messages to be brought back, if that was not asked yet.
+    pub(super) fn load_soon(&self, state: &mut State) {
+        if !state.is_loading && state.stopped.is_none() {
             state.is_loading = true;
             self.this.upgrade().into_iter().for_each(|queue| self.store.request_load(queue));
         }
@@ -34,7 +41,10 @@ impl Queue {
 
     /// Brings the messages back into memory that are to be delivered next, and delivers them. Waits for the disk.
     pub fn load(&self) {
-        let wanted = self.state.lock().messages.wanted();
+        let wanted = {
+            let state = self.state.lock();
+            state.messages.wanted(state.dying.iter().map(|&(reference, _)| reference))
+        };
         for incoming in wanted {
             if !self.load_chunk(incoming) {
                 return;
@@ -44,7 +54,7 @@ impl Queue {
         state.is_loading = false;
         let waiters = std::mem::take(&mut state.load_waiters);
         self.dispatch(&mut state);
-        drop(state);
+        self.settle_down(state);
         waiters.into_iter().for_each(|waiter| waiter());
     }
 

@@ -1,18 +1,16 @@
 //! What a restart finds of a queue's messages, and how the queue takes it over: blocks stay on disk, what the
 //! journal alone held comes into memory. Either may hold what the other has; a position is one message.
 
-use std::ops::Range;
-use std::sync::Arc;
-
 use bytes::Bytes;
+use std::ops::Range;
 
-use super::chunk::{Chunk, Settled};
-use super::memory::MemoryGauge;
+use super::chunk::{BatchTotals, Chunk, Settled};
 use super::messages::Messages;
 use crate::limits::CHUNK_BYTES;
 use crate::message::{Body, Contents, LargeBody, MessageBatch, MessageView, SharedRun};
 use crate::names::QueueId;
-use crate::store::{BlockState, JournalPosition, Store};
+use crate::services::Services;
+use crate::store::{BlockState, JournalPosition};
 
 /// A queue's messages after a restart.
 #[derive(Clone, Debug, Default)]
@@ -52,8 +50,7 @@ impl Messages {
     /// The messages, and the position of the first one that should be there and is not.
     pub(crate) fn restored(
         queue: QueueId,
-        store: Arc<dyn Store>,
-        gauge: Arc<MemoryGauge>,
+        services: &Services,
         recovered: RecoveredMessages,
     ) -> (Self, Option<u64>) {
         let settled = merged(recovered.settled);
@@ -79,7 +76,7 @@ impl Messages {
             chunks.push(chunk_of(block, &settled));
         }
         chunks.sort_by_key(|chunk| chunk.first_position);
-        let mut messages = Self::new(queue, true, store, gauge);
+        let mut messages = Self::new(queue, true, services);
         messages.restore(chunks, next_position, recovered.delivered_below);
         (messages, missing)
     }
@@ -240,11 +237,13 @@ impl Builder<'_> {
                 (expected..number).for_each(|number| missing.insert(number));
                 expected = number + 1;
             }
+            let totals = BatchTotals::from(&open.batch);
             let contents = Contents::sparse(open.batch, open.numbers);
             self.chunks.push(Chunk::from_journal(
                 open.first_position,
                 span,
                 contents,
+                totals,
                 missing,
                 open.begins_at,
             ));

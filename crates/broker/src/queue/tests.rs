@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use super::memory::MemoryGauge;
 use super::messages::PageOut;
 use super::recovered::RecoveredRun;
 use super::*;
@@ -164,23 +165,26 @@ struct Bench {
     queue: Arc<Queue>,
     store: Arc<RecordingStore>,
     gauge: Arc<MemoryGauge>,
+    services: Services,
     log: Arc<Mutex<Vec<Seen>>>,
     batch: MessageBatch,
 }
 
 impl Bench {
     fn new(durable: bool) -> Self {
-        let (store, gauge) = (Arc::new(RecordingStore::default()), Arc::new(MemoryGauge::default()));
+        let store = Arc::new(RecordingStore::default());
         let known: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
-        let queue = Queue::new(spec(durable), known, Arc::clone(&gauge));
-        Self { queue, store, gauge, log: Arc::default(), batch: MessageBatch::default() }
+        let services = Services::new(known);
+        let gauge = Arc::clone(&services.gauge);
+        let queue = Queue::new(spec(durable), &services, Weak::new());
+        Self { queue, store, gauge, services, log: Arc::default(), batch: MessageBatch::default() }
     }
 
     fn push(&mut self, body: &[u8], persistent: bool) {
         let large = LargeBody::new(body.chunks(10_000).map(Bytes::copy_from_slice).collect());
         let is_large = body.len() >= LARGE_BODY_BYTES;
         let body = if is_large { Body::Large(&large) } else { Body::Small(body) };
-        self.batch.push(&MessageView { names: NAMES, properties: PROPERTIES, body, persistent });
+        self.batch.push(&MessageView { names: NAMES, properties: PROPERTIES, body, persistent, extras: b"" });
     }
 
     fn flush(&mut self) -> JournalPosition {

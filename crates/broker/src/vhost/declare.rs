@@ -1,7 +1,7 @@
 //! Declaring, binding and deleting, with RabbitMQ's rules: what may be declared again, what is refused,
 //! and in which order the reasons are looked at.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use dashmap::Entry;
 use leveret_codec::table::{FieldTable, FieldValue};
@@ -87,6 +87,7 @@ impl Vhost {
                 let queue = Arc::clone(existing.get());
                 drop(existing);
                 self.check_equivalent(&queue, &declaration, connection)?;
+                queue.note_use();
                 let position = self.known_at(queue.spec.is_kept());
                 Ok((queue, position))
             }
@@ -102,13 +103,14 @@ impl Vhost {
                     auto_delete: declaration.auto_delete,
                     arguments,
                 };
-                let queue = Queue::new(spec, Arc::clone(&self.store), Arc::clone(&self.gauge));
+                let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
                 let mut changes = Changes::of(&self.name);
                 changes.queue_added(queue.id, &queue.spec);
                 let position = self.define(changes.into_noted());
                 // Not before the store knows of it: nothing may be published to it first.
                 vacant.insert(Arc::clone(&queue));
                 self.topology_moved();
+                queue.begin();
                 Ok((queue, position))
             }
         }

@@ -1,7 +1,7 @@
 //! Making a vhost anew from the definitions that the store kept: what comes back was checked when it was
 //! declared, and the store is not told of it again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use super::Vhost;
 use super::changes::Changes;
@@ -9,7 +9,9 @@ use crate::definition::BindingSpec;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, ExchangeSpec};
-use crate::queue::Queue;
+use crate::names::QueueId;
+use crate::queue::recovered::RecoveredMessages;
+use crate::queue::{Queue, QueueSpec};
 
 impl Vhost {
     /// Brings an exchange back, without its bindings. One that is there already stays as it is.
@@ -22,7 +24,8 @@ impl Vhost {
     }
 
     /// Brings a queue back, with what is in it, without its bindings.
-    pub fn restore_queue(&self, queue: Arc<Queue>) {
+    pub fn restore_queue(&self, id: QueueId, spec: QueueSpec, recovered: RecoveredMessages) {
+        let queue = Queue::restored(id, spec, &self.services, Weak::clone(&self.this), recovered);
         let _topology = self.topology.read();
         self.queues.insert(queue.spec.name.clone(), queue);
         self.topology_moved();

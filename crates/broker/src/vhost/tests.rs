@@ -19,8 +19,8 @@ use leveret_codec::table::FieldTable;
 const OWNER: ConnectionId = ConnectionId(1_000_001);
 const STRANGER: ConnectionId = ConnectionId(1_000_002);
 
-fn vhost() -> Vhost {
-    Vhost::new("/".into(), Arc::new(MemoryStore::default()), Arc::new(MemoryGauge::default()))
+fn vhost() -> Arc<Vhost> {
+    Vhost::new("/".into(), Services::new(Arc::new(MemoryStore::default())))
 }
 
 fn queue(name: &str) -> QueueDeclaration<'_> {
@@ -161,8 +161,8 @@ fn arguments_of_a_queue_are_compared_where_they_have_a_meaning() {
     vhost.declare_queue(with(arguments("x-queue-type", "classic")), OWNER).unwrap();
     vhost.declare_queue(with(arguments("x-nobody-knows", 5_i32)), OWNER).unwrap();
     assert_eq!(
-        text(vhost.declare_queue(with(arguments("x-message-ttl", 10_i32)), OWNER)),
-        "inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': \
+        text(vhost.declare_queue(with(arguments("x-max-priority", 10_i32)), OWNER)),
+        "inequivalent arg 'x-max-priority' for queue 'q' in vhost '/': \
          received the value '10' of type 'signedint' but current is none"
     );
     assert_eq!(
@@ -245,7 +245,13 @@ fn deleting_a_queue_heeds_its_conditions() {
     assert_eq!(text(vhost.delete_queue("q", OWNER, true, true)), "queue 'q' in vhost '/' in use");
     let mut batch = crate::MessageBatch::default();
     let body = crate::message::Body::Small(b"x");
-    batch.push(&crate::MessageView { names: b"\0\x01q", properties: b"\0\0", body, persistent: false });
+    batch.push(&crate::MessageView {
+        names: b"\0\x01q",
+        properties: b"\0\0",
+        body,
+        persistent: false,
+        extras: b"",
+    });
     queue.publish(&mut batch);
     assert_eq!(text(vhost.delete_queue("q", OWNER, true, true)), "queue 'q' in vhost '/' not empty");
     assert_eq!(vhost.drop_queue("q"), Ok(1));

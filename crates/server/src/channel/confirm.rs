@@ -43,6 +43,28 @@ impl Confirms {
         }
     }
 
+    /// Number that the next publish will have.
+    pub(crate) fn next_sequence(&self) -> u64 {
+        self.published + 1
+    }
+
+    /// Publishes that queues refused when they were handed over: `sequences` were not reported as handed over yet.
+    pub(crate) fn refuse(&mut self, mut sequences: Vec<u64>) {
+        let noted = self.noted();
+        let at = self.refused.partition_point(|&(_, last)| last <= noted);
+        // In order, each once: of those known before, some were refused by a queue that is stopped.
+        let known = self.refused.split_off(at);
+        sequences.extend(known.into_iter().flat_map(|(first, last)| first..=last));
+        sequences.sort_unstable();
+        sequences.dedup();
+        for sequence in sequences {
+            match self.refused.back_mut() {
+                Some((_, last)) if *last + 1 == sequence => *last = sequence,
+                _ => self.refused.push_back((sequence, sequence)),
+            }
+        }
+    }
+
     /// The publishes that were handed over last went to a queue that was stopped meanwhile: which of them is not
     /// told, so all are nacked.
     pub(crate) fn refuse_handed_over(&mut self) {

@@ -36,6 +36,8 @@ pub(crate) struct Content {
     /// Property flags and values.
     pub(crate) properties: Vec<u8>,
     pub(crate) persistent: bool,
+    /// Milliseconds after which it expires.
+    pub(crate) expiration_ms: Option<u64>,
     /// The properties have a header table.
     pub(crate) has_headers: bool,
     /// Further routing keys, from the CC and BCC headers.
@@ -71,6 +73,7 @@ impl Default for Content {
             mandatory: false,
             properties: Vec::new(),
             persistent: false,
+            expiration_ms: None,
             has_headers: false,
             copies: Vec::new(),
             partial: PartialBody::default(),

@@ -8,6 +8,7 @@ use leveret_codec::method::{ARGUMENTS_OFFSET, Method, MethodId, basic};
 use leveret_codec::properties::{ContentHeader, Properties};
 use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
+use super::confirm::Confirms;
 use super::content::{Received, Stage};
 use super::routes::Publish;
 use super::{Channel, Outcome};
@@ -62,6 +63,7 @@ impl Channel {
             return Err(refused(ReplyCode::PreconditionFailed, text));
         }
         self.content.properties.clear();
+        self.content.expiration_ms = None;
         if octets == NO_PROPERTIES {
             self.content.persistent = false;
             self.content.has_headers = false;
@@ -112,7 +114,7 @@ impl Channel {
         Ok(())
     }
 
-    fn check_properties(&self, properties: &Properties<'_>) -> Outcome {
+    fn check_properties(&mut self, properties: &Properties<'_>) -> Outcome {
         if let Some(user) = properties.user_id
             && user != self.connection.user.as_bytes()
         {
@@ -123,10 +125,8 @@ impl Channel {
             );
             return Err(refused(ReplyCode::PreconditionFailed, text));
         }
-        match properties.expiration {
-            None => Ok(()),
-            Some(expiration) => check_expiration(expiration),
-        }
+        self.content.expiration_ms = properties.expiration.map(expiration_ms).transpose()?;
+        Ok(())
     }
 
     /// A body frame of a publish.
@@ -152,10 +152,23 @@ impl Channel {
         let body = received.body(&self.content);
         let content = &self.content;
         let properties = content.properties.as_slice();
-        let message = MessageView { names: &content.names, properties, body, persistent: content.persistent };
+        let message = MessageView {
+            names: &content.names,
+            properties,
+            body,
+            persistent: content.persistent,
+            extras: &[],
+        };
         // PERF: headers are read again only where routing needs them.
         let headers = if content.has_headers { headers(properties) } else { None };
-        let publish = Publish { message, headers, copies: &content.copies, same_names: content.same_names };
+        let publish = Publish {
+            message,
+            headers,
+            copies: &content.copies,
+            same_names: content.same_names,
+            expiration_ms: content.expiration_ms,
+            sequence: self.confirms.as_ref().map_or(0, Confirms::next_sequence),
+        };
         let vhost = &self.connection.vhost;
         let routed = self
             .routes
@@ -179,8 +192,7 @@ impl Channel {
             }
         }
         if self.transaction.is_none() {
-            let position = self.routes.flush_if_large(&**self.connection.server.broker.store());
-            self.note_handed_over(position);
+            self.flush_routes_if_large();
             return Ok(());
         }
         self.count_in_transaction(body_bytes)
@@ -228,7 +240,7 @@ fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> 
 }
 
 /// COMPAT: a string of milliseconds, at most ten years.
-fn check_expiration(expiration: &[u8]) -> Outcome {
+fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
     const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
     let text = String::from_utf8_lossy(expiration);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
@@ -241,7 +253,7 @@ fn check_expiration(expiration: &[u8]) -> Outcome {
         format!("{{value_negative,{text}}}")
     } else {
         match digits.parse::<u64>() {
-            Ok(value) if value <= EXPIRATION_MS_MAX => return Ok(()),
+            Ok(value) if value <= EXPIRATION_MS_MAX => return Ok(value),
             _ => format!("{{value_too_large,{digits}}}"),
         }
     };
@@ -254,7 +266,7 @@ mod tests {
 
     #[test]
     fn expiration_is_a_number_of_milliseconds() {
-        let term = |text: &str| check_expiration(text.as_bytes()).err().map(|error| error.explanation);
+        let term = |text: &str| expiration_ms(text.as_bytes()).err().map(|error| error.explanation);
         assert_eq!(term("0"), None);
         assert_eq!(term("60000"), None);
         assert_eq!(term("x").unwrap(), "invalid expiration 'x': no_integer");

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
+use leveret_broker::time::Timestamp;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
 use leveret_codec::table::FieldTableRef;
 
@@ -14,7 +15,27 @@ use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
 /// A queue and what is on its way to it.
 struct Target {
     queue: Arc<Queue>,
+    /// What is in force there, as far as a publisher has to know.
+    rules: TargetRules,
     batch: MessageBatch,
+    /// Sequence numbers of the messages in the batch, where the queue may refuse some.
+    sequences: Vec<u64>,
+}
+
+/// What a queue does to messages that it gets.
+#[derive(Clone, Copy, Debug, Default)]
+struct TargetRules {
+    /// Milliseconds after which they expire.
+    ttl_ms: Option<u64>,
+    /// It may refuse them.
+    refuses: bool,
+}
+
+impl TargetRules {
+    fn of(queue: &Queue) -> Self {
+        let settings = queue.settings();
+        Self { ttl_ms: settings.message_ttl_ms, refuses: settings.refuses() }
+    }
 }
 
 /// A route looked up before.
@@ -24,6 +45,8 @@ struct CachedRoute {
     targets: Box<[u32]>,
     /// Several of them keep persistent messages: the journal gets these once.
     is_shared: bool,
+    /// Some of them have rules.
+    has_rules: bool,
     routed: Routed,
 }
 
@@ -50,6 +73,10 @@ pub(crate) struct Routes {
     /// Persistent messages that several durable queues get.
     shared: MessageBatch,
     bytes: usize,
+    /// What time it is for the messages that wait to be handed over, once one has asked.
+    now: Option<Timestamp>,
+    /// Sequence numbers of messages that queues refused, not reported yet.
+    refused: Vec<u64>,
 }
 
 /// A message to be routed.
@@ -60,6 +87,10 @@ pub(crate) struct Publish<'a> {
     pub(crate) copies: &'a [String],
     /// The message before had the same exchange and routing key.
     pub(crate) same_names: bool,
+    /// Milliseconds after which it expires.
+    pub(crate) expiration_ms: Option<u64>,
+    /// Its number among the publishes to be confirmed.
+    pub(crate) sequence: u64,
 }
 
 impl Routes {
@@ -100,7 +131,7 @@ impl Routes {
         let last = self.last.take().filter(|_| publish.same_names);
         let route = last.or_else(|| self.cache.get(publish.message.names).cloned());
         let Some(route) = route else { return self.look_up(vhost, publish) };
-        self.push(&route, &publish.message);
+        self.push(&route, vhost, publish);
         let routed = route.routed;
         self.last = Some(route);
         Ok(routed)
@@ -116,8 +147,11 @@ impl Routes {
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
         let usable = found.queues.into_iter().filter(|queue| !queue.is_stopped());
         let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
-        let route = CachedRoute { targets, is_shared, routed };
-        self.push(&route, &publish.message);
+        let has_rules = targets.iter().filter_map(|&index| self.targets.get(index as usize));
+        let has_rules =
+            has_rules.into_iter().any(|target| target.rules.ttl_ms.is_some() || target.rules.refuses);
+        let route = CachedRoute { targets, is_shared, has_rules, routed };
+        self.push(&route, vhost, publish);
         if found.cacheable {
             if self.cache.len() >= ROUTES_CACHED_MAX {
                 self.forget_routes();
@@ -128,14 +162,24 @@ impl Routes {
     }
 
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
+        // Looked at whenever a route is: when they change, routes are looked up again.
+        let rules = TargetRules::of(&queue);
         let targets = &mut self.targets;
-        *self.by_queue.entry(queue.id).or_insert_with(|| {
-            targets.push(Target { queue, batch: MessageBatch::default() });
+        let index = *self.by_queue.entry(queue.id).or_insert_with(|| {
+            targets.push(Target { queue, rules, batch: MessageBatch::default(), sequences: Vec::new() });
             (targets.len() - 1) as u32
-        })
+        });
+        if let Some(target) = targets.get_mut(index as usize) {
+            target.rules = rules;
+        }
+        index
     }
 
-    fn push(&mut self, route: &CachedRoute, message: &MessageView<'_>) {
+    fn push(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
+        let message = &publish.message;
+        if publish.expiration_ms.is_some() || route.has_rules {
+            return self.push_by_rules(route, vhost, publish);
+        }
         let mut shared = None;
         if route.is_shared && message.persistent {
             shared = Some(self.shared.len() as u32);
@@ -157,6 +201,24 @@ impl Routes {
         }
     }
 
+    /// The same where the message expires, or a queue has rules.
+    fn push_by_rules(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
+        let now = *self.now.get_or_insert_with(|| vhost.clock().now());
+        for &index in &*route.targets {
+            let Some(target) = self.targets.get_mut(index as usize) else { continue };
+            if target.batch.is_empty() {
+                self.dirty.push(index);
+            }
+            let before = target.batch.record_bytes();
+            let ttl_ms = [publish.expiration_ms, target.rules.ttl_ms].into_iter().flatten().min();
+            target.batch.push_expiring(&publish.message, ttl_ms.map(|ttl| now.after_ms(ttl)));
+            if target.rules.refuses {
+                target.sequences.push(publish.sequence);
+            }
+            self.bytes += target.batch.record_bytes() - before;
+        }
+    }
+
     /// Hands batches that have grown to a chunk's size to their queues.
     pub(crate) fn flush_if_large(&mut self, store: &dyn Store) -> JournalPosition {
         // A batch's buffer grows by doubling: it is handed over before it would grow past a chunk.
@@ -171,8 +233,13 @@ impl Routes {
         for index in self.dirty.drain(..) {
             let Some(target) = self.targets.get_mut(index as usize) else { continue };
             shared_at.into_iter().for_each(|position| target.batch.shared_at(position));
-            safe = safe.max(target.queue.publish(&mut target.batch));
+            let mut refused = Vec::new();
+            safe = safe.max(target.queue.publish_or_refuse(&mut target.batch, &mut refused));
+            let sequence = |number: u32| target.sequences.get(number as usize);
+            self.refused.extend(refused.into_iter().filter_map(sequence));
+            target.sequences.clear();
         }
+        self.now = None;
         if safe == JournalPosition::NEVER {
             // A queue was stopped meanwhile: what follows is to be refused, not withheld.
             self.forget_routes();
@@ -186,10 +253,17 @@ impl Routes {
         for index in self.dirty.drain(..) {
             if let Some(target) = self.targets.get_mut(index as usize) {
                 target.batch.clear();
+                target.sequences.clear();
             }
         }
         self.shared.clear();
+        self.now = None;
         self.bytes = 0;
+    }
+
+    /// Sequence numbers of messages that queues refused since the last time.
+    pub(crate) fn take_refused(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Gives the batches' buffers back, for a channel that goes idle.

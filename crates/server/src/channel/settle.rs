@@ -117,5 +117,5 @@ impl Channel {
 }
 
 fn settlement(requeue: bool) -> Settlement {
-    if requeue { Settlement::Requeued } else { Settlement::Settled }
+    if requeue { Settlement::Requeued } else { Settlement::Rejected }
 }

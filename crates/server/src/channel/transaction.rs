@@ -48,6 +48,11 @@ impl Channel {
             let text = "a queue was stopped while its messages were committed";
             return Err(AmqpError::new(ReplyCode::InternalError, text, MethodId::TX_COMMIT));
         }
+        // COMPAT: what other queues took stays there.
+        if !self.routes.take_refused().is_empty() {
+            let text = "partial tx completion";
+            return Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::TX_COMMIT));
+        }
         self.safe_at = self.safe_at.max(position);
         self.settlements.pending.append(&mut transaction.settlements);
         self.flush_settlements();

@@ -55,7 +55,13 @@ impl Running {
         let mut batch = MessageBatch::default();
         let body = Body::Small(&[7; 1000]);
         for _ in 0..count {
-            batch.push(&MessageView { names: b"\0\x01k", properties: &[0, 0], body, persistent: true });
+            batch.push(&MessageView {
+                names: b"\0\x01k",
+                properties: &[0, 0],
+                body,
+                persistent: true,
+                extras: b"",
+            });
         }
         let position = queue.publish(&mut batch);
         while self.store.safe() < position {

@@ -8,14 +8,18 @@ use crate::definitions::tests::definition;
 
 fn block() -> impl Strategy<Value = BlockEntry> {
     // Few queues and positions, so that changes meet.
-    (0_u64..3, 0_u64..3, any::<[u32; 4]>(), any::<u64>(), any::<Vec<u8>>()).prop_map(
-        |(queue, first_position, [offset, length, count, live_bytes], file, settled)| BlockEntry {
-            queue: QueueId(queue << 8),
-            first_position: first_position << 8,
-            location: BlockLocation { file, offset, length },
-            count,
-            settled,
-            live_bytes,
+    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<bool>()).prop_map(
+        |(queue, first_position, [offset, length, count, live_bytes, body_bytes], file, settled, expires)| {
+            BlockEntry {
+                queue: QueueId(queue << 8),
+                first_position: first_position << 8,
+                location: BlockLocation { file, offset, length },
+                count,
+                settled,
+                live_bytes,
+                body_bytes,
+                expires,
+            }
         },
     )
 }
@@ -122,7 +126,16 @@ fn definitions_come_in_an_order_in_which_they_can_be_made() {
 fn a_snapshot_is_of_definitions_and_stopped_queues_and_not_of_blocks() {
     let location = BlockLocation { file: 1, offset: 512, length: 100 };
     let (queue, first_position, count) = (QueueId(7), 9, 3);
-    let block = BlockEntry { queue, first_position, location, count, settled: Vec::new(), live_bytes: 100 };
+    let block = BlockEntry {
+        queue,
+        first_position,
+        location,
+        count,
+        settled: Vec::new(),
+        live_bytes: 100,
+        body_bytes: 90,
+        expires: true,
+    };
     assert!(!block.put().is_of_snapshot() && block.put().key.as_slice() < SNAPSHOT_FROM);
     let stopped = StoppedEntry { queue, reason: "lost".to_owned() };
     let vhost = definitions::change_of(&Definition::PutVhost("/".into()));

@@ -108,7 +108,13 @@ impl World {
             body.resize(bytes.max(8), self.number as u8);
             let persistent = !self.number.is_multiple_of(5);
             let body = Body::Small(&body);
-            batch.push(&MessageView { names: b"\0\x01k", properties: &[0, 0], body, persistent });
+            batch.push(&MessageView {
+                names: b"\0\x01k",
+                properties: &[0, 0],
+                body,
+                persistent,
+                extras: b"",
+            });
             if persistent {
                 self.live.get_mut(name).unwrap().insert(self.number);
                 self.published.get_mut(name).unwrap().insert(self.number);

@@ -217,10 +217,11 @@ impl Model {
             missing_blocks: None,
         };
         self.restarted = true;
-        self.bench.gauge = Arc::default();
-        let known: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
-        let gauge = Arc::clone(&self.bench.gauge);
-        self.bench.queue = Queue::restored(self.bench.queue.id, spec(true), known, gauge, recovered);
+        self.bench.services.gauge = Arc::default();
+        self.bench.gauge = Arc::clone(&self.bench.services.gauge);
+        let services = &self.bench.services;
+        self.bench.queue = Queue::restored(self.bench.queue.id, spec(true), services, Weak::new(), recovered);
+        self.bench.queue.begin();
         let next_position = self.bench.queue.state.lock().messages.next_position();
         assert!(next_position >= self.published);
         self.published = next_position;
@@ -271,7 +272,9 @@ impl Model {
             }
             for held in group {
                 match how {
-                    Settlement::Settled => self.note_settled(held.reference.position, &held.message),
+                    Settlement::Settled | Settlement::Rejected => {
+                        self.note_settled(held.reference.position, &held.message);
+                    }
                     Settlement::Requeued => {
                         let message = Known { redelivered: true, ..held.message };
                         self.ready.insert(held.reference.position, message);

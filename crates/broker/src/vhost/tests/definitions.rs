@@ -13,7 +13,8 @@ use crate::definition::BindingSpec;
 use crate::exchange::destination::canonical;
 use crate::message::MessageBatch;
 use crate::names::QueueId;
-use crate::store::{Block, BlockError, BlockLocation, Journaled};
+use crate::queue::recovered::RecoveredMessages;
+use crate::store::{Block, BlockError, BlockLocation, Journaled, Store};
 
 /// Remembers definitions, one position for each time it is told.
 #[derive(Default)]
@@ -77,7 +78,7 @@ impl Store for RecordingStore {
 
 /// A vhost and what its store is told.
 struct Recorded {
-    vhost: Vhost,
+    vhost: Arc<Vhost>,
     store: Arc<RecordingStore>,
 }
 
@@ -85,7 +86,7 @@ impl Recorded {
     fn new() -> Self {
         let store = Arc::new(RecordingStore::default());
         let told: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
-        Self { vhost: Vhost::create("/".into(), told, Arc::new(MemoryGauge::default())), store }
+        Self { vhost: Vhost::create("/".into(), Services::new(told)), store }
     }
 
     /// A vhost that was made, with its store told of that alone.
@@ -327,11 +328,10 @@ impl Kept {
     fn restored(self) -> Recorded {
         let store = Arc::new(RecordingStore::default());
         let told: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
-        let gauge = Arc::new(MemoryGauge::default());
-        let vhost = Vhost::new("/".into(), Arc::clone(&told), Arc::clone(&gauge));
+        let vhost = Vhost::new("/".into(), Services::new(told));
         self.exchanges.into_values().for_each(|spec| vhost.restore_exchange(spec));
         for spec in self.queues.into_values() {
-            vhost.restore_queue(Queue::new(spec, Arc::clone(&told), Arc::clone(&gauge)));
+            vhost.restore_queue(QueueId::next(), spec, RecoveredMessages::default());
         }
         for binding in self.bindings.values() {
             vhost.restore_binding(binding).expect("its ends are there");

@@ -276,7 +276,13 @@ pub(super) fn with_view<R>(message: Message, then: impl FnOnce(&MessageView<'_>)
     let large = LargeBody::new(octets.chunks(9000).map(Bytes::copy_from_slice).collect());
     let is_large = octets.len() >= leveret_broker::limits::LARGE_BODY_BYTES;
     let body = if is_large { Body::Large(&large) } else { Body::Small(&octets) };
-    then(&MessageView { names: &names, properties: &[0, 0], body, persistent: message.persistent })
+    then(&MessageView {
+        names: &names,
+        properties: &[0, 0],
+        body,
+        persistent: message.persistent,
+        extras: b"",
+    })
 }
 
 impl World {

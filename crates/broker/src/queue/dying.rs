@@ -1,0 +1,158 @@
+//! Messages that die in a queue. Without a dead-letter exchange they are let go of at once. With one they wait, neither
+//! ready nor unacked, until whoever brought their death about has let go of the queue's lock: that thread publishes
+//! them, and only then the queue lets go of them. So the journal has the copy before it hears of the end, and a crash in
+//! between leaves one too many, never one too few.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::{Queue, State};
+use crate::dead_letter::{DeadLetter, Grave};
+use crate::message::{MessageBatch, MessageRef, MessageView};
+use crate::store::JournalPosition;
+
+/// Why a message died, as x-death names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeathReason {
+    /// Its time to live was over.
+    Expired,
+    /// A consumer rejected it without requeue.
+    Rejected,
+    /// The queue had no place for it.
+    MaxLength,
+    /// It was delivered too often.
+    DeliveryLimit,
+}
+
+impl DeathReason {
+    /// COMPAT: the word in x-death.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Rejected => "rejected",
+            Self::MaxLength => "maxlen",
+            Self::DeliveryLimit => "delivery_limit",
+        }
+    }
+}
+
+/// Messages published at a time: the queue is locked while they are copied.
+const BURIED_AT_ONCE: usize = 256;
+
+/// Octets after which a burial has enough.
+const BURIED_BYTES: usize = 256 * 1024;
+
+thread_local! {
+    /// Queues with dead messages that this thread has met while it buried others: a chain of queues that overflow into
+    /// each other is a list and not a recursion.
+    static BURIALS: RefCell<Option<VecDeque<Arc<Queue>>>> = const { RefCell::new(None) };
+}
+
+/// Dead messages on their way.
+struct Burial {
+    grave: Grave,
+    letters: MessageBatch,
+    /// What the queue lets go of when they are published.
+    dead: Vec<MessageRef>,
+}
+
+impl Queue {
+    /// Messages die that are neither ready nor unacked any more; where that is safe.
+    pub(super) fn kill(
+        &self,
+        state: &mut State,
+        messages: &[MessageRef],
+        reason: DeathReason,
+    ) -> JournalPosition {
+        if messages.is_empty() {
+            return JournalPosition::SAFE;
+        }
+        if state.settings.dead_letter_exchange.is_none() {
+            return self.let_go(state, messages);
+        }
+        state.dying.extend(messages.iter().map(|&message| (message, reason)));
+        JournalPosition::SAFE
+    }
+
+    /// A message dies for which the queue had no place.
+    pub(super) fn kill_refused(&self, state: &mut State, message: &MessageView<'_>) {
+        if let Some(grave) = Grave::of(&self.spec, &state.settings) {
+            let now = self.services.clock.now();
+            state.refused.get_or_insert_default().push_dead(&grave, message, DeathReason::MaxLength, now);
+        }
+    }
+
+    /// Publishes what has died here, and what dies elsewhere by that. Called with no lock held.
+    pub(super) fn bury(&self) {
+        let Some(queue) = self.this.upgrade() else { return };
+        let is_at_it = BURIALS.with_borrow_mut(|burials| match burials {
+            Some(waiting) => {
+                waiting.push_back(Arc::clone(&queue));
+                true
+            }
+            None => {
+                *burials = Some(VecDeque::from([Arc::clone(&queue)]));
+                false
+            }
+        });
+        if is_at_it {
+            return;
+        }
+        while let Some(queue) = BURIALS.with_borrow_mut(|burials| burials.as_mut()?.pop_front()) {
+            queue.bury_own();
+        }
+        BURIALS.set(None);
+    }
+
+    fn bury_own(&self) {
+        while let Some(burial) = self.begin_burial() {
+            if let Some(vhost) = self.vhost.upgrade() {
+                vhost.publish_dead(&burial.grave, &burial.letters);
+            }
+            self.end_burial(&burial.dead);
+        }
+    }
+
+    /// Copies dead messages that are in memory; `None` if there are none, or somebody else is at it.
+    fn begin_burial(&self) -> Option<Burial> {
+        let mut state = self.state.lock();
+        if state.is_burying || state.deleted {
+            return None;
+        }
+        let grave = Grave::of(&self.spec, &state.settings);
+        let Some(grave) = grave else {
+            // The exchange was taken off them meanwhile.
+            let dead: Vec<_> = state.dying.drain(..).map(|(message, _)| message).collect();
+            state.refused = None;
+            self.let_go(&mut state, &dead);
+            return None;
+        };
+        let now = self.services.clock.now();
+        let mut letters = state.refused.take().unwrap_or_default();
+        let mut dead = Vec::new();
+        while let Some(&(message, reason)) = state.dying.front() {
+            if dead.len() == BURIED_AT_ONCE || letters.record_bytes() > BURIED_BYTES {
+                break;
+            }
+            let Some(view) = state.messages.view(message) else {
+                self.load_soon(&mut state);
+                break;
+            };
+            letters.push_dead(&grave, &view, reason, now);
+            dead.push(message);
+            state.dying.pop_front();
+        }
+        state.is_burying = !letters.is_empty();
+        state.is_burying.then_some(Burial { grave, letters, dead })
+    }
+
+    fn end_burial(&self, dead: &[MessageRef]) {
+        let mut state = self.state.lock();
+        state.is_burying = false;
+        if !state.deleted {
+            self.let_go(&mut state, dead);
+        }
+    }
+}

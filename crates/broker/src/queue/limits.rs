@@ -1,0 +1,189 @@
+//! What may lie in a queue, and for how long: messages that expire or are too many, and queues that nobody uses.
+//!
+//! COMPAT: only the next message is looked at: one that has expired behind one that has not goes when it is next. It
+//! is never delivered.
+
+use super::messages::{Next, Peeked};
+use super::settings::{Overflow, QueueSettings};
+use super::{DeathReason, DeletedQueue, Queue, State};
+use crate::delivery::Deadline;
+use crate::message::{MessageBatch, MessageRef};
+use crate::store::JournalPosition;
+use crate::time::Timestamp;
+use crate::timers::Timed;
+
+/// Messages that go at once with the queue locked; the rest goes when the timer rings, which is at once as well.
+const GOING_AT_ONCE: usize = 4096;
+
+impl QueueSettings {
+    /// Whether there is a limit to how many messages there may be.
+    pub(super) fn limits_messages(&self) -> bool {
+        self.max_length.is_some() || self.max_length_bytes.is_some()
+    }
+
+    /// Whether a message for which there is no place is refused.
+    #[must_use]
+    pub fn refuses(&self) -> bool {
+        self.limits_messages() && self.overflow != Overflow::DropHead
+    }
+
+    /// Whether so many ready messages, with so many octets, are too many.
+    fn is_exceeded_by(&self, messages: usize, body_bytes: u64) -> bool {
+        self.max_length.is_some_and(|max| messages as u64 > max)
+            || self.max_length_bytes.is_some_and(|max| body_bytes > max)
+    }
+}
+
+impl Queue {
+    /// Puts settings in force, for what is in the queue as well. COMPAT: but messages keep the time at which they expire.
+    pub fn apply(&self, settings: QueueSettings) {
+        let mut state = self.state.lock();
+        state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
+        state.settings = settings;
+        self.touch(&mut state);
+        self.settle_down(state);
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn settings(&self) -> QueueSettings {
+        self.state.lock().settings.clone()
+    }
+
+    /// Notes that the queue is used, so that it does not expire.
+    pub(crate) fn note_use(&self) {
+        self.touch(&mut self.state.lock());
+    }
+
+    pub(super) fn touch(&self, state: &mut State) {
+        if state.settings.expires_ms.is_some() {
+            state.last_used = self.services.clock.now();
+        }
+    }
+
+    /// When it is deleted unless it is used before.
+    fn unused_until(&self, state: &State) -> Option<Timestamp> {
+        let expires = state.settings.expires_ms.filter(|_| state.consumers.is_empty() && !state.deleted)?;
+        Some(state.last_used.after_ms(expires))
+    }
+
+    /// Lets go of everything in it if its time without use is over; called with the topology locked, so that no
+    /// declaration comes in between.
+    pub(crate) fn delete_if_unused(&self, now: Timestamp) -> Option<DeletedQueue> {
+        let mut state = self.state.lock();
+        let is_over = self.unused_until(&state).is_some_and(|until| until <= now);
+        is_over.then(|| self.end(&mut state))
+    }
+
+    /// What has expired or is too much goes, and the timer is set to when there is more.
+    pub(super) fn enforce(&self, state: &mut State) {
+        if state.deleted || state.stopped.is_some() {
+            return;
+        }
+        let now = self.services.clock.now();
+        if state.messages.may_expire() {
+            self.expire(state, Deadline { now, new_from: u64::MAX });
+        }
+        self.drop_excess(state);
+        let due = [self.unused_until(state), self.next_expiry(state)].into_iter().flatten().min();
+        if let Some(due) = due
+            && state.armed.is_none_or(|armed| due < armed)
+        {
+            state.armed = Some(due);
+            self.services.timers.arm(self.timer, due, self.this.clone());
+        }
+    }
+
+    /// When the next message expires. One on disk is asked for, and says it then.
+    fn next_expiry(&self, state: &mut State) -> Option<Timestamp> {
+        if !state.messages.may_expire() {
+            return None;
+        }
+        match state.messages.peek() {
+            Peeked::Message(_, view) => view.expires_at(),
+            Peeked::None => None,
+            Peeked::Absent => {
+                if state.messages.may_next_expire() {
+                    self.load_soon(state);
+                }
+                None
+            }
+        }
+    }
+
+    /// Takes out what has expired.
+    pub(super) fn expire(&self, state: &mut State, deadline: Deadline) {
+        let mut expired = Vec::new();
+        while expired.len() < GOING_AT_ONCE && state.messages.is_next_expired(deadline) {
+            let Next::Message(reference, ..) = state.messages.take_next() else { break };
+            expired.push(reference);
+        }
+        self.kill(state, &expired, DeathReason::Expired);
+    }
+
+    /// Takes out what is too much, the oldest first.
+    fn drop_excess(&self, state: &mut State) {
+        let mut dropped: Vec<MessageRef> = Vec::new();
+        while state.settings.is_exceeded_by(state.messages.ready(), state.messages.ready_bytes()) {
+            match state.messages.take_next() {
+                Next::Message(reference, ..) => dropped.push(reference),
+                Next::Absent => {
+                    self.load_soon(state);
+                    break;
+                }
+                Next::None => break,
+            }
+        }
+        self.kill(state, &dropped, DeathReason::MaxLength);
+    }
+
+    /// Appends what there is a place for. COMPAT: a message that a consumer can take at once needs none.
+    pub(super) fn append_or_refuse(
+        &self,
+        state: &mut State,
+        batch: &mut MessageBatch,
+        refused: &mut Vec<u32>,
+    ) -> JournalPosition {
+        let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
+        if !state.settings.is_exceeded_by(messages + batch.len(), body_bytes + batch.body_bytes()) {
+            return self.append(state, batch);
+        }
+        let mut safe_at = JournalPosition::SAFE;
+        let mut one = MessageBatch::default();
+        for (number, view) in (0..).zip(batch.iter()) {
+            one.push(&view);
+            let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
+            let is_too_much = state.settings.is_exceeded_by(messages + 1, body_bytes + one.body_bytes());
+            if !is_too_much || state.consumers.has_ready() {
+                let new_from = state.messages.next_position();
+                safe_at = safe_at.max(self.append(state, &mut one));
+                self.dispatch_new(state, new_from);
+                continue;
+            }
+            refused.push(number);
+            if state.settings.overflow == Overflow::RejectPublishDlx {
+                self.kill_refused(state, &view);
+            }
+            one.clear();
+        }
+        batch.clear();
+        safe_at
+    }
+}
+
+impl Timed for Queue {
+    fn on_time(&self, now: Timestamp) {
+        let mut state = self.state.lock();
+        state.armed = None;
+        let is_unused = self.unused_until(&state).is_some_and(|until| until <= now);
+        if !is_unused {
+            return self.settle_down(state);
+        }
+        drop(state);
+        if let (Some(vhost), Some(queue)) = (self.vhost.upgrade(), self.this.upgrade()) {
+            vhost.delete_unused_queue(&queue, now);
+        }
+        // Used meanwhile, it lives on.
+        self.settle_down(self.state.lock());
+    }
+}

@@ -1,0 +1,36 @@
+//! What everything in a broker shares: where messages and definitions are kept, how much memory they take, what time
+//! it is, and who is to be called when.
+
+use std::sync::Arc;
+
+use crate::queue::memory::MemoryGauge;
+use crate::store::Store;
+use crate::time::{Clock, SystemClock};
+use crate::timers::Timers;
+
+/// Shared by all vhosts and queues of a broker.
+#[derive(Clone)]
+pub struct Services {
+    /// Keeps messages and definitions.
+    pub store: Arc<dyn Store>,
+    /// Counts the memory of messages.
+    pub gauge: Arc<MemoryGauge>,
+    /// Says what time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Calls when time has come.
+    pub timers: Arc<Timers>,
+}
+
+impl Services {
+    /// With the system's clock.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>) -> Self {
+        Self::with_clock(store, Arc::new(SystemClock::default()))
+    }
+
+    /// With a clock of the caller's.
+    #[must_use]
+    pub fn with_clock(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, gauge: Arc::default(), clock, timers: Arc::default() }
+    }
+}
