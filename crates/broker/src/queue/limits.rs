@@ -137,7 +137,7 @@ impl Queue {
         self.kill(state, &dropped, DeathReason::MaxLength);
     }
 
-    /// Appends what there is a place for. COMPAT: a message that a consumer can take at once needs none.
+    /// Appends what there is a place for. COMPAT: a message needs one even if a consumer waits for it.
     pub(super) fn append_or_refuse(
         &self,
         state: &mut State,
@@ -154,7 +154,7 @@ impl Queue {
             one.push(&view);
             let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
             let is_too_much = state.settings.is_exceeded_by(messages + 1, body_bytes + one.body_bytes());
-            if !is_too_much || state.consumers.has_ready() {
+            if !is_too_much {
                 let new_from = state.messages.next_position();
                 safe_at = safe_at.max(self.append(state, &mut one));
                 self.dispatch_new(state, new_from);
