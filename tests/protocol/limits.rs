@@ -31,6 +31,18 @@ fn publish_expiring(peer: &mut Peer, queue: &str, body: &str, milliseconds: &str
     peer.send_message(1, publish("", queue), properties, body);
 }
 
+/// Waits until a message that was published now has expired after so many milliseconds.
+fn let_pass(peer: &mut Peer, milliseconds: i32) {
+    let woken = queue_with(peer, FieldTable::new());
+    let to_woken = FieldTable::new()
+        .with("x-message-ttl", milliseconds)
+        .with("x-dead-letter-exchange", text(""))
+        .with("x-dead-letter-routing-key", text(&woken));
+    let sleeping = queue_with(peer, to_woken);
+    peer.publish(1, "", &sleeping, "time is over");
+    wait_for_ready(peer, &woken, 1);
+}
+
 /// Ready messages, asked until there are so many.
 fn wait_for_ready(peer: &mut Peer, name: &str, ready: u32) {
     eventually(|| {
@@ -52,6 +64,7 @@ fn messages_of_a_queue_with_a_time_to_live_go_when_it_is_over() {
     peer.get(1, &queue, "1");
     // Nobody asks for it: it goes all the same.
     wait_for_ready(&mut peer, &queue, 0);
+    let_pass(&mut peer, 400);
     peer.expect_empty(1, &queue);
     // What was handed out is not touched; brought back, its time is over.
     peer.send(1, nack(1, false, true));
@@ -64,10 +77,8 @@ fn a_message_may_have_a_shorter_life_than_its_queue_gives_it() {
     let broker = Broker::start();
     let mut peer = Peer::with_channel(&broker);
     let queue = queue_with(&mut peer, number("x-message-ttl", 60_000));
-    let marker = queue_with(&mut peer, FieldTable::new());
     publish_expiring(&mut peer, &queue, "short", "100");
-    publish_expiring(&mut peer, &marker, "marker", "300");
-    wait_for_ready(&mut peer, &marker, 0);
+    let_pass(&mut peer, 300);
     publish_expiring(&mut peer, &queue, "long", "120000");
     peer.get(1, &queue, "long");
     peer.close();
@@ -78,11 +89,9 @@ fn what_expires_behind_another_message_is_never_delivered() {
     let broker = Broker::start();
     let mut peer = Peer::with_channel(&broker);
     let queue = queue_with(&mut peer, FieldTable::new());
-    let marker = queue_with(&mut peer, FieldTable::new());
     publish_expiring(&mut peer, &queue, "long", "60000");
     publish_expiring(&mut peer, &queue, "short", "100");
-    publish_expiring(&mut peer, &marker, "marker", "300");
-    wait_for_ready(&mut peer, &marker, 0);
+    let_pass(&mut peer, 300);
     peer.get(1, &queue, "long");
     // 3.10 hands it out to whoever is faster than its timer.
     if peer.is_leveret() {
@@ -115,13 +124,10 @@ fn a_queue_that_nobody_uses_is_deleted() {
     // A consumer keeps it.
     peer.ask(1, consume(&queue, "c"), consuming("c"));
     peer.expect_delivery(1, "c", "lost");
-    let marker = queue_with(&mut peer, number("x-message-ttl", 600));
-    peer.publish(1, "", &marker, "marker");
-    wait_for_ready(&mut peer, &marker, 0);
+    let_pass(&mut peer, 600);
     peer.ask(1, queue::Declare { passive: true, ..declare(&queue) }, declared(&queue, 0, 1));
     peer.ask(1, cancel("c"), cancelled("c"));
-    peer.publish(1, "", &marker, "marker");
-    wait_for_ready(&mut peer, &marker, 0);
+    let_pass(&mut peer, 600);
     peer.send(1, queue::Declare { passive: true, ..declare(&queue) });
     let text = format!("NOT_FOUND - no queue '{queue}' in vhost '/'");
     peer.expect_channel_close(1, 404, &text, MethodId::QUEUE_DECLARE);
@@ -174,7 +180,7 @@ fn refusing(broker: &Broker, length: i32) -> (Peer, String) {
 
 /// The fate of publishes `from..=to`, in order: true if it was taken.
 fn fates(peer: &mut Peer, from: u64, to: u64) -> Vec<bool> {
-    let mut fates = vec![None; usize::try_from(to - from + 1).unwrap()];
+    let mut fates = vec![None; usize::try_from(to - from + 1).expect("a few")];
     while fates.contains(&None) {
         let received = peer.recv();
         let (tag, multiple, taken) = match received.method() {
