@@ -8,6 +8,7 @@ pub(crate) mod consumers;
 pub mod memory;
 pub(crate) mod messages;
 mod paging;
+mod queue_type;
 pub mod recovered;
 pub mod settings;
 
@@ -26,7 +27,9 @@ pub use consumers::ConsumerSpec;
 use consumers::Consumers;
 use memory::MemoryGauge;
 use messages::Messages;
+pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
+use settings::{QueueSettings, RequestedSettings};
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -105,6 +108,7 @@ pub struct Queue {
 struct State {
     messages: Messages,
     consumers: Consumers,
+    settings: QueueSettings,
     unacked: usize,
     deleted: bool,
     /// Why the queue takes and gives nothing any more, if it does not.
@@ -153,9 +157,11 @@ impl Queue {
     }
 
     fn with_messages(id: QueueId, spec: QueueSpec, store: Arc<dyn Store>, messages: Messages) -> Arc<Self> {
+        let settings = spec.arguments.settings(&RequestedSettings::NONE);
         let state = State {
             messages,
             consumers: Consumers::default(),
+            settings,
             unacked: 0,
             deleted: false,
             stopped: None,
@@ -345,6 +351,17 @@ impl Queue {
         }
         state.unacked = 0;
         Ok(DeletedQueue { ready, consumers: state.consumers.drain() })
+    }
+
+    /// Puts other settings in force.
+    pub fn apply(&self, settings: QueueSettings) {
+        self.state.lock().settings = settings;
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> QueueSettings {
+        self.state.lock().settings.clone()
     }
 
     /// Its numbers now.
