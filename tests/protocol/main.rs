@@ -9,6 +9,7 @@ mod support;
 mod say;
 mod wire;
 
+mod arguments;
 mod closing;
 mod consuming;
 mod content;
