@@ -16,11 +16,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
-use leveret_codec::table::FieldTableRef;
 use parking_lot::RwLock;
 
 use crate::definition::Definition;
 use crate::error::BrokerError;
+use crate::exchange::addressing::Addressing;
 use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
 use crate::queue::arguments::QueueArguments;
 use crate::queue::{Queue, QueueSpec};
@@ -117,16 +117,11 @@ impl Vhost {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Where a message published to `exchange` with these keys (its routing key, then CC and BCC) goes.
+    /// Where a message published to `exchange` goes.
     ///
     /// # Errors
     /// The exchange is missing or internal.
-    pub fn route(
-        &self,
-        exchange: &str,
-        routing_keys: &[&str],
-        headers: Option<FieldTableRef<'_>>,
-    ) -> Result<Route, BrokerError> {
+    pub fn route(&self, exchange: &str, message: &Addressing<'_>) -> Result<Route, BrokerError> {
         let topology = self.topology.read();
         if !exchange.is_empty() && topology.exchange(exchange, &self.name)?.spec.internal {
             return Err(BrokerError::InternalExchange {
@@ -134,7 +129,7 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        Ok(topology.route(exchange, routing_keys, headers, &|name| self.default_route(name)))
+        Ok(topology.route(exchange, message, &|name| self.default_route(name)))
     }
 
     /// The default exchange: each queue is bound to it with its name.

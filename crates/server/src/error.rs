@@ -183,8 +183,17 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::InvalidArgument { .. }
         | BrokerError::InvalidArgumentType { .. }
         | BrokerError::UnknownExchangeType { .. }
+        | BrokerError::UnsupportedExchangeType { .. }
         | BrokerError::InvalidXMatch { .. }
-        | BrokerError::InvalidXMatchType { .. } => ReplyCode::PreconditionFailed,
+        | BrokerError::InvalidXMatchType { .. }
+        | BrokerError::TwoHashSources
+        | BrokerError::UnsupportedHashProperty { .. }
+        | BrokerError::HashArgumentType { .. }
+        | BrokerError::WeightNotInteger { .. }
+        | BrokerError::WeightNotPositive
+        | BrokerError::WeightTooLarge { .. }
+        | BrokerError::BindingKeyNotEmpty { .. }
+        | BrokerError::OnlyQueuesCanBeBound => ReplyCode::PreconditionFailed,
     }
 }
 

@@ -7,6 +7,7 @@ use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
 use super::{Route, Vhost};
 use crate::dead_letter::{Grave, goes_in_circles};
+use crate::exchange::addressing::Addressing;
 use crate::message::{MessageBatch, MessageView};
 use crate::names::QueueId;
 use crate::queue::Queue;
@@ -93,7 +94,8 @@ impl Vhost {
             if !exchange.is_empty() && topology.find(exchange).is_none() {
                 return None;
             }
-            let route = topology.route(exchange, &keys, headers.copied(), &|name| self.default_route(name));
+            let addressing = Addressing::new(&keys, message.properties);
+            let route = topology.route(exchange, &addressing, &|name| self.default_route(name));
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::time::Timestamp;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
-use leveret_codec::table::FieldTableRef;
 
 use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
 
@@ -82,7 +82,6 @@ pub(crate) struct Routes {
 /// A message to be routed.
 pub(crate) struct Publish<'a> {
     pub(crate) message: MessageView<'a>,
-    pub(crate) headers: Option<FieldTableRef<'a>>,
     /// Further routing keys.
     pub(crate) copies: &'a [String],
     /// The message before had the same exchange and routing key.
@@ -141,7 +140,8 @@ impl Routes {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
-        let found = vhost.route(text(publish.message.exchange()), &keys, publish.headers)?;
+        let addressing = Addressing::new(&keys, publish.message.properties);
+        let found = vhost.route(text(publish.message.exchange()), &addressing)?;
         let routed =
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
