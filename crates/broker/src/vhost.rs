@@ -12,7 +12,7 @@ mod republish;
 mod restore;
 mod topology;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
@@ -45,6 +45,8 @@ pub struct Vhost {
     /// Moves whenever a cached route may have become wrong.
     generation: AtomicU64,
     services: Services,
+    /// Whether copies of messages are published, see [`Self::set_tracing`].
+    tracing: AtomicBool,
     /// For queues, to publish by.
     this: Weak<Self>,
     /// Where the last change of durable definitions is safe.
@@ -79,6 +81,7 @@ impl Vhost {
             topology: RwLock::new(Topology::with_standard_exchanges()),
             generation: AtomicU64::new(0),
             services,
+            tracing: AtomicBool::new(false),
             this: Weak::clone(this),
             defined_at: AtomicU64::new(JournalPosition::SAFE.0),
         })
@@ -130,6 +133,18 @@ impl Vhost {
             });
         }
         Ok(topology.route(exchange, message, &|name| self.default_route(name)))
+    }
+
+    /// Whether the firehose is on.
+    #[must_use]
+    pub fn is_tracing(&self) -> bool {
+        self.tracing.load(Ordering::Relaxed)
+    }
+
+    /// Turns the firehose on or off: copies of what is published and delivered in this vhost, which channels
+    /// publish to amq.rabbitmq.trace. It begins with the next run of frames of each channel.
+    pub fn set_tracing(&self, on: bool) {
+        self.tracing.store(on, Ordering::Relaxed);
     }
 
     /// The default exchange: each queue is bound to it with its name.

@@ -71,6 +71,16 @@ impl Vhost {
         outgoing.hand_over();
     }
 
+    /// Publishes messages of the broker's own, to internal exchanges as well. What its exchange leads nowhere is
+    /// dropped. Called with no queue locked.
+    pub fn publish_own(&self, messages: &MessageBatch) {
+        let mut outgoing = Outgoing::new(self.services.clock.now());
+        for message in messages.iter() {
+            self.route_internal(&mut outgoing, &message, None, |_| true);
+        }
+        outgoing.hand_over();
+    }
+
     /// Adds a message for every queue that its exchange leads to and that `is_wanted`. Nothing if the exchange is
     /// missing.
     pub(crate) fn route_internal(

@@ -169,6 +169,9 @@ impl Channel {
             .routes
             .add(vhost, &publish)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
+        if let Some(queues) = self.routes.take_traced() {
+            Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);
+        }
         if !routed.somewhere && content.mandatory {
             // SPEC: basic.return for a mandatory message that no queue took.
             if let Some(transaction) = &mut self.transaction {
