@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion};
 use leveret_broker::exchange::BindingTarget;
+use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::store::MemoryStore;
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{Broker, ConnectionId, Vhost};
@@ -35,7 +36,13 @@ fn topic_match(c: &mut Criterion) {
     let mut group = c.benchmark_group("topic_match");
     let mut bench = |id: BenchmarkId, vhost: &Vhost, key: &str| {
         group.bench_function(id, |b| {
-            b.iter(|| black_box(vhost.route("amq.topic", &[black_box(key)], None).map(|route| route.routed)));
+            b.iter(|| {
+                black_box(
+                    vhost
+                        .route("amq.topic", &Addressing::new(&[black_box(key)], &[]))
+                        .map(|route| route.routed),
+                )
+            });
         });
     };
     for count in [1, 1000, 100_000] {

@@ -66,7 +66,7 @@ impl Broker {
             match definition {
                 Definition::PutVhost(vhost) => _ = self.restore_vhost(vhost.as_str()),
                 Definition::PutExchange(vhost, spec) => {
-                    self.restore_vhost(vhost.as_str()).restore_exchange(spec)
+                    refused.extend(self.restore_vhost(vhost.as_str()).restore_exchange(spec).err());
                 }
                 Definition::PutQueue(id, spec) => {
                     let vhost = self.restore_vhost(spec.vhost.as_str());

@@ -199,6 +199,12 @@ pub enum BrokerError {
         /// The type asked for.
         exchange_type: String,
     },
+    /// An exchange type that RabbitMQ has and Leveret has not.
+    #[error("exchange type '{exchange_type}' is not supported by this version of Leveret")]
+    UnsupportedExchangeType {
+        /// The type asked for.
+        exchange_type: String,
+    },
     /// x-match of a headers binding that is none of the four.
     #[error("Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, or any-with-x")]
     InvalidXMatch {
@@ -213,6 +219,46 @@ pub enum BrokerError {
         /// Value found.
         value: String,
     },
+    /// A consistent hash exchange that would hash two things.
+    #[error("hash-header and hash-property are mutually exclusive")]
+    TwoHashSources,
+    /// hash-property that is none of the three.
+    #[error("Unsupported property: {property}")]
+    UnsupportedHashProperty {
+        /// Property asked for.
+        property: String,
+    },
+    /// hash-header or hash-property that is not a string.
+    #[error("Invalid argument, '{argument}' must be a string")]
+    HashArgumentType {
+        /// The argument.
+        argument: &'static str,
+    },
+    /// A binding key of a consistent hash exchange that is no number.
+    #[error("The binding key must be an integer: <<{}>>", .routing_key.is_empty().then(String::new)
+        .unwrap_or_else(|| format!("\"{}\"", .routing_key)))]
+    WeightNotInteger {
+        /// Key found.
+        routing_key: String,
+    },
+    /// A weight of a consistent hash exchange below one.
+    #[error("The binding key must be greater than 0")]
+    WeightNotPositive,
+    /// A weight of a consistent hash exchange that is too large.
+    #[error("The binding key must not be greater than {max}")]
+    WeightTooLarge {
+        /// The largest one.
+        max: u16,
+    },
+    /// A binding key where none can be.
+    #[error("Non empty binding '{routing_key}' key not permitted")]
+    BindingKeyNotEmpty {
+        /// Key found.
+        routing_key: String,
+    },
+    /// A binding to an exchange where only queues can be bound.
+    #[error("Destination not found")]
+    OnlyQueuesCanBeBound,
     /// Bind or unbind of a direct reply-to name.
     #[error("cannot bind or unbind to a volatile (direct reply-to) queue")]
     BindReplyTo,

@@ -1,21 +1,29 @@
 //! Exchanges: what each type does with a routing key, and the bindings it holds. A vhost keeps its
 //! exchanges under one lock; a route, once found, is cached by the channels until a binding changes.
 
+pub mod addressing;
+pub(crate) mod consistent_hash;
 pub mod destination;
 pub(crate) mod distinct;
+pub(crate) mod hashing;
 pub mod headers;
+pub(crate) mod ordered;
 pub mod topic;
 
 use std::fmt;
 use std::str::FromStr;
 
 use hashbrown::HashMap;
-use leveret_codec::table::{FieldTable, FieldTableRef};
+use leveret_codec::table::FieldTable;
 
 use crate::error::BrokerError;
 use crate::names::{ExchangeName, QueueName};
+use addressing::Addressing;
+use consistent_hash::{HashBindings, HashSource};
 use destination::{BoundDestination, Destination, DestinationSet};
+use hashing::{hash, mix};
 use headers::HeadersBindings;
+use ordered::OrderedBindings;
 use topic::TopicTrie;
 
 /// How an exchange routes.
@@ -29,6 +37,14 @@ pub enum ExchangeType {
     Topic,
     /// By the message's headers.
     Headers,
+    /// To one destination, chosen by a hash such that a change of destinations moves little.
+    ConsistentHash,
+    /// To one destination, chosen by a hash of the routing keys modulo the number of bindings.
+    ModulusHash,
+    /// To one destination, chosen by chance.
+    Random,
+    /// To one queue, chosen by chance among those of this node; which all are.
+    LocalRandom,
 }
 
 impl ExchangeType {
@@ -40,6 +56,10 @@ impl ExchangeType {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 }
@@ -59,6 +79,12 @@ impl FromStr for ExchangeType {
             "fanout" => Ok(Self::Fanout),
             "topic" => Ok(Self::Topic),
             "headers" => Ok(Self::Headers),
+            "x-consistent-hash" => Ok(Self::ConsistentHash),
+            "x-modulus-hash" => Ok(Self::ModulusHash),
+            "x-random" => Ok(Self::Random),
+            "x-local-random" => Ok(Self::LocalRandom),
+            // What subscribers of a JMS client select is a program in Erlang's terms.
+            "x-jms-topic" => Err(BrokerError::UnsupportedExchangeType { exchange_type: name.to_owned() }),
             _ => Err(BrokerError::UnknownExchangeType { exchange_type: name.to_owned() }),
         }
     }
@@ -98,17 +124,30 @@ enum Bindings {
     Fanout(HashMap<Box<str>, DestinationSet>),
     Topic(TopicTrie),
     Headers(HeadersBindings),
+    ConsistentHash(HashBindings),
+    ModulusHash(OrderedBindings),
+    Random(OrderedBindings),
+    /// Random, with queues bound with an empty key only.
+    LocalRandom(OrderedBindings),
 }
 
 impl Exchange {
-    pub(crate) fn new(spec: ExchangeSpec) -> Self {
+    /// # Errors
+    /// An argument is not possible for the type.
+    pub(crate) fn new(spec: ExchangeSpec) -> Result<Self, BrokerError> {
         let bindings = match spec.exchange_type {
             ExchangeType::Direct => Bindings::Direct(HashMap::new()),
             ExchangeType::Fanout => Bindings::Fanout(HashMap::new()),
             ExchangeType::Topic => Bindings::Topic(TopicTrie::default()),
             ExchangeType::Headers => Bindings::Headers(HeadersBindings::default()),
+            ExchangeType::ConsistentHash => {
+                Bindings::ConsistentHash(HashBindings::new(HashSource::parse(&spec.arguments)?))
+            }
+            ExchangeType::ModulusHash => Bindings::ModulusHash(OrderedBindings::default()),
+            ExchangeType::Random => Bindings::Random(OrderedBindings::default()),
+            ExchangeType::LocalRandom => Bindings::LocalRandom(OrderedBindings::default()),
         };
-        Self { spec, bindings, binding_count: 0 }
+        Ok(Self { spec, bindings, binding_count: 0 })
     }
 
     /// Bindings of which this exchange is the source.
@@ -116,9 +155,13 @@ impl Exchange {
         self.binding_count
     }
 
-    /// Whether routes depend on more than the routing key.
-    pub(crate) fn routes_by_headers(&self) -> bool {
-        matches!(self.bindings, Bindings::Headers(_))
+    /// Whether the routing key alone decides where a message goes.
+    pub(crate) fn routes_by_key(&self) -> bool {
+        match &self.bindings {
+            Bindings::Direct(_) | Bindings::Fanout(_) | Bindings::Topic(_) | Bindings::ModulusHash(_) => true,
+            Bindings::ConsistentHash(bindings) => bindings.is_by_key(),
+            Bindings::Headers(_) | Bindings::Random(_) | Bindings::LocalRandom(_) => false,
+        }
     }
 
     /// Adds a binding; `false` if it was there.
@@ -134,6 +177,14 @@ impl Exchange {
             }
             Bindings::Topic(trie) => trie.insert(routing_key, bound),
             Bindings::Headers(bindings) => bindings.insert(routing_key, bound, arguments)?,
+            Bindings::ConsistentHash(bindings) => bindings.insert(routing_key, bound)?,
+            Bindings::ModulusHash(bindings) | Bindings::Random(bindings) => {
+                bindings.insert(routing_key, bound)
+            }
+            Bindings::LocalRandom(bindings) => {
+                check_local(routing_key, &bound.destination)?;
+                bindings.insert(routing_key, bound)
+            }
         };
         self.binding_count += usize::from(added);
         Ok(added)
@@ -152,29 +203,36 @@ impl Exchange {
             }
             Bindings::Topic(trie) => trie.remove(routing_key, bound),
             Bindings::Headers(bindings) => bindings.remove(routing_key, bound),
+            Bindings::ConsistentHash(bindings) => bindings.remove(routing_key, bound),
+            Bindings::ModulusHash(bindings)
+            | Bindings::Random(bindings)
+            | Bindings::LocalRandom(bindings) => bindings.remove(routing_key, bound),
         };
         self.binding_count -= usize::from(removed);
         removed
     }
 
     /// Calls `found` for each destination of a message; a destination may come more than once.
-    pub(crate) fn route(
-        &self,
-        routing_key: &str,
-        headers: Option<FieldTableRef<'_>>,
-        found: &mut dyn FnMut(&Destination),
-    ) {
+    pub(crate) fn route(&self, message: &Addressing<'_>, found: &mut dyn FnMut(&Destination)) {
         match &self.bindings {
             Bindings::Direct(by_key) => {
-                if let Some(set) = by_key.get(routing_key) {
-                    set.iter().for_each(|bound| found(&bound.destination));
-                }
+                let sets = message.routing_keys().iter().filter_map(|key| by_key.get(*key));
+                sets.flat_map(DestinationSet::iter).for_each(|bound| found(&bound.destination));
             }
             Bindings::Fanout(by_key) => {
                 by_key.values().flat_map(DestinationSet::iter).for_each(|bound| found(&bound.destination));
             }
-            Bindings::Topic(trie) => trie.route(routing_key, found),
-            Bindings::Headers(bindings) => bindings.route(headers, found),
+            Bindings::Topic(trie) => message.routing_keys().iter().for_each(|key| trie.route(key, found)),
+            Bindings::Headers(bindings) => bindings.route(message.headers(), found),
+            Bindings::ConsistentHash(bindings) => bindings.route(message, found),
+            Bindings::ModulusHash(bindings) => {
+                let keys = message.routing_keys().iter();
+                let number = keys.fold(0, |number, key| mix(number, hash(key.as_bytes())));
+                bindings.pick(number).into_iter().for_each(found);
+            }
+            Bindings::Random(bindings) | Bindings::LocalRandom(bindings) => {
+                bindings.pick(fastrand::u64(..)).into_iter().for_each(found);
+            }
         }
     }
 
@@ -188,7 +246,24 @@ impl Exchange {
             }
             Bindings::Topic(trie) => trie.for_each(found),
             Bindings::Headers(bindings) => bindings.for_each(found),
+            Bindings::ConsistentHash(bindings) => bindings.for_each(found),
+            Bindings::ModulusHash(bindings)
+            | Bindings::Random(bindings)
+            | Bindings::LocalRandom(bindings) => {
+                bindings.for_each(found);
+            }
         }
+    }
+}
+
+/// COMPAT: x-local-random takes queues alone, with an empty key.
+fn check_local(routing_key: &str, destination: &Destination) -> Result<(), BrokerError> {
+    match destination {
+        _ if !routing_key.is_empty() => {
+            Err(BrokerError::BindingKeyNotEmpty { routing_key: routing_key.to_owned() })
+        }
+        Destination::Queue(_) => Ok(()),
+        Destination::Exchange(_) => Err(BrokerError::OnlyQueuesCanBeBound),
     }
 }
 

@@ -19,6 +19,9 @@ pub const FIRST_CHUNK_BYTES: usize = 1024;
 /// exchanges. Each is visited once, so this only bounds the memory of one walk.
 pub const ROUTE_EXCHANGES_MAX: usize = 4096;
 
+/// Greatest weight of a destination of a consistent hash exchange, as RabbitMQ documents it.
+pub const HASH_WEIGHT_MAX: u16 = 10_000;
+
 /// A queue's messages are brought back from the disk this many octets ahead of its consumers: a few reads that
 /// overlap with delivering, and little enough for thousands of queues that are read at a time.
 pub const READ_AHEAD_BYTES: usize = 1024 * 1024;

@@ -12,15 +12,15 @@ mod republish;
 mod restore;
 mod topology;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
-use leveret_codec::table::FieldTableRef;
 use parking_lot::RwLock;
 
 use crate::definition::Definition;
 use crate::error::BrokerError;
+use crate::exchange::addressing::Addressing;
 use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
 use crate::queue::arguments::QueueArguments;
 use crate::queue::{Queue, QueueSpec};
@@ -45,6 +45,8 @@ pub struct Vhost {
     /// Moves whenever a cached route may have become wrong.
     generation: AtomicU64,
     services: Services,
+    /// Whether copies of messages are published, see [`Self::set_tracing`].
+    tracing: AtomicBool,
     /// For queues, to publish by.
     this: Weak<Self>,
     /// Where the last change of durable definitions is safe.
@@ -79,6 +81,7 @@ impl Vhost {
             topology: RwLock::new(Topology::with_standard_exchanges()),
             generation: AtomicU64::new(0),
             services,
+            tracing: AtomicBool::new(false),
             this: Weak::clone(this),
             defined_at: AtomicU64::new(JournalPosition::SAFE.0),
         })
@@ -117,16 +120,11 @@ impl Vhost {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Where a message published to `exchange` with these keys (its routing key, then CC and BCC) goes.
+    /// Where a message published to `exchange` goes.
     ///
     /// # Errors
     /// The exchange is missing or internal.
-    pub fn route(
-        &self,
-        exchange: &str,
-        routing_keys: &[&str],
-        headers: Option<FieldTableRef<'_>>,
-    ) -> Result<Route, BrokerError> {
+    pub fn route(&self, exchange: &str, message: &Addressing<'_>) -> Result<Route, BrokerError> {
         let topology = self.topology.read();
         if !exchange.is_empty() && topology.exchange(exchange, &self.name)?.spec.internal {
             return Err(BrokerError::InternalExchange {
@@ -134,7 +132,19 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        Ok(topology.route(exchange, routing_keys, headers, &|name| self.default_route(name)))
+        Ok(topology.route(exchange, message, &|name| self.default_route(name)))
+    }
+
+    /// Whether the firehose is on.
+    #[must_use]
+    pub fn is_tracing(&self) -> bool {
+        self.tracing.load(Ordering::Relaxed)
+    }
+
+    /// Turns the firehose on or off: copies of what is published and delivered in this vhost, which channels
+    /// publish to amq.rabbitmq.trace. It begins with the next run of frames of each channel.
+    pub fn set_tracing(&self, on: bool) {
+        self.tracing.store(on, Ordering::Relaxed);
     }
 
     /// The default exchange: each queue is bound to it with its name.

@@ -17,6 +17,7 @@ mod publish;
 mod replies;
 mod routes;
 mod settle;
+mod trace;
 mod transaction;
 
 use std::sync::Arc;
@@ -135,8 +136,7 @@ pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inb
 
 impl Channel {
     fn new(number: u16, connection: Arc<Connection>, inbox: Arc<Inbox>) -> Self {
-        let outbound = Arc::clone(&connection.outbound);
-        let deliveries = Deliveries::new(number, outbound, connection.frame_max, connection.capabilities);
+        let deliveries = Deliveries::new(number, &connection, &inbox);
         Self {
             number,
             connection,
@@ -451,6 +451,7 @@ impl Channel {
         self.flush_settlements();
         self.flush_replies();
         self.flush_confirms();
+        self.publish_traced();
     }
 
     /// Hands messages to the queues once there are many.
@@ -491,6 +492,7 @@ impl Channel {
         self.cancel_consumers();
         self.requeue_unacked();
         self.flush_settlements();
+        self.publish_traced();
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Connection {
     pub(crate) id: ConnectionId,
     /// For the log: spans of connections are not entered by the channels' tasks.
     pub(crate) peer: SocketAddr,
+    /// COMPAT: both ends, as RabbitMQ names connections.
+    pub(crate) name: String,
     pub(crate) server: Arc<Server>,
     pub(crate) user: String,
     pub(crate) vhost: Arc<Vhost>,
@@ -140,6 +142,7 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
         if let Err(error) = socket.set_nodelay(true) {
             debug!(%error, "cannot set TCP_NODELAY");
         }
+        let local = socket.local_addr();
         let (read, write) = socket.into_split();
         let outbound = Arc::new(Outbound::new(server.config.outbound_bytes_max));
         let (heartbeat, heartbeat_changes) = watch::channel(Duration::ZERO);
@@ -160,7 +163,7 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
                 writer.finish(Duration::ZERO).await;
             }
             Some(Err(end)) => Box::pin(refuse(&server, reader, writer, end)).await,
-            Some(Ok(opened)) => run_open(server, reader, writer, opened, peer).await,
+            Some(Ok(opened)) => run_open(server, reader, writer, opened, (peer, local.ok())).await,
         }
     }
     .instrument(span)
@@ -203,12 +206,13 @@ async fn run_open(
     frames: FrameReader,
     writer: Writer,
     opened: Opened,
-    peer: SocketAddr,
+    (peer, local): (SocketAddr, Option<SocketAddr>),
 ) {
     let heartbeat = opened.heartbeat;
     let connection = Arc::new(Connection {
         id: ConnectionId::next(),
         peer,
+        name: connection_name(peer, local),
         user: opened.user,
         vhost: opened.vhost,
         frame_max: opened.frame_max,
@@ -229,6 +233,12 @@ async fn run_open(
     let mut reader = Reader::new(frames, Arc::clone(&connection), heartbeat);
     let end = reader.run().await;
     end_connection(&connection, reader, writer, end, heartbeat).await;
+}
+
+/// COMPAT: an address is written without brackets, and one that could not be told is missing.
+fn connection_name(peer: SocketAddr, local: Option<SocketAddr>) -> String {
+    let written = |address: SocketAddr| format!("{}:{}", address.ip().to_canonical(), address.port());
+    format!("{} -> {}", written(peer), local.map(written).unwrap_or_default())
 }
 
 /// Stops the channels, deletes what goes with the connection, and says goodbye as the end asks for.

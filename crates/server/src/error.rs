@@ -188,8 +188,17 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::ServerNamedQueue { .. }
         | BrokerError::NamePrefixTooLong { .. }
         | BrokerError::UnknownExchangeType { .. }
+        | BrokerError::UnsupportedExchangeType { .. }
         | BrokerError::InvalidXMatch { .. }
-        | BrokerError::InvalidXMatchType { .. } => ReplyCode::PreconditionFailed,
+        | BrokerError::InvalidXMatchType { .. }
+        | BrokerError::TwoHashSources
+        | BrokerError::UnsupportedHashProperty { .. }
+        | BrokerError::HashArgumentType { .. }
+        | BrokerError::WeightNotInteger { .. }
+        | BrokerError::WeightNotPositive
+        | BrokerError::WeightTooLarge { .. }
+        | BrokerError::BindingKeyNotEmpty { .. }
+        | BrokerError::OnlyQueuesCanBeBound => ReplyCode::PreconditionFailed,
     }
 }
 

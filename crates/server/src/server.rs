@@ -55,6 +55,8 @@ pub(crate) enum StartError {
 pub(crate) struct Server {
     pub(crate) config: Config,
     pub(crate) broker: Arc<Broker>,
+    /// Name of this node, as told in copies of messages and events.
+    pub(crate) node: String,
     pub(crate) alarms: Arc<Alarms>,
     connections: DashMap<ConnectionId, Arc<Connection>>,
     shutdown: watch::Sender<bool>,
@@ -64,7 +66,7 @@ impl Server {
     pub(crate) fn new(config: Config, store: Arc<dyn Store>) -> Self {
         let broker = Arc::new(Broker::new(store));
         let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
-        Self { config, broker, alarms, connections: DashMap::new(), shutdown }
+        Self { config, broker, node: node_name(), alarms, connections: DashMap::new(), shutdown }
     }
 
     pub(crate) fn register(&self, connection: &Arc<Connection>) {
@@ -94,6 +96,13 @@ impl Server {
         let limit = usize::try_from(self.config.memory_high_watermark_bytes).unwrap_or(usize::MAX);
         self.alarms.watch_memory(self.broker.memory(), limit);
     }
+}
+
+/// COMPAT: a name, and up to its first dot that of the machine.
+fn node_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim().split('.').next().filter(|host| !host.is_empty());
+    format!("leveret@{}", host.unwrap_or("localhost"))
 }
 
 fn shutdown_error() -> crate::error::AmqpError {

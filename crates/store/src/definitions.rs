@@ -77,6 +77,10 @@ fn exchange_value(spec: &ExchangeSpec) -> Vec<u8> {
         ExchangeType::Fanout => b'f',
         ExchangeType::Topic => b't',
         ExchangeType::Headers => b'h',
+        ExchangeType::ConsistentHash => b'c',
+        ExchangeType::ModulusHash => b'm',
+        ExchangeType::Random => b'r',
+        ExchangeType::LocalRandom => b'l',
     };
     let flags = flag(AUTO_DELETE, spec.auto_delete)
         | flag(INTERNAL, spec.internal)
@@ -147,6 +151,10 @@ fn exchange_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<De
         Some(b'f') => ExchangeType::Fanout,
         Some(b't') => ExchangeType::Topic,
         Some(b'h') => ExchangeType::Headers,
+        Some(b'c') => ExchangeType::ConsistentHash,
+        Some(b'm') => ExchangeType::ModulusHash,
+        Some(b'r') => ExchangeType::Random,
+        Some(b'l') => ExchangeType::LocalRandom,
         _ => return Err(error()),
     };
     let flags = value.u8().ok_or_else(error)?;

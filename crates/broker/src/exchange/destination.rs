@@ -18,6 +18,17 @@ pub enum Destination {
     Exchange(ExchangeName),
 }
 
+impl Destination {
+    /// Name of the queue or exchange.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Queue(queue) => queue.spec.name.as_str(),
+            Self::Exchange(name) => name.as_str(),
+        }
+    }
+}
+
 impl PartialEq for Destination {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

@@ -18,15 +18,8 @@ use crate::reply_to::REPLY_TO;
 use crate::store::JournalPosition;
 
 /// Exchange arguments of RabbitMQ and its plugins whose effect is not implemented yet.
-const UNSUPPORTED_OF_EXCHANGE: &[&str] = &[
-    "x-delayed-type",
-    "x-message-deduplication",
-    "x-cache-size",
-    "x-cache-ttl",
-    "hash-header",
-    "hash-property",
-    "x-recent-history-length",
-];
+const UNSUPPORTED_OF_EXCHANGE: &[&str] =
+    &["x-delayed-type", "x-message-deduplication", "x-cache-size", "x-cache-ttl"];
 
 /// What queue.declare asks for.
 #[derive(Clone, Debug)]
@@ -189,7 +182,7 @@ impl Vhost {
             arguments: declaration.arguments,
         };
         let mut changes = Changes::of(&self.name);
-        topology.add_exchange(spec, &mut changes);
+        topology.add_exchange(spec, &mut changes)?;
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
     }

@@ -7,6 +7,7 @@ use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
 use super::{Route, Vhost};
 use crate::dead_letter::{Grave, goes_in_circles};
+use crate::exchange::addressing::Addressing;
 use crate::message::{MessageBatch, MessageView};
 use crate::names::QueueId;
 use crate::queue::Queue;
@@ -70,6 +71,16 @@ impl Vhost {
         outgoing.hand_over();
     }
 
+    /// Publishes messages of the broker's own, to internal exchanges as well. What its exchange leads nowhere is
+    /// dropped. Called with no queue locked.
+    pub fn publish_own(&self, messages: &MessageBatch) {
+        let mut outgoing = Outgoing::new(self.services.clock.now());
+        for message in messages.iter() {
+            self.route_internal(&mut outgoing, &message, None, |_| true);
+        }
+        outgoing.hand_over();
+    }
+
     /// Adds a message for every queue that its exchange leads to and that `is_wanted`. Nothing if the exchange is
     /// missing.
     pub(crate) fn route_internal(
@@ -93,7 +104,8 @@ impl Vhost {
             if !exchange.is_empty() && topology.find(exchange).is_none() {
                 return None;
             }
-            let route = topology.route(exchange, &keys, headers.copied(), &|name| self.default_route(name));
+            let addressing = Addressing::new(&keys, message.properties);
+            let route = topology.route(exchange, &addressing, &|name| self.default_route(name));
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };

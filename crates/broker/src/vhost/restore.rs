@@ -15,12 +15,16 @@ use crate::queue::{Queue, QueueSpec};
 
 impl Vhost {
     /// Brings an exchange back, without its bindings. One that is there already stays as it is.
-    pub fn restore_exchange(&self, spec: ExchangeSpec) {
+    ///
+    /// # Errors
+    /// An argument is not possible for the type: the store kept it wrongly.
+    pub fn restore_exchange(&self, spec: ExchangeSpec) -> Result<(), BrokerError> {
         let mut topology = self.topology.write();
         if topology.find(spec.name.as_str()).is_none() {
-            topology.add_exchange(spec, &mut Changes::of(&self.name));
+            topology.add_exchange(spec, &mut Changes::of(&self.name))?;
             self.topology_moved();
         }
+        Ok(())
     }
 
     /// Brings a queue back, with what is in it, without its bindings.

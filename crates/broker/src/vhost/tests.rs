@@ -2,6 +2,7 @@
 //! then go.
 
 mod definitions;
+mod types;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -95,7 +96,7 @@ impl Vhost {
 
     /// Names of the queues a message reaches, sorted, and whether it counts as routed.
     fn reached(&self, exchange: &str, keys: &[&str]) -> (Vec<String>, bool) {
-        let route = self.route(exchange, keys, None).unwrap();
+        let route = self.route(exchange, &Addressing::new(keys, &[])).unwrap();
         let mut names: Vec<_> = route.queues.iter().map(|queue| queue.spec.name.to_string()).collect();
         names.sort();
         (names, route.routed)
@@ -554,9 +555,9 @@ fn messages_reach_each_queue_once_whatever_leads_there() {
     assert_eq!(vhost.reached("", &["q00", "q01", "q00", "missing"]), (names(&["q00", "q01"]), true));
     assert_eq!(vhost.reached("", &["missing"]), (vec![], false));
     assert_eq!(vhost.reached("amq.direct", &["missing"]), (vec![], false));
-    assert_eq!(text(vhost.route("x", &["k"], None)), "no exchange 'x' in vhost '/'");
+    assert_eq!(text(vhost.route("x", &Addressing::new(&["k"], &[]))), "no exchange 'x' in vhost '/'");
     assert_eq!(
-        text(vhost.route("amq.rabbitmq.trace", &["k"], None)),
+        text(vhost.route("amq.rabbitmq.trace", &Addressing::new(&["k"], &[]))),
         "cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'"
     );
 }
@@ -574,7 +575,8 @@ fn an_internal_exchange_takes_messages_from_exchanges() {
 #[test]
 fn routes_that_depend_on_more_than_one_key_are_not_cacheable() {
     let vhost = vhost();
-    let cacheable = |exchange: &str, keys: &[&str]| vhost.route(exchange, keys, None).unwrap().cacheable;
+    let cacheable =
+        |exchange: &str, keys: &[&str]| vhost.route(exchange, &Addressing::new(keys, &[])).unwrap().cacheable;
     assert!(cacheable("amq.direct", &["k"]));
     assert!(cacheable("", &["k"]));
     assert!(!cacheable("amq.direct", &["k", "cc"]));

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
-use leveret_codec::table::{FieldTable, FieldTableRef};
+use leveret_codec::table::FieldTable;
 
 use super::Route;
 use super::changes::Changes;
 use crate::error::BrokerError;
+use crate::exchange::addressing::Addressing;
 use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
 use crate::exchange::distinct::Distinct;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
@@ -79,7 +80,7 @@ impl Topology {
             ("amq.match", ExchangeType::Headers, false),
             ("amq.rabbitmq.trace", ExchangeType::Topic, true),
         ];
-        let exchanges = standard.map(|(name, exchange_type, internal)| {
+        let exchanges = standard.into_iter().filter_map(|(name, exchange_type, internal)| {
             let name = ExchangeName::from(name);
             let spec = ExchangeSpec {
                 name: name.clone(),
@@ -90,9 +91,10 @@ impl Topology {
                 alternate: None,
                 arguments: FieldTable::new(),
             };
-            (name, Exchange::new(spec))
+            // Not refused: there are no arguments.
+            Some((name, Exchange::new(spec).ok()?))
         });
-        Self { exchanges: exchanges.into_iter().collect(), by_destination: HashMap::new() }
+        Self { exchanges: exchanges.collect(), by_destination: HashMap::new() }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -110,9 +112,17 @@ impl Topology {
         self.exchanges.values()
     }
 
-    pub(crate) fn add_exchange(&mut self, spec: ExchangeSpec, changes: &mut Changes) {
-        changes.exchange_added(&spec);
-        self.exchanges.insert(spec.name.clone(), Exchange::new(spec));
+    /// # Errors
+    /// An argument is not possible for the type.
+    pub(crate) fn add_exchange(
+        &mut self,
+        spec: ExchangeSpec,
+        changes: &mut Changes,
+    ) -> Result<(), BrokerError> {
+        let exchange = Exchange::new(spec)?;
+        changes.exchange_added(&exchange.spec);
+        self.exchanges.insert(exchange.spec.name.clone(), exchange);
+        Ok(())
     }
 
     /// Whether a binding with this destination is kept, if its source is.
@@ -304,34 +314,31 @@ impl Topology {
     pub(crate) fn route(
         &self,
         exchange: &str,
-        routing_keys: &[&str],
-        headers: Option<FieldTableRef<'_>>,
+        message: &Addressing<'_>,
         default_route: &dyn Fn(&str) -> Option<Arc<Queue>>,
     ) -> Route {
-        let mut walk = Walk { cacheable: routing_keys.len() == 1, ..Walk::default() };
+        let mut walk = Walk { cacheable: message.routing_keys().len() == 1, ..Walk::default() };
         walk.visit(&exchange.into());
         let mut next = 0;
         while let Some(name) = walk.exchanges.items().get(next).cloned() {
             next += 1;
             if name.as_str().is_empty() {
-                for key in routing_keys {
+                for key in message.routing_keys() {
                     walk.reply_gone |= key.starts_with(REPLY_TO_PREFIX);
                     default_route(key).iter().for_each(|queue| walk.reach(queue));
                 }
                 continue;
             }
             let Some(exchange) = self.exchanges.get(&name) else { continue };
-            walk.cacheable &= !exchange.routes_by_headers();
+            walk.cacheable &= exchange.routes_by_key();
             let mut matched = false;
-            for key in routing_keys {
-                exchange.route(key, headers, &mut |destination| {
-                    matched = true;
-                    match destination {
-                        Destination::Queue(queue) => walk.reach(queue),
-                        Destination::Exchange(name) => walk.visit(name),
-                    }
-                });
-            }
+            exchange.route(message, &mut |destination| {
+                matched = true;
+                match destination {
+                    Destination::Queue(queue) => walk.reach(queue),
+                    Destination::Exchange(name) => walk.visit(name),
+                }
+            });
             if let (false, Some(alternate)) = (matched, &exchange.spec.alternate) {
                 walk.visit(alternate);
             }

@@ -38,8 +38,6 @@ pub(crate) struct Content {
     pub(crate) persistent: bool,
     /// Milliseconds after which it expires.
     pub(crate) expiration_ms: Option<u64>,
-    /// The properties have a header table.
-    pub(crate) has_headers: bool,
     /// Further routing keys, from the CC and BCC headers.
     pub(crate) copies: Vec<String>,
     /// Body frames so far, unless one frame is the whole body.
@@ -74,7 +72,6 @@ impl Default for Content {
             properties: Vec::new(),
             persistent: false,
             expiration_ms: None,
-            has_headers: false,
             copies: Vec::new(),
             partial: PartialBody::default(),
         }

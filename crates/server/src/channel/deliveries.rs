@@ -1,16 +1,21 @@
 //! The receiving side of a channel: its consumers, the deliveries it has not settled, and the encoding of
 //! deliveries. Shared with the queues, which deliver from whatever task published or settled.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use leveret_broker::message::Body;
 use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
-use leveret_broker::{ConsumerId, Delivery, DeliverySink, DeliverySource, MessageView, Queue, SinkState};
+use leveret_broker::{
+    ConsumerId, Delivery, DeliverySink, DeliverySource, MessageBatch, MessageView, Queue, SinkState,
+};
 use leveret_codec::frame::{self, FRAME_END, FrameType};
 use leveret_codec::method::{Method, MethodId, basic};
 use parking_lot::Mutex;
 
+use super::inbox::Inbox;
+use crate::connection::Connection;
 use crate::connection::handshake::Capabilities;
 use crate::connection::outbound::{Outbound, ParkedConsumer, State as OutboundState};
 
@@ -20,6 +25,13 @@ pub(crate) struct Deliveries {
     pub(crate) outbound: Arc<Outbound>,
     frame_max: u32,
     capabilities: Capabilities,
+    pub(super) connection: Arc<Connection>,
+    /// Poked when there is something to publish in `traced`.
+    pub(super) inbox: Arc<Inbox>,
+    /// Copies of deliveries that are to be published. Locked last of all.
+    pub(super) traced: Mutex<MessageBatch>,
+    /// Whether there are any.
+    pub(super) has_traced: AtomicBool,
     /// Not async: held to note deliveries and to take settlements. Locked after a queue's lock and before
     /// the outbound buffer's.
     pub(crate) state: Mutex<State>,
@@ -58,13 +70,18 @@ impl State {
 }
 
 impl Deliveries {
-    pub(crate) fn new(
-        channel: u16,
-        outbound: Arc<Outbound>,
-        frame_max: u32,
-        capabilities: Capabilities,
-    ) -> Arc<Self> {
-        Arc::new(Self { channel, outbound, frame_max, capabilities, state: Mutex::default() })
+    pub(crate) fn new(channel: u16, connection: &Arc<Connection>, inbox: &Arc<Inbox>) -> Arc<Self> {
+        Arc::new(Self {
+            channel,
+            outbound: Arc::clone(&connection.outbound),
+            frame_max: connection.frame_max,
+            capabilities: connection.capabilities,
+            connection: Arc::clone(connection),
+            inbox: Arc::clone(inbox),
+            traced: Mutex::default(),
+            has_traced: AtomicBool::new(false),
+            state: Mutex::default(),
+        })
     }
 
     /// Sends a method on the channel.
@@ -101,6 +118,9 @@ impl Deliveries {
             message_count: u32::try_from(left).unwrap_or(u32::MAX),
         });
         self.send_message(&get_ok, &delivery.message);
+        if self.connection.vhost.is_tracing() {
+            self.trace_delivery(delivery, queue);
+        }
     }
 }
 
@@ -171,6 +191,7 @@ impl ConsumerSink {
 
 impl DeliverySink for ConsumerSink {
     fn deliver(&self, source: &mut DeliverySource<'_>) -> SinkState {
+        let is_tracing = self.deliveries.connection.vhost.is_tracing();
         let mut state = self.deliveries.state.lock();
         let mut outbound = self.deliveries.outbound.lock();
         loop {
@@ -193,6 +214,9 @@ impl DeliverySink for ConsumerSink {
                 state.unacked.push(self.origin, delivery.reference)
             };
             self.encode(&mut outbound, tag, &delivery);
+            if is_tracing && let Some(queue) = self.queue.upgrade() {
+                self.deliveries.trace_delivery(&delivery, &queue);
+            }
         }
     }
 

@@ -66,12 +66,10 @@ impl Channel {
         self.content.expiration_ms = None;
         if octets == NO_PROPERTIES {
             self.content.persistent = false;
-            self.content.has_headers = false;
             self.content.properties.extend_from_slice(&NO_PROPERTIES);
         } else {
             let properties = Properties::decode(octets).map_err(undecodable)?;
             self.content.persistent = properties.delivery_mode == Some(2);
-            self.content.has_headers = properties.headers.is_some();
             self.take_properties(octets, &properties)?;
         }
         if body_size == 0 {
@@ -159,11 +157,8 @@ impl Channel {
             persistent: content.persistent,
             extras: &[],
         };
-        // PERF: headers are read again only where routing needs them.
-        let headers = if content.has_headers { headers(properties) } else { None };
         let publish = Publish {
             message,
-            headers,
             copies: &content.copies,
             same_names: content.same_names,
             expiration_ms: content.expiration_ms,
@@ -174,6 +169,9 @@ impl Channel {
             .routes
             .add(vhost, &publish)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
+        if let Some(queues) = self.routes.take_traced() {
+            Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);
+        }
         if !routed.somewhere && content.mandatory {
             // SPEC: basic.return for a mandatory message that no queue took.
             if let Some(transaction) = &mut self.transaction {
@@ -210,10 +208,6 @@ pub(super) fn send_return(deliveries: &std::sync::Arc<super::Deliveries>, messag
         routing_key: &routing_key,
     });
     deliveries.send_message(&basic_return, message);
-}
-
-fn headers(properties: &[u8]) -> Option<FieldTableRef<'_>> {
-    Properties::decode(properties).ok()?.headers
 }
 
 fn refused(code: ReplyCode, text: impl Into<String>) -> AmqpError {

@@ -129,11 +129,12 @@ impl Channel {
         }
     }
 
-    /// Sends answers and confirms that are due, while the channel takes no frames.
+    /// Sends answers and confirms that are due, and copies of what was delivered, while the channel takes no frames.
     pub(super) fn send_what_is_safe(&mut self) {
         let _wakes = GatherWakes::begin();
         self.flush_replies();
         self.flush_confirms();
+        self.publish_traced();
     }
 }
 

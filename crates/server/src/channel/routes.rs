@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::time::Timestamp;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
-use leveret_codec::table::FieldTableRef;
 
 use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
 
@@ -63,6 +63,10 @@ pub(crate) struct Routed {
 #[derive(Default)]
 pub(crate) struct Routes {
     generation: u64,
+    /// Copies of messages are published: each is looked up, and says where it went.
+    is_tracing: bool,
+    /// The queues that the last message went to, if it is traced.
+    traced: Option<Vec<String>>,
     /// The route of the last message, if it can be used again: most channels publish to one place.
     last: Option<CachedRoute>,
     cache: HashMap<Box<[u8]>, CachedRoute>,
@@ -82,7 +86,6 @@ pub(crate) struct Routes {
 /// A message to be routed.
 pub(crate) struct Publish<'a> {
     pub(crate) message: MessageView<'a>,
-    pub(crate) headers: Option<FieldTableRef<'a>>,
     /// Further routing keys.
     pub(crate) copies: &'a [String],
     /// The message before had the same exchange and routing key.
@@ -101,6 +104,7 @@ impl Routes {
 
     /// Forgets routes that may have become wrong. Called before the first publish after anything else.
     pub(crate) fn refresh(&mut self, vhost: &Vhost) {
+        self.is_tracing = vhost.is_tracing();
         let generation = vhost.generation();
         if generation != self.generation {
             self.generation = generation;
@@ -123,7 +127,7 @@ impl Routes {
     /// # Errors
     /// The exchange is missing or not for clients.
     pub(crate) fn add(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<Routed, BrokerError> {
-        if !publish.copies.is_empty() {
+        if !publish.copies.is_empty() || self.is_tracing {
             self.last = None;
             return self.look_up(vhost, publish);
         }
@@ -137,14 +141,23 @@ impl Routes {
         Ok(routed)
     }
 
+    /// Where the last message went, if a copy of it is to be published.
+    pub(crate) fn take_traced(&mut self) -> Option<Vec<String>> {
+        self.traced.take()
+    }
+
     fn look_up(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<Routed, BrokerError> {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
-        let found = vhost.route(text(publish.message.exchange()), &keys, publish.headers)?;
+        let addressing = Addressing::new(&keys, publish.message.properties);
+        let found = vhost.route(text(publish.message.exchange()), &addressing)?;
         let routed =
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
+        if self.is_tracing {
+            self.traced = Some(found.queues.iter().map(|queue| queue.spec.name.to_string()).collect());
+        }
         let usable = found.queues.into_iter().filter(|queue| !queue.is_stopped());
         let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
         let has_rules = targets.iter().filter_map(|&index| self.targets.get(index as usize));

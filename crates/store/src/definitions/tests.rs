@@ -45,6 +45,10 @@ fn exchange() -> impl Strategy<Value = ExchangeSpec> {
         ExchangeType::Fanout,
         ExchangeType::Topic,
         ExchangeType::Headers,
+        ExchangeType::ConsistentHash,
+        ExchangeType::ModulusHash,
+        ExchangeType::Random,
+        ExchangeType::LocalRandom,
     ]);
     (name(), exchange_type, any::<bool>(), any::<bool>(), prop::option::of(name()), table()).prop_map(
         |(name, exchange_type, auto_delete, internal, alternate, arguments)| ExchangeSpec {

@@ -329,7 +329,9 @@ impl Kept {
         let store = Arc::new(RecordingStore::default());
         let told: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
         let vhost = Vhost::new("/".into(), Services::new(told));
-        self.exchanges.into_values().for_each(|spec| vhost.restore_exchange(spec));
+        for spec in self.exchanges.into_values() {
+            vhost.restore_exchange(spec).expect("it was declared");
+        }
         for spec in self.queues.into_values() {
             vhost.restore_queue(QueueId::next(), spec, RecoveredMessages::default());
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use leveret_broker::exchange::BindingTarget;
+use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::message::Body;
 use leveret_broker::queue::{Got, Settlement};
 use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
@@ -637,7 +638,7 @@ impl World {
 
     /// As a channel does it, see `Routes`.
     fn share(&mut self, exchange: &str, sizes: &[usize], all_persistent: bool) {
-        let Ok(route) = self.running().vhost().route(exchange, &[""], None) else { return };
+        let Ok(route) = self.running().vhost().route(exchange, &Addressing::new(&[""], &[])) else { return };
         let messages = self.messages(sizes, all_persistent);
         let mut queues = route.queues;
         queues.sort_by_key(|queue| queue.id);

@@ -1,0 +1,45 @@
+//! What of a message exchanges route by. Most look at routing keys alone; the properties are decoded only where
+//! an exchange asks for them.
+
+use leveret_codec::properties::Properties;
+use leveret_codec::table::FieldTableRef;
+
+/// A message on its way through exchanges.
+#[derive(Clone, Copy, Debug)]
+pub struct Addressing<'a> {
+    routing_keys: &'a [&'a str],
+    properties: &'a [u8],
+}
+
+impl<'a> Addressing<'a> {
+    /// A message with these keys (its routing key, then CC and BCC) and these encoded properties; none may be
+    /// given as an empty slice.
+    #[must_use]
+    pub fn new(routing_keys: &'a [&'a str], properties: &'a [u8]) -> Self {
+        Self { routing_keys, properties }
+    }
+
+    /// All keys.
+    #[must_use]
+    pub fn routing_keys(&self) -> &'a [&'a str] {
+        self.routing_keys
+    }
+
+    /// The key it was published with.
+    #[must_use]
+    pub fn routing_key(&self) -> &'a str {
+        self.routing_keys.first().copied().unwrap_or_default()
+    }
+
+    /// The properties, decoded anew at each call; what cannot be decoded reads as none.
+    #[must_use]
+    pub fn properties(&self) -> Properties<'a> {
+        Properties::decode(self.properties).unwrap_or_default()
+    }
+
+    /// The headers, decoded anew at each call.
+    #[must_use]
+    pub fn headers(&self) -> Option<FieldTableRef<'a>> {
+        self.properties().headers
+    }
+}
