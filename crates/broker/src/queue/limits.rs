@@ -35,7 +35,8 @@ impl QueueSettings {
 }
 
 impl Queue {
-    /// Puts settings in force, for what is in the queue as well. COMPAT: but messages keep the time at which they expire.
+    /// Puts settings in force, for what is in the queue as well. May publish what gives way by that: not to be called
+    /// with the topology locked. COMPAT: messages keep the time at which they expire.
     pub fn apply(&self, settings: QueueSettings) {
         let mut state = self.state.lock();
         state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
