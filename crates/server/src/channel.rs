@@ -456,8 +456,10 @@ impl Channel {
 
     /// Hands messages to the queues once there are many.
     fn flush_routes_if_large(&mut self) {
-        let position = self.routes.flush_if_large(&**self.connection.server.broker.store());
-        self.note_handed_over(position);
+        if self.routes.is_large() {
+            let position = self.routes.flush(&**self.connection.server.broker.store());
+            self.note_handed_over(position);
+        }
     }
 
     /// Notes from when on what the queues were handed is safe; never, if one of them was stopped meanwhile. What they

@@ -82,10 +82,15 @@ impl Queue {
             return;
         }
         let now = self.services.clock.now();
-        if state.messages.may_expire() {
-            self.expire(state, Deadline { now, new_from: u64::MAX });
+        loop {
+            if state.messages.may_expire() {
+                self.expire(state, Deadline { now, new_from: u64::MAX });
+            }
+            // What comes next then may have expired as well.
+            if !self.drop_excess(state) {
+                break;
+            }
         }
-        self.drop_excess(state);
         let due = [self.unused_until(state), self.next_expiry(state)].into_iter().flatten().min();
         if let Some(due) = due
             && state.armed.is_none_or(|armed| due < armed)
@@ -122,8 +127,8 @@ impl Queue {
         self.kill(state, &expired, DeathReason::Expired);
     }
 
-    /// Takes out what is too much, the oldest first.
-    fn drop_excess(&self, state: &mut State) {
+    /// Takes out what is too much, the oldest first; whether anything was.
+    fn drop_excess(&self, state: &mut State) -> bool {
         let mut dropped: Vec<MessageRef> = Vec::new();
         while state.settings.is_exceeded_by(state.messages.ready(), state.messages.ready_bytes()) {
             match state.messages.take_next() {
@@ -136,6 +141,7 @@ impl Queue {
             }
         }
         self.kill(state, &dropped, DeathReason::MaxLength);
+        !dropped.is_empty()
     }
 
     /// Appends what there is a place for. COMPAT: a message needs one even if a consumer waits for it.

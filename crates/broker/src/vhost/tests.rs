@@ -2,6 +2,7 @@
 //! then go.
 
 mod definitions;
+mod mortality;
 mod types;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

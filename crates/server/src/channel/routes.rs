@@ -232,10 +232,10 @@ impl Routes {
         }
     }
 
-    /// Hands batches that have grown to a chunk's size to their queues.
-    pub(crate) fn flush_if_large(&mut self, store: &dyn Store) -> JournalPosition {
-        // A batch's buffer grows by doubling: it is handed over before it would grow past a chunk.
-        if self.bytes < CHUNK_BYTES / 8 * 7 { JournalPosition::SAFE } else { self.flush(store) }
+    /// Whether the batches have grown to a chunk's size: a batch's buffer grows by doubling, and is to be handed over
+    /// before it would grow past a chunk.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes >= CHUNK_BYTES / 8 * 7
     }
 
     /// Hands every batch to its queue. Returns from when on all of it is safe.
