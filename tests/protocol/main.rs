@@ -25,3 +25,4 @@ mod queues;
 mod refusals;
 mod replies;
 mod settling;
+mod single_active;

@@ -30,8 +30,8 @@ use crate::time::Timestamp;
 use crate::timers::TimerId;
 use crate::vhost::Vhost;
 use arguments::QueueArguments;
-pub use consumers::ConsumerSpec;
-use consumers::Consumers;
+pub use consumers::{ConsumerActivity, ConsumerHolder, ConsumerSnapshot, ConsumerSpec};
+use consumers::{Consumers, SingleActive};
 pub use dying::DeathReason;
 use messages::Messages;
 pub use queue_type::QueueType;
@@ -195,9 +195,11 @@ impl Queue {
         messages: Messages,
     ) -> Arc<Self> {
         let settings = spec.arguments.settings(&RequestedSettings::NONE);
+        let yields_to_priority = spec.arguments.queue_type() == QueueType::Quorum;
+        let single = spec.arguments.single_active_consumer().then(|| SingleActive::new(yields_to_priority));
         let state = State {
             messages,
-            consumers: Consumers::default(),
+            consumers: Consumers::new(single),
             unacked: 0,
             unacked_bytes: 0,
             is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
@@ -389,11 +391,13 @@ impl Queue {
     /// Adds a consumer. It gets nothing until [`Self::resume`], so that its consume-ok goes out first.
     ///
     /// # Errors
-    /// The queue was deleted, or is in exclusive use, or is to be but has consumers.
+    /// The queue was deleted, or is in exclusive use, or is to be but has consumers or a single active one.
     pub fn consume(&self, spec: ConsumerSpec) -> Result<(), BrokerError> {
         let mut state = self.state.lock();
         self.check_usable(&state)?;
-        if state.consumers.has_exclusive() || (spec.exclusive && !state.consumers.is_empty()) {
+        // COMPAT: one that is to be alone has no place among those that wait to be.
+        let cannot_be_alone = !state.consumers.is_empty() || state.consumers.is_single_active();
+        if state.consumers.has_exclusive() || (spec.exclusive && cannot_be_alone) {
             return Err(BrokerError::QueueInExclusiveUse {
                 queue: self.spec.name.to_string(),
                 vhost: self.spec.vhost.to_string(),
@@ -415,10 +419,20 @@ impl Queue {
     /// Removes a consumer; what it has unacked stays so. `true` if it was the last one.
     pub fn cancel(&self, consumer: ConsumerId) -> bool {
         let mut state = self.state.lock();
-        let was_last = state.consumers.remove(consumer) && state.consumers.is_empty();
+        let is_removed = state.consumers.remove(consumer);
+        if is_removed && state.consumers.is_single_active() {
+            // Another one may have become active.
+            self.dispatch(&mut state);
+        }
+        let was_last = is_removed && state.consumers.is_empty();
         self.touch(&mut state);
         self.settle_down(state);
         was_last
+    }
+
+    /// Its consumers, in the order in which they came.
+    pub fn consumers(&self) -> Vec<ConsumerSnapshot> {
+        self.state.lock().consumers.snapshot()
     }
 
     /// Drops all ready messages; how many there were, and where that is safe.

@@ -489,9 +489,7 @@ impl Channel {
         self.routes.discard();
         self.confirms = None;
         self.content = Content::default();
-        self.cancel_consumers();
-        self.requeue_unacked();
-        self.flush_settlements();
+        self.end_consumers();
         self.publish_traced();
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::names::generated;
 use leveret_broker::queue::arguments::ConsumerArguments;
-use leveret_broker::queue::{ConsumerSpec, Got};
+use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got};
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
@@ -70,6 +70,8 @@ impl Channel {
         priority: i64,
     ) -> Result<(), BrokerError> {
         let id = ConsumerId::next();
+        let (connection, channel) = (self.connection.id, self.number);
+        let holder = ConsumerHolder { connection, channel, tag: tag.into() };
         let origin = {
             let mut state = self.deliveries.state.lock();
             let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: Some(id) };
@@ -77,14 +79,17 @@ impl Channel {
             state.consumers.insert(tag.into(), Consumer { id, queue: Arc::clone(queue), origin });
             origin
         };
-        let sink = ConsumerSink::new(Arc::clone(&self.deliveries), queue, id, tag, origin, consume.no_ack);
+        let shown = Arc::clone(&holder.tag);
+        let sink = ConsumerSink::new(Arc::clone(&self.deliveries), queue, id, shown, origin, consume.no_ack);
         let spec = ConsumerSpec {
             id,
+            holder,
             sink: Arc::new(sink),
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             prefetch: self.consumer_prefetch,
             priority,
+            arguments: consume.arguments.clone(),
         };
         if let Err(error) = queue.consume(spec) {
             let mut state = self.deliveries.state.lock();
@@ -145,14 +150,17 @@ impl Channel {
         }
     }
 
-    /// Ends all consumers of a channel that ends.
-    pub(super) fn cancel_consumers(&mut self) {
-        let consumers = {
+    /// Ends all deliveries to a channel that ends, and its consumers. What they have not settled is back in its place
+    /// before another consumer becomes the single active one, so that that one gets it in order.
+    pub(super) fn end_consumers(&mut self) {
+        {
             let mut state = self.deliveries.state.lock();
             state.closed = true;
             state.parked = Vec::new();
-            std::mem::take(&mut state.consumers)
-        };
+        }
+        self.requeue_unacked();
+        self.flush_settlements();
+        let consumers = std::mem::take(&mut self.deliveries.state.lock().consumers);
         for consumer in consumers.values() {
             self.cancel_consumer(consumer);
         }

@@ -129,7 +129,7 @@ pub(crate) struct ConsumerSink {
     deliveries: Arc<Deliveries>,
     queue: Weak<Queue>,
     id: ConsumerId,
-    tag: Box<str>,
+    tag: Arc<str>,
     origin: OriginIndex,
     no_ack: bool,
     /// Frame header (its size still zero) and basic.deliver up to and with the consumer tag.
@@ -141,7 +141,7 @@ impl ConsumerSink {
         deliveries: Arc<Deliveries>,
         queue: &Arc<Queue>,
         id: ConsumerId,
-        tag: &str,
+        tag: Arc<str>,
         origin: OriginIndex,
         no_ack: bool,
     ) -> Self {
@@ -151,15 +151,7 @@ impl ConsumerSink {
         prefix.extend_from_slice(&MethodId::BASIC_DELIVER.method_id.to_be_bytes());
         prefix.push(tag.len().min(255) as u8);
         prefix.extend(tag.bytes().take(255));
-        Self {
-            deliveries,
-            queue: Arc::downgrade(queue),
-            id,
-            tag: tag.into(),
-            origin,
-            no_ack,
-            prefix: prefix.into(),
-        }
+        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, prefix: prefix.into() }
     }
 
     fn parked(&self) -> ParkedConsumer {
@@ -222,11 +214,11 @@ impl DeliverySink for ConsumerSink {
 
     fn cancel(&self) {
         let mut state = self.deliveries.state.lock();
-        let is_mine = state.consumers.get(&self.tag).is_some_and(|consumer| consumer.id == self.id);
+        let is_mine = state.consumers.get(&*self.tag).is_some_and(|consumer| consumer.id == self.id);
         if !is_mine {
             return;
         }
-        state.consumers.remove(&self.tag);
+        state.consumers.remove(&*self.tag);
         state.unacked.release_origin(self.origin);
         // COMPAT: only a client that announced it is told.
         if self.deliveries.capabilities.consumer_cancel_notify && !state.closed {
