@@ -26,3 +26,4 @@ mod refusals;
 mod replies;
 mod settling;
 mod single_active;
+mod timeouts;

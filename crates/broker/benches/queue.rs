@@ -140,7 +140,11 @@ fn acks(c: &mut Criterion) {
     for prefetch in [10, 1000] {
         let (queue, body, mut batch) = (queue(), [b'x'; 16], MessageBatch::default());
         let mut unacked = UnackedList::default();
-        let origin = unacked.add_origin(DeliveryOrigin { queue: Arc::clone(&queue), consumer: None });
+        let origin = unacked.add_origin(DeliveryOrigin {
+            queue: Arc::clone(&queue),
+            consumer: None,
+            timeout_ms: None,
+        });
         let sink = Arc::new(AckingSink { unacked: Mutex::new(unacked), origin });
         let shared: Arc<dyn DeliverySink> = Arc::<AckingSink>::clone(&sink);
         let id = consume(&queue, shared, false, prefetch);

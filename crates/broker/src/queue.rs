@@ -15,7 +15,7 @@ pub mod recovered;
 pub mod settings;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -118,6 +118,8 @@ pub struct Queue {
     timer: TimerId,
     /// Says without the lock whether `stopped` is set.
     is_stopped: AtomicBool,
+    /// Says without the lock what the settings say of it; all bits set: nothing.
+    consumer_timeout_ms: AtomicU64,
     /// Not async: every operation is short and never waits. Locked before a channel's or an outbound
     /// buffer's lock, never after.
     state: Mutex<State>,
@@ -150,6 +152,15 @@ struct State {
     is_loading: bool,
     /// Who waits for that.
     load_waiters: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl State {
+    /// Counts messages as unacked no more.
+    fn end_unacked(&mut self, messages: &[MessageRef]) {
+        self.unacked = self.unacked.saturating_sub(messages.len());
+        let body_bytes = messages.iter().map(|message| u64::from(message.body_bytes)).sum();
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(body_bytes);
+    }
 }
 
 /// Deliveries that one note of [`Store::delivering`] covers at most: the price of a note is a system call, and
@@ -195,6 +206,7 @@ impl Queue {
         messages: Messages,
     ) -> Arc<Self> {
         let settings = spec.arguments.settings(&RequestedSettings::NONE);
+        let consumer_timeout_ms = AtomicU64::new(settings.consumer_timeout_bits());
         let yields_to_priority = spec.arguments.queue_type() == QueueType::Quorum;
         let single = spec.arguments.single_active_consumer().then(|| SingleActive::new(yields_to_priority));
         let state = State {
@@ -225,6 +237,7 @@ impl Queue {
             vhost,
             timer: TimerId::next(),
             is_stopped,
+            consumer_timeout_ms,
             state: Mutex::new(state),
         })
     }
@@ -337,9 +350,7 @@ impl Queue {
             return JournalPosition::SAFE;
         }
         let mut safe_at = JournalPosition::SAFE;
-        state.unacked = state.unacked.saturating_sub(messages.len());
-        let body_bytes = messages.iter().map(|message| u64::from(message.body_bytes)).sum();
-        state.unacked_bytes = state.unacked_bytes.saturating_sub(body_bytes);
+        state.end_unacked(messages);
         match how {
             Settlement::Settled => safe_at = self.let_go(&mut state, messages),
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
@@ -418,9 +429,25 @@ impl Queue {
 
     /// Removes a consumer; what it has unacked stays so. `true` if it was the last one.
     pub fn cancel(&self, consumer: ConsumerId) -> bool {
+        self.cancel_returning(consumer, Vec::new)
+    }
+
+    /// Removes a consumer; what `take_back` names of its deliveries returns to its place before another consumer gets
+    /// anything. `take_back` is called with the queue locked, when nothing more will be delivered to the consumer.
+    /// `true` if it was the last one.
+    pub fn cancel_returning(
+        &self,
+        consumer: ConsumerId,
+        take_back: impl FnOnce() -> Vec<MessageRef>,
+    ) -> bool {
         let mut state = self.state.lock();
         let is_removed = state.consumers.remove(consumer);
-        if is_removed && state.consumers.is_single_active() {
+        let messages = take_back();
+        if !state.deleted {
+            state.end_unacked(&messages);
+            messages.iter().for_each(|&message| state.messages.put_back(message));
+        }
+        if !messages.is_empty() || state.consumers.is_single_active() {
             // Another one may have become active.
             self.dispatch(&mut state);
         }

@@ -57,8 +57,7 @@ impl Channel {
         let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
         let queue_type = queue.spec.arguments.queue_type();
         let arguments = ConsumerArguments::parse(&consume.arguments, queue_type, &name, vhost.name.as_str());
-        let priority = arguments.map_err(refuse)?.priority;
-        self.add_consumer(&tag, &queue, consume, priority).map_err(refuse)
+        self.add_consumer(&tag, &queue, consume, arguments.map_err(refuse)?).map_err(refuse)
     }
 
     /// Adds a consumer; its consume-ok leaves before its first delivery.
@@ -67,14 +66,14 @@ impl Channel {
         tag: &str,
         queue: &Arc<Queue>,
         consume: &basic::Consume<'_>,
-        priority: i64,
+        asked: ConsumerArguments,
     ) -> Result<(), BrokerError> {
-        let id = ConsumerId::next();
+        let (id, timeout_ms) = (ConsumerId::next(), asked.timeout_ms);
         let (connection, channel) = (self.connection.id, self.number);
         let holder = ConsumerHolder { connection, channel, tag: tag.into() };
         let origin = {
             let mut state = self.deliveries.state.lock();
-            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: Some(id) };
+            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: Some(id), timeout_ms };
             let origin = state.unacked.add_origin(origin);
             state.consumers.insert(tag.into(), Consumer { id, queue: Arc::clone(queue), origin });
             origin
@@ -88,7 +87,7 @@ impl Channel {
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             prefetch: self.consumer_prefetch,
-            priority,
+            priority: asked.priority,
             arguments: consume.arguments.clone(),
         };
         if let Err(error) = queue.consume(spec) {
@@ -115,7 +114,7 @@ impl Channel {
             return refuse("reply consumer already set");
         }
         let queue = self.connection.vhost.open_reply_queue(self.connection.id);
-        self.add_consumer(&tag, &queue, consume, 0)
+        self.add_consumer(&tag, &queue, consume, ConsumerArguments::default())
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_CONSUME))?;
         self.reply_consumer = Some(ReplyConsumer { tag, queue });
         Ok(())
@@ -138,6 +137,11 @@ impl Channel {
 
     fn cancel_consumer(&self, consumer: &Consumer) {
         self.connection.vhost.cancel_consumer(&consumer.queue, consumer.id);
+        self.forget_consumer(consumer);
+    }
+
+    /// Forgets what the channel knows of a consumer that its queue does not know any more.
+    pub(super) fn forget_consumer(&self, consumer: &Consumer) {
         let mut state = self.deliveries.state.lock();
         state.unacked.release_origin(consumer.origin);
         state.parked.retain(|parked| parked.consumer != consumer.id);
