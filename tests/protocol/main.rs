@@ -25,3 +25,5 @@ mod queues;
 mod refusals;
 mod replies;
 mod settling;
+mod single_active;
+mod timeouts;

@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, Weak};
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use leveret_broker::message::Body;
 use leveret_broker::queue::arguments::QueueArguments;
-use leveret_broker::queue::{ConsumerSpec, QueueSpec, Settlement};
+use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, QueueSpec, Settlement};
 use leveret_broker::store::MemoryStore;
 use leveret_broker::unacked::{AckSelection, DeliveryOrigin, OriginIndex, UnackedList};
 use leveret_broker::{
-    ConsumerId, DeliverySink, DeliverySource, MessageBatch, MessageRef, MessageView, Queue, Services,
-    SinkState,
+    ConnectionId, ConsumerId, DeliverySink, DeliverySource, MessageBatch, MessageRef, MessageView, Queue,
+    Services, SinkState,
 };
+use leveret_codec::table::FieldTable;
 
 const BATCH: usize = 64;
 const SIZES: [usize; 2] = [16, 1024];
@@ -74,7 +75,10 @@ fn queue() -> Arc<Queue> {
 
 fn consume(queue: &Queue, sink: Arc<dyn DeliverySink>, no_ack: bool, prefetch: u16) -> ConsumerId {
     let id = ConsumerId::next();
-    let added = queue.consume(ConsumerSpec { id, sink, no_ack, exclusive: false, prefetch, priority: 0 });
+    let holder = ConsumerHolder { connection: ConnectionId(1), channel: 1, tag: "c".into() };
+    let (exclusive, priority, arguments) = (false, 0, FieldTable::new());
+    let added =
+        queue.consume(ConsumerSpec { id, holder, sink, no_ack, exclusive, prefetch, priority, arguments });
     assert!(added.is_ok());
     queue.resume(id);
     id
@@ -136,7 +140,11 @@ fn acks(c: &mut Criterion) {
     for prefetch in [10, 1000] {
         let (queue, body, mut batch) = (queue(), [b'x'; 16], MessageBatch::default());
         let mut unacked = UnackedList::default();
-        let origin = unacked.add_origin(DeliveryOrigin { queue: Arc::clone(&queue), consumer: None });
+        let origin = unacked.add_origin(DeliveryOrigin {
+            queue: Arc::clone(&queue),
+            consumer: None,
+            timeout_ms: None,
+        });
         let sink = Arc::new(AckingSink { unacked: Mutex::new(unacked), origin });
         let shared: Arc<dyn DeliverySink> = Arc::<AckingSink>::clone(&sink);
         let id = consume(&queue, shared, false, prefetch);

@@ -15,7 +15,7 @@ pub mod recovered;
 pub mod settings;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -30,8 +30,8 @@ use crate::time::Timestamp;
 use crate::timers::TimerId;
 use crate::vhost::Vhost;
 use arguments::QueueArguments;
-pub use consumers::ConsumerSpec;
-use consumers::Consumers;
+pub use consumers::{ConsumerActivity, ConsumerHolder, ConsumerSnapshot, ConsumerSpec};
+use consumers::{Consumers, SingleActive};
 pub use dying::DeathReason;
 use messages::Messages;
 pub use queue_type::QueueType;
@@ -118,6 +118,8 @@ pub struct Queue {
     timer: TimerId,
     /// Says without the lock whether `stopped` is set.
     is_stopped: AtomicBool,
+    /// Says without the lock what the settings say of it; all bits set: nothing.
+    consumer_timeout_ms: AtomicU64,
     /// Not async: every operation is short and never waits. Locked before a channel's or an outbound
     /// buffer's lock, never after.
     state: Mutex<State>,
@@ -150,6 +152,15 @@ struct State {
     is_loading: bool,
     /// Who waits for that.
     load_waiters: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl State {
+    /// Counts messages as unacked no more.
+    fn end_unacked(&mut self, messages: &[MessageRef]) {
+        self.unacked = self.unacked.saturating_sub(messages.len());
+        let body_bytes = messages.iter().map(|message| u64::from(message.body_bytes)).sum();
+        self.unacked_bytes = self.unacked_bytes.saturating_sub(body_bytes);
+    }
 }
 
 /// Deliveries that one note of [`Store::delivering`] covers at most: the price of a note is a system call, and
@@ -195,9 +206,12 @@ impl Queue {
         messages: Messages,
     ) -> Arc<Self> {
         let settings = spec.arguments.settings(&RequestedSettings::NONE);
+        let consumer_timeout_ms = AtomicU64::new(settings.consumer_timeout_bits());
+        let yields_to_priority = spec.arguments.queue_type() == QueueType::Quorum;
+        let single = spec.arguments.single_active_consumer().then(|| SingleActive::new(yields_to_priority));
         let state = State {
             messages,
-            consumers: Consumers::default(),
+            consumers: Consumers::new(single),
             unacked: 0,
             unacked_bytes: 0,
             is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
@@ -223,6 +237,7 @@ impl Queue {
             vhost,
             timer: TimerId::next(),
             is_stopped,
+            consumer_timeout_ms,
             state: Mutex::new(state),
         })
     }
@@ -335,9 +350,7 @@ impl Queue {
             return JournalPosition::SAFE;
         }
         let mut safe_at = JournalPosition::SAFE;
-        state.unacked = state.unacked.saturating_sub(messages.len());
-        let body_bytes = messages.iter().map(|message| u64::from(message.body_bytes)).sum();
-        state.unacked_bytes = state.unacked_bytes.saturating_sub(body_bytes);
+        state.end_unacked(messages);
         match how {
             Settlement::Settled => safe_at = self.let_go(&mut state, messages),
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
@@ -389,11 +402,13 @@ impl Queue {
     /// Adds a consumer. It gets nothing until [`Self::resume`], so that its consume-ok goes out first.
     ///
     /// # Errors
-    /// The queue was deleted, or is in exclusive use, or is to be but has consumers.
+    /// The queue was deleted, or is in exclusive use, or is to be but has consumers or a single active one.
     pub fn consume(&self, spec: ConsumerSpec) -> Result<(), BrokerError> {
         let mut state = self.state.lock();
         self.check_usable(&state)?;
-        if state.consumers.has_exclusive() || (spec.exclusive && !state.consumers.is_empty()) {
+        // COMPAT: one that is to be alone has no place among those that wait to be.
+        let cannot_be_alone = !state.consumers.is_empty() || state.consumers.is_single_active();
+        if state.consumers.has_exclusive() || (spec.exclusive && cannot_be_alone) {
             return Err(BrokerError::QueueInExclusiveUse {
                 queue: self.spec.name.to_string(),
                 vhost: self.spec.vhost.to_string(),
@@ -414,11 +429,37 @@ impl Queue {
 
     /// Removes a consumer; what it has unacked stays so. `true` if it was the last one.
     pub fn cancel(&self, consumer: ConsumerId) -> bool {
+        self.cancel_returning(consumer, Vec::new)
+    }
+
+    /// Removes a consumer; what `take_back` names of its deliveries returns to its place before another consumer gets
+    /// anything. `take_back` is called with the queue locked, when nothing more will be delivered to the consumer.
+    /// `true` if it was the last one.
+    pub fn cancel_returning(
+        &self,
+        consumer: ConsumerId,
+        take_back: impl FnOnce() -> Vec<MessageRef>,
+    ) -> bool {
         let mut state = self.state.lock();
-        let was_last = state.consumers.remove(consumer) && state.consumers.is_empty();
+        let is_removed = state.consumers.remove(consumer);
+        let messages = take_back();
+        if !state.deleted {
+            state.end_unacked(&messages);
+            messages.iter().for_each(|&message| state.messages.put_back(message));
+        }
+        if !messages.is_empty() || state.consumers.is_single_active() {
+            // Another one may have become active.
+            self.dispatch(&mut state);
+        }
+        let was_last = is_removed && state.consumers.is_empty();
         self.touch(&mut state);
         self.settle_down(state);
         was_last
+    }
+
+    /// Its consumers, in the order in which they came.
+    pub fn consumers(&self) -> Vec<ConsumerSnapshot> {
+        self.state.lock().consumers.snapshot()
     }
 
     /// Drops all ready messages; how many there were, and where that is safe.

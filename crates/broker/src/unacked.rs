@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::message::MessageRef;
 use crate::names::ConsumerId;
 use crate::queue::Queue;
+use crate::time::Timestamp;
 
 /// Which deliveries an ack, nack or reject means; zero has its meaning decided here alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +42,27 @@ pub struct DeliveryOrigin {
     pub queue: Arc<Queue>,
     /// The consumer, or none for basic.get.
     pub consumer: Option<ConsumerId>,
+    /// Milliseconds after which a delivery is overdue, if the consumer said so itself; 0: never.
+    pub timeout_ms: Option<u64>,
+}
+
+impl DeliveryOrigin {
+    /// Milliseconds that a delivery may stay unsettled: what the consumer says, or else its queue, or else
+    /// `default_ms`. `None`: for ever.
+    #[must_use]
+    pub fn timeout_ms(&self, default_ms: Option<u64>) -> Option<u64> {
+        self.timeout_ms.or_else(|| self.queue.consumer_timeout_ms()).or(default_ms).filter(|&limit| limit > 0)
+    }
 }
 
 /// Index of a [`DeliveryOrigin`] in its list: entries name it instead of counting references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginIndex(u32);
+
+impl OriginIndex {
+    /// Of deliveries whose message the broker took back: settling them settles nothing.
+    const NOBODY: Self = Self(u32::MAX);
+}
 
 /// A delivery that is not settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +84,10 @@ pub struct UnackedList {
     entries: VecDeque<(u64, Option<(OriginIndex, MessageRef)>)>,
     settled: usize,
     origins: Vec<Option<Origin>>,
+    /// Up to which tag deliveries were handed out at these times or before, both growing.
+    ///
+    /// PERF: noted now and then by who looks for overdue ones, so that a delivery costs no look at the clock.
+    marks: VecDeque<(u64, Timestamp)>,
 }
 
 struct Origin {
@@ -179,6 +200,74 @@ impl UnackedList {
         Some(result)
     }
 
+    /// Where deliveries of `index` come from, if it is still known.
+    #[must_use]
+    pub fn origin(&self, index: OriginIndex) -> Option<&DeliveryOrigin> {
+        self.origins.get(index.0 as usize)?.as_ref().map(|origin| &origin.origin)
+    }
+
+    /// Notes that everything handed out so far was handed out by `now`. Returns the shortest time in milliseconds after
+    /// which one of the deliveries can be overdue; `None` if none ever will.
+    pub fn note_time(&mut self, now: Timestamp, default_ms: Option<u64>) -> Option<u64> {
+        let limits =
+            || self.origins.iter().flatten().filter_map(|origin| origin.origin.timeout_ms(default_ms));
+        let (Some(shortest), Some(longest), false) = (limits().min(), limits().max(), self.is_empty()) else {
+            self.marks = VecDeque::new();
+            return None;
+        };
+        if self.marks.back().is_none_or(|&(tag, _)| tag < self.last_tag) {
+            self.marks.push_back((self.last_tag, now));
+        }
+        // What is overdue by any limit is so by the next mark as well.
+        let first = self.entries.front().map_or(u64::MAX, |&(tag, _)| tag);
+        while let (Some(&(tag, _)), Some(&(_, next))) = (self.marks.front(), self.marks.get(1))
+            && (tag < first || next.after_ms(longest) <= now)
+        {
+            self.marks.pop_front();
+        }
+        Some(shortest)
+    }
+
+    /// Origins with a delivery that is overdue, the one with the oldest first: one that was handed out before a
+    /// [`Self::note_time`] that is as long ago as its limit.
+    #[must_use]
+    pub fn overdue(&self, now: Timestamp, default_ms: Option<u64>) -> Vec<OriginIndex> {
+        let limit = |origin: &Option<Origin>| origin.as_ref()?.origin.timeout_ms(default_ms);
+        // Emptied as they are found, so that each is found once.
+        let mut limits: Vec<_> = self.origins.iter().map(limit).collect();
+        let Some(shortest) = limits.iter().flatten().min().copied() else { return Vec::new() };
+        let mut found = Vec::new();
+        let mut marks = self.marks.iter().peekable();
+        for (tag, entry) in &self.entries {
+            while marks.next_if(|(marked, _)| marked < tag).is_some() {}
+            let Some(&&(_, at)) = marks.peek() else { break };
+            if at.after_ms(shortest) > now {
+                break;
+            }
+            let Some((origin, _)) = entry else { continue };
+            if let Some(limit) = limits.get_mut(origin.0 as usize)
+                && limit.is_some_and(|limit| at.after_ms(limit) <= now)
+            {
+                *limit = None;
+                found.push(*origin);
+            }
+        }
+        found
+    }
+
+    /// Takes the deliveries of an origin to give their messages back to the queue, in the order of tags, into `taken`.
+    /// Their tags stay outstanding: the peer does not know and may settle them, which means nothing then.
+    pub fn take_back(&mut self, index: OriginIndex, taken: &mut Vec<Unacked>) {
+        for (delivery_tag, entry) in &mut self.entries {
+            if let Some((origin, message)) = entry
+                && *origin == index
+            {
+                taken.push(Unacked { delivery_tag: *delivery_tag, origin: index, message: *message });
+                *origin = OriginIndex::NOBODY;
+            }
+        }
+    }
+
     fn index_of(&self, tag: u64) -> Result<usize, UnknownDeliveryTag> {
         let unknown = UnknownDeliveryTag(tag);
         // PERF: consumers mostly settle in order, so the front is tried before the search.
@@ -206,7 +295,16 @@ impl UnackedList {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Weak;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::queue::QueueSpec;
+    use crate::queue::arguments::QueueArguments;
+    use crate::queue::settings::QueueSettings;
+    use crate::services::Services;
+    use crate::store::MemoryStore;
 
     fn message(position: u64) -> MessageRef {
         MessageRef { position, ..MessageRef::default() }
@@ -218,6 +316,25 @@ mod tests {
             list.push(OriginIndex(0), message(position));
         }
         list
+    }
+
+    /// A list with an origin for each of these limits, on a queue of its own.
+    fn list_of(limits: &[Option<u64>]) -> (UnackedList, Vec<OriginIndex>) {
+        let mut list = UnackedList::default();
+        let origin = |&timeout_ms: &Option<u64>| {
+            let spec = QueueSpec {
+                vhost: "/".into(),
+                name: "q".into(),
+                durable: false,
+                owner: None,
+                auto_delete: false,
+                arguments: QueueArguments::default(),
+            };
+            let queue = Queue::new(spec, &Services::new(Arc::new(MemoryStore::default())), Weak::new());
+            list.add_origin(DeliveryOrigin { queue, consumer: None, timeout_ms })
+        };
+        let origins = limits.iter().map(origin).collect();
+        (list, origins)
     }
 
     fn take(list: &mut UnackedList, tag: u64, multiple: bool) -> Result<Vec<u64>, UnknownDeliveryTag> {
@@ -267,5 +384,108 @@ mod tests {
         }
         assert!(list.entries.len() < 100);
         assert_eq!(list.len(), 1);
+    }
+
+    #[test]
+    fn a_delivery_is_overdue_when_its_own_limit_is_over() {
+        let (mut list, origins) = list_of(&[Some(100), None, Some(0), Some(500)]);
+        for &origin in &origins {
+            list.push(origin, message(0));
+        }
+        let default = Some(300);
+        assert_eq!(list.note_time(Timestamp(1000), default), Some(100));
+        let overdue = |list: &UnackedList, now| list.overdue(Timestamp(now), default);
+        assert_eq!(overdue(&list, 1099), []);
+        assert_eq!(overdue(&list, 1100), [origins[0]]);
+        assert_eq!(overdue(&list, 1300), [origins[0], origins[1]]);
+        assert_eq!(overdue(&list, 1_000_000), [origins[0], origins[1], origins[3]], "0 is never");
+        // The second one's queue has a limit of its own.
+        let queue = Arc::clone(&list.origin(origins[1]).unwrap().queue);
+        queue.apply(QueueSettings { consumer_timeout_ms: Some(150), ..QueueSettings::default() });
+        assert_eq!(overdue(&list, 1150), [origins[0], origins[1]]);
+        assert_eq!(take(&mut list, 1, false), Ok(vec![1]));
+        assert_eq!(overdue(&list, 1150), [origins[1]]);
+    }
+
+    #[test]
+    fn nothing_is_noted_of_a_channel_without_limits_or_deliveries() {
+        let (mut list, origins) = list_of(&[None]);
+        list.push(origins[0], message(0));
+        assert_eq!(list.note_time(Timestamp(5), None), None);
+        assert_eq!(list.note_time(Timestamp(5), Some(7)), Some(7));
+        assert_eq!(list.marks.len(), 1);
+        take(&mut list, 1, false).unwrap();
+        assert_eq!(list.note_time(Timestamp(6), Some(7)), None);
+        assert_eq!(list.marks.capacity(), 0);
+    }
+
+    #[test]
+    fn what_was_taken_back_can_be_settled_and_means_nothing() {
+        let (mut list, origins) = list_of(&[Some(1), Some(1)]);
+        for number in 0..4 {
+            list.push(origins[number % 2], message(number as u64));
+        }
+        let mut taken = Vec::new();
+        list.take_back(origins[0], &mut taken);
+        assert_eq!(taken.iter().map(|entry| entry.delivery_tag).collect::<Vec<_>>(), [1, 3]);
+        assert!(list.settle_origin(origins[0], 2).is_some());
+        list.note_time(Timestamp(0), None);
+        assert_eq!(list.overdue(Timestamp(9), None), [origins[1]]);
+        taken.clear();
+        list.take(AckSelection::UpTo(3), &mut taken).unwrap();
+        let owned: Vec<_> = taken
+            .iter()
+            .filter(|entry| list.origin(entry.origin).is_some())
+            .map(|e| e.delivery_tag)
+            .collect();
+        assert_eq!(owned, [2]);
+        assert!(list.settle_origin(OriginIndex::NOBODY, 2).is_none());
+    }
+
+    proptest! {
+        /// Beside a model that knows when each delivery was made.
+        #[test]
+        fn overdue_deliveries_are_found_between_one_and_two_looks_too_late_and_never_too_early(
+            limits in prop::collection::vec(prop_oneof![Just(None), (1..2000_u64).prop_map(Some)], 1..4),
+            steps in prop::collection::vec((0..3_u8, 0..4_usize, 1..300_u64), 1..120),
+        ) {
+            let (mut list, origins) = list_of(&limits);
+            let (mut now, mut looked_at) = (1000, 1000);
+            let mut made = std::collections::BTreeMap::new();
+            for (kind, number, wait) in steps {
+                now += wait;
+                match kind {
+                    0 => {
+                        let number = number % origins.len();
+                        made.insert(list.push(origins[number], message(0)), (number, now));
+                    }
+                    1 => {
+                        let tag = made.keys().nth(number % made.len().max(1)).copied();
+                        if let Some(tag) = tag {
+                            made.remove(&tag);
+                            take(&mut list, tag, false).unwrap();
+                        }
+                    }
+                    _ => {
+                        list.note_time(Timestamp(now), None);
+                        let found = list.overdue(Timestamp(now), None);
+                        for (index, origin) in origins.iter().enumerate() {
+                            let mut own = made.values().filter(|(number, _)| *number == index);
+                            let Some(limit) = limits[index] else {
+                                prop_assert!(!found.contains(origin));
+                                continue;
+                            };
+                            // Made before the last look, and its limit was over since.
+                            let is_due = own.clone().any(|(_, at)| *at <= looked_at && looked_at + limit <= now);
+                            prop_assert!(!is_due || found.contains(origin));
+                            let may_be = own.any(|(_, at)| at + limit <= now);
+                            prop_assert!(may_be || !found.contains(origin));
+                        }
+                        looked_at = now;
+                    }
+                }
+                prop_assert!(list.marks.len() <= 122);
+            }
+        }
     }
 }

@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 use crate::definition::Definition;
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
+use crate::message::MessageRef;
 use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
 use crate::queue::arguments::QueueArguments;
 use crate::queue::{Queue, QueueSpec};
@@ -234,7 +235,17 @@ impl Vhost {
 
     /// Removes a consumer, and the queue with it if it was the last one of an auto-delete queue.
     pub fn cancel_consumer(&self, queue: &Arc<Queue>, consumer: ConsumerId) {
-        let was_last = queue.cancel(consumer);
+        self.cancel_consumer_returning(queue, consumer, Vec::new);
+    }
+
+    /// The same, giving deliveries back as [`Queue::cancel_returning`] does.
+    pub fn cancel_consumer_returning(
+        &self,
+        queue: &Arc<Queue>,
+        consumer: ConsumerId,
+        take_back: impl FnOnce() -> Vec<MessageRef>,
+    ) {
+        let was_last = queue.cancel_returning(consumer, take_back);
         if was_last && queue.spec.auto_delete {
             // Refused if a consumer came in between: then it is in use again.
             let _ = self.remove_queue(queue, true, false);

@@ -17,6 +17,7 @@ mod publish;
 mod replies;
 mod routes;
 mod settle;
+pub(crate) mod timeouts;
 mod trace;
 mod transaction;
 
@@ -124,6 +125,7 @@ pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inb
             }
         }
         channel.end_batch();
+        channel.end_overdue().await;
         if mail.closed {
             // The connection's close is answered behind them.
             return channel.wait_for_replies().await;
@@ -491,9 +493,7 @@ impl Channel {
         self.routes.discard();
         self.confirms = None;
         self.content = Content::default();
-        self.cancel_consumers();
-        self.requeue_unacked();
-        self.flush_settlements();
+        self.end_consumers();
         self.publish_traced();
     }
 }

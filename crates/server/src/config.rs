@@ -46,6 +46,10 @@ const JOURNAL_BYTES_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
 /// Longest configurable wait, so that no wait is without an end: one hour.
 const WAIT_MS_LIMIT: u64 = 60 * 60 * 1000;
 
+/// Longest configurable consumer timeout: ten years.
+// COMPAT: as long as RabbitMQ's longest times for messages and queues.
+const CONSUMER_TIMEOUT_MS_LIMIT: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
 /// More worker threads than any machine has cores for.
 const WORKER_THREADS_LIMIT: u64 = 1024;
 
@@ -96,6 +100,12 @@ options! {
 
     /// Octets that one connection may have waiting to be written before its consumers are passed over.
     outbound_bytes_max: usize = "256KiB", kind::size(OUTBOUND_BYTES_LEAST..=OUTBOUND_BYTES_LIMIT);
+
+    /// Time after which a delivery that is not acknowledged ends its channel, in milliseconds, so that a consumer
+    /// that hangs does not keep messages for ever; 0 means never. Found up to two minutes late. A queue may say
+    /// otherwise.
+    consumer_timeout_ms: Option<u64> = "1800000",
+        kind::number(0..=CONSUMER_TIMEOUT_MS_LIMIT, "milliseconds").map(some_unless_zero);
 
     /// Octets of messages in memory above which publishers are blocked; 0 blocks them always. A share is one
     /// of the machine's memory, or of the container's limit if that is lower.

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use crate::alarms::{self, Alarms};
+use crate::channel::timeouts::Timeouts;
 use crate::config::Config;
 use crate::connection::{self, Connection};
 use crate::durable;
@@ -58,6 +59,7 @@ pub(crate) struct Server {
     /// Name of this node, as told in copies of messages and events.
     pub(crate) node: String,
     pub(crate) alarms: Arc<Alarms>,
+    pub(crate) timeouts: Arc<Timeouts>,
     connections: DashMap<ConnectionId, Arc<Connection>>,
     shutdown: watch::Sender<bool>,
 }
@@ -66,7 +68,9 @@ impl Server {
     pub(crate) fn new(config: Config, store: Arc<dyn Store>) -> Self {
         let broker = Arc::new(Broker::new(store));
         let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
-        Self { config, broker, node: node_name(), alarms, connections: DashMap::new(), shutdown }
+        let timeouts = Arc::new(Timeouts::new(config.consumer_timeout_ms, Arc::clone(broker.clock())));
+        let connections = DashMap::new();
+        Self { config, broker, node: node_name(), alarms, timeouts, connections, shutdown }
     }
 
     pub(crate) fn register(&self, connection: &Arc<Connection>) {
@@ -131,6 +135,8 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     }
     start_alarms(&server);
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
+    let timeouts = Arc::clone(&server.timeouts);
+    tokio::spawn(async move { timeouts.run().await });
     server.broker.begin();
     let listeners = bound.into_iter().map(|(address, socket)| listen(address, socket));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;

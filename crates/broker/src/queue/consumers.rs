@@ -8,18 +8,26 @@
 //!     └──────────── settle ───────────────────┘          └────── resume ─────────┘
 //! ```
 
+mod single_active;
+
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_codec::table::FieldTable;
 
 use crate::delivery::{DeliverySink, SinkState};
-use crate::names::ConsumerId;
+use crate::names::{ConnectionId, ConsumerId};
+use single_active::Rank;
+pub(crate) use single_active::SingleActive;
 
 /// What a consumer asks for.
 pub struct ConsumerSpec {
     /// Identity, unique in the process.
     pub id: ConsumerId,
+    /// Whose it is.
+    pub holder: ConsumerHolder,
     /// Where its deliveries go.
     pub sink: Arc<dyn DeliverySink>,
     /// Delivered is settled.
@@ -30,6 +38,69 @@ pub struct ConsumerSpec {
     pub prefetch: u16,
     /// COMPAT: `x-priority`; higher ones are served first, 0 is usual.
     pub priority: i64,
+    /// What it was asked for with, as it was written.
+    pub arguments: FieldTable,
+}
+
+/// Who consumes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsumerHolder {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Number of the channel on it.
+    pub channel: u16,
+    /// The consumer's tag on the channel.
+    pub tag: Arc<str>,
+}
+
+/// Whether a consumer gets messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConsumerActivity {
+    /// Like all others of its queue.
+    Up,
+    /// As the only one.
+    SingleActive,
+    /// Not as long as another one is the only one.
+    Waiting,
+}
+
+impl ConsumerActivity {
+    /// COMPAT: the name RabbitMQ lists it by.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::SingleActive => "single_active",
+            Self::Waiting => "waiting",
+        }
+    }
+
+    /// Whether it gets messages.
+    #[must_use]
+    pub fn is_active(self) -> bool {
+        self != Self::Waiting
+    }
+}
+
+/// A consumer at one moment.
+#[derive(Clone, Debug)]
+pub struct ConsumerSnapshot {
+    /// Identity.
+    pub id: ConsumerId,
+    /// Whose it is.
+    pub holder: ConsumerHolder,
+    /// Delivered is settled.
+    pub no_ack: bool,
+    /// No other consumer beside it.
+    pub exclusive: bool,
+    /// Most unsettled deliveries at a time; 0 for no limit.
+    pub prefetch: u16,
+    /// Deliveries that are not settled.
+    pub unacked: usize,
+    /// Whether it gets messages.
+    pub activity: ConsumerActivity,
+    /// What it was asked for with.
+    pub arguments: FieldTable,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +112,8 @@ enum Turn {
 
 pub(crate) struct Consumer {
     pub(crate) spec: ConsumerSpec,
+    /// Of all that ever consumed from the queue, how many came before.
+    number: u64,
     unacked: usize,
     turn: Turn,
 }
@@ -53,6 +126,10 @@ impl Consumer {
             (false, prefetch) => usize::from(prefetch).saturating_sub(self.unacked),
         }
     }
+
+    fn rank(&self) -> Rank {
+        (Reverse(self.spec.priority), self.number)
+    }
 }
 
 /// Messages a consumer takes in one turn beside others, at most.
@@ -64,7 +141,12 @@ const TURNS_AHEAD: usize = 64;
 #[derive(Default)]
 pub(crate) struct Consumers {
     by_id: HashMap<ConsumerId, Consumer>,
+    /// INVARIANT: with `single`, the active one alone, if it can take a message and has not to make way.
     ready: ReadyConsumers,
+    /// How many ever consumed from the queue.
+    added: u64,
+    /// Says who gets messages, if that is one alone.
+    single: Option<Box<SingleActive>>,
 }
 
 /// Those that can take a message, by priority, each priority in the order of turns.
@@ -106,6 +188,38 @@ impl ReadyConsumers {
 }
 
 impl Consumers {
+    /// None yet. With `single`, one of those to come will get all messages.
+    pub(crate) fn new(single: Option<SingleActive>) -> Self {
+        Self { single: single.map(Box::new), ..Self::default() }
+    }
+
+    /// Whether one of them gets all messages.
+    pub(crate) fn is_single_active(&self) -> bool {
+        self.single.is_some()
+    }
+
+    /// What is known of them, in the order in which they came.
+    pub(crate) fn snapshot(&self) -> Vec<ConsumerSnapshot> {
+        let mut consumers: Vec<_> = self.by_id.values().collect();
+        consumers.sort_unstable_by_key(|consumer| consumer.number);
+        let activity = |id| match &self.single {
+            None => ConsumerActivity::Up,
+            Some(single) if single.active() == Some(id) => ConsumerActivity::SingleActive,
+            Some(_) => ConsumerActivity::Waiting,
+        };
+        let snapshot = |Consumer { spec, unacked, .. }: &Consumer| ConsumerSnapshot {
+            id: spec.id,
+            holder: spec.holder.clone(),
+            no_ack: spec.no_ack,
+            exclusive: spec.exclusive,
+            prefetch: spec.prefetch,
+            unacked: *unacked,
+            activity: activity(spec.id),
+            arguments: spec.arguments.clone(),
+        };
+        consumers.into_iter().map(snapshot).collect()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.by_id.len()
     }
@@ -130,21 +244,58 @@ impl Consumers {
 
     /// Adds a consumer, parked until it is resumed: its consume-ok goes out first.
     pub(crate) fn add(&mut self, spec: ConsumerSpec) {
-        self.by_id.insert(spec.id, Consumer { spec, unacked: 0, turn: Turn::Parked });
+        let id = spec.id;
+        let consumer = Consumer { spec, number: self.added, unacked: 0, turn: Turn::Parked };
+        self.added += 1;
+        if let Some(single) = &mut self.single {
+            single.add(consumer.rank(), id);
+        }
+        self.by_id.insert(id, consumer);
+        self.choose_single();
     }
 
     pub(crate) fn remove(&mut self, id: ConsumerId) -> bool {
         let Some(consumer) = self.by_id.remove(&id) else { return false };
+        if let Some(single) = &mut self.single {
+            single.remove(consumer.rank());
+        }
         self.ready.remove(consumer.spec.priority, id);
         if self.by_id.is_empty() {
             self.ready.clear();
         }
+        self.choose_single();
         true
     }
 
     pub(crate) fn drain(&mut self) -> Vec<Arc<dyn DeliverySink>> {
         self.ready.clear();
+        if let Some(single) = &mut self.single {
+            single.clear();
+        }
         self.by_id.drain().map(|(_, consumer)| consumer.spec.sink).collect()
+    }
+
+    /// Sees to it that the right one is active where one alone gets messages, and is in turn if it can take one.
+    fn choose_single(&mut self) {
+        let Some(single) = &mut self.single else { return };
+        let active = |single: &SingleActive| single.active().and_then(|id| self.by_id.get(&id));
+        single.choose(active(single).is_none_or(|active| active.unacked == 0));
+        self.ready.clear();
+        if let Some(active) = active(single)
+            && active.turn == Turn::Ready
+            && !single.is_making_way()
+        {
+            self.ready.push(active.spec.priority, active.spec.id);
+        }
+    }
+
+    /// Puts a consumer that can take a message in turn.
+    fn enlist(&mut self, id: ConsumerId, priority: i64) {
+        if self.single.is_some() {
+            self.choose_single();
+        } else {
+            self.ready.push(priority, id);
+        }
     }
 
     /// Whose turn it is, and how many of the `ready` messages it may take.
@@ -177,7 +328,8 @@ impl Consumers {
             SinkState::Open => Turn::Ready,
         };
         if consumer.turn == Turn::Ready {
-            self.ready.push(consumer.spec.priority, id);
+            let priority = consumer.spec.priority;
+            self.enlist(id, priority);
         }
     }
 
@@ -193,8 +345,12 @@ impl Consumers {
     pub(crate) fn give_credit(&mut self, id: ConsumerId, count: usize) {
         let Some(consumer) = self.by_id.get_mut(&id) else { return };
         consumer.unacked = consumer.unacked.saturating_sub(count);
+        let is_settled = consumer.unacked == 0;
         if consumer.turn == Turn::NoCredit {
             self.wake(id);
+        }
+        if is_settled && self.single.is_some() {
+            self.choose_single();
         }
     }
 
@@ -204,7 +360,8 @@ impl Consumers {
             consumer.turn = Turn::NoCredit;
         } else {
             consumer.turn = Turn::Ready;
-            self.ready.push(consumer.spec.priority, id);
+            let priority = consumer.spec.priority;
+            self.enlist(id, priority);
         }
     }
 }

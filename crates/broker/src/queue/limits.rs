@@ -3,6 +3,8 @@
 //! COMPAT: only the next message is looked at: one that has expired behind one that has not goes when it is next. It
 //! is never delivered.
 
+use std::sync::atomic::Ordering;
+
 use super::messages::{Next, Peeked};
 use super::settings::{Overflow, QueueSettings};
 use super::{DeathReason, DeletedQueue, Queue, State};
@@ -27,6 +29,11 @@ impl QueueSettings {
         self.limits_messages() && self.overflow != Overflow::DropHead
     }
 
+    /// The limit of deliveries in one word: all bits set for none.
+    pub(super) fn consumer_timeout_bits(&self) -> u64 {
+        self.consumer_timeout_ms.unwrap_or(u64::MAX)
+    }
+
     /// Whether so many ready messages, with so many octets, are too many.
     fn is_exceeded_by(&self, messages: usize, body_bytes: u64) -> bool {
         self.max_length.is_some_and(|max| messages as u64 > max)
@@ -40,6 +47,7 @@ impl Queue {
     pub fn apply(&self, settings: QueueSettings) {
         let mut state = self.state.lock();
         state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
+        self.consumer_timeout_ms.store(settings.consumer_timeout_bits(), Ordering::Relaxed);
         state.settings = settings;
         self.touch(&mut state);
         self.settle_down(state);
@@ -49,6 +57,12 @@ impl Queue {
     #[must_use]
     pub fn settings(&self) -> QueueSettings {
         self.state.lock().settings.clone()
+    }
+
+    /// Milliseconds that a delivery of the queue may stay unsettled, if its settings say so; 0: any number.
+    #[must_use]
+    pub fn consumer_timeout_ms(&self) -> Option<u64> {
+        Some(self.consumer_timeout_ms.load(Ordering::Relaxed)).filter(|&timeout_ms| timeout_ms < u64::MAX)
     }
 
     /// Notes that the queue is used, so that it does not expire.

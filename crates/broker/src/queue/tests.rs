@@ -2,6 +2,7 @@
 //! what a queue promises, and by one test for each promise that deserves a name.
 
 mod model;
+mod single_active;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,6 +10,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use leveret_codec::table::FieldTable;
 
 use super::memory::MemoryGauge;
 use super::messages::PageOut;
@@ -160,6 +162,20 @@ fn spec(durable: bool) -> QueueSpec {
     }
 }
 
+/// A consumer that does not acknowledge and asks for nothing.
+fn consumer(id: ConsumerId, sink: Arc<dyn DeliverySink>) -> ConsumerSpec {
+    ConsumerSpec {
+        id,
+        holder: ConsumerHolder { connection: ConnectionId(1), channel: 1, tag: "c".into() },
+        sink,
+        no_ack: true,
+        exclusive: false,
+        prefetch: 0,
+        priority: 0,
+        arguments: FieldTable::new(),
+    }
+}
+
 /// A queue with what is around it.
 struct Bench {
     queue: Arc<Queue>,
@@ -172,11 +188,15 @@ struct Bench {
 
 impl Bench {
     fn new(durable: bool) -> Self {
+        Self::of(spec(durable))
+    }
+
+    fn of(spec: QueueSpec) -> Self {
         let store = Arc::new(RecordingStore::default());
         let known: Arc<dyn Store> = Arc::<RecordingStore>::clone(&store);
         let services = Services::new(known);
         let gauge = Arc::clone(&services.gauge);
-        let queue = Queue::new(spec(durable), &services, Weak::new());
+        let queue = Queue::new(spec, &services, Weak::new());
         Self { queue, store, gauge, services, log: Arc::default(), batch: MessageBatch::default() }
     }
 
@@ -214,8 +234,7 @@ impl Bench {
         let sink =
             Arc::new(RecordingSink { consumer: id, room: Mutex::new(room), log: Arc::clone(&self.log) });
         let shared: Arc<dyn DeliverySink> = Arc::<RecordingSink>::clone(&sink);
-        let spec = ConsumerSpec { id, sink: shared, no_ack, exclusive: false, prefetch, priority };
-        self.queue.consume(spec).unwrap();
+        self.queue.consume(ConsumerSpec { no_ack, prefetch, priority, ..consumer(id, shared) }).unwrap();
         (id, sink)
     }
 
@@ -311,10 +330,7 @@ fn a_sink_that_takes_nothing_is_not_asked_for_ever() {
     let mut bench = Bench::new(false);
     let (id, sink) = (ConsumerId::next(), Arc::new(Deaf(AtomicU64::new(0))));
     let shared: Arc<dyn DeliverySink> = Arc::<Deaf>::clone(&sink);
-    bench
-        .queue
-        .consume(ConsumerSpec { id, sink: shared, no_ack: true, exclusive: false, prefetch: 0, priority: 0 })
-        .unwrap();
+    bench.queue.consume(consumer(id, shared)).unwrap();
     bench.queue.resume(id);
     bench.publish(&[b"a", b"b"]);
     assert_eq!((sink.0.load(Ordering::Relaxed), bench.counts().0), (1, 2));

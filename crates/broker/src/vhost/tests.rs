@@ -14,7 +14,7 @@ use crate::delivery::{DeliverySink, DeliverySource, SinkState};
 use crate::exchange::BindingTarget;
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::ExchangeName;
-use crate::queue::ConsumerSpec;
+use crate::queue::{ConsumerHolder, ConsumerSpec};
 use crate::store::MemoryStore;
 use leveret_codec::table::FieldTable;
 
@@ -129,7 +129,11 @@ impl DeliverySink for Idle {
 fn consume(queue: &Queue, sink: &Arc<Idle>, exclusive: bool) -> Result<ConsumerId, BrokerError> {
     let id = ConsumerId::next();
     let sink: Arc<dyn DeliverySink> = Arc::<Idle>::clone(sink);
-    queue.consume(ConsumerSpec { id, sink, no_ack: true, exclusive, prefetch: 0, priority: 0 }).map(|()| id)
+    let holder = ConsumerHolder { connection: OWNER, channel: 1, tag: "c".into() };
+    let (no_ack, prefetch, priority, arguments) = (true, 0, 0, FieldTable::new());
+    queue
+        .consume(ConsumerSpec { id, holder, sink, no_ack, exclusive, prefetch, priority, arguments })
+        .map(|()| id)
 }
 
 const LOCKED: &str = "cannot obtain exclusive access to locked queue 'q' in vhost '/'. It could be originally \

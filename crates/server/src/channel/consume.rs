@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::names::generated;
 use leveret_broker::queue::arguments::ConsumerArguments;
-use leveret_broker::queue::{ConsumerSpec, Got};
+use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got};
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
@@ -57,8 +57,7 @@ impl Channel {
         let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
         let queue_type = queue.spec.arguments.queue_type();
         let arguments = ConsumerArguments::parse(&consume.arguments, queue_type, &name, vhost.name.as_str());
-        let priority = arguments.map_err(refuse)?.priority;
-        self.add_consumer(&tag, &queue, consume, priority).map_err(refuse)
+        self.add_consumer(&tag, &queue, consume, arguments.map_err(refuse)?).map_err(refuse)
     }
 
     /// Adds a consumer; its consume-ok leaves before its first delivery.
@@ -67,24 +66,29 @@ impl Channel {
         tag: &str,
         queue: &Arc<Queue>,
         consume: &basic::Consume<'_>,
-        priority: i64,
+        asked: ConsumerArguments,
     ) -> Result<(), BrokerError> {
-        let id = ConsumerId::next();
+        let (id, timeout_ms) = (ConsumerId::next(), asked.timeout_ms);
+        let (connection, channel) = (self.connection.id, self.number);
+        let holder = ConsumerHolder { connection, channel, tag: tag.into() };
         let origin = {
             let mut state = self.deliveries.state.lock();
-            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: Some(id) };
+            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: Some(id), timeout_ms };
             let origin = state.unacked.add_origin(origin);
             state.consumers.insert(tag.into(), Consumer { id, queue: Arc::clone(queue), origin });
             origin
         };
-        let sink = ConsumerSink::new(Arc::clone(&self.deliveries), queue, id, tag, origin, consume.no_ack);
+        let shown = Arc::clone(&holder.tag);
+        let sink = ConsumerSink::new(Arc::clone(&self.deliveries), queue, id, shown, origin, consume.no_ack);
         let spec = ConsumerSpec {
             id,
+            holder,
             sink: Arc::new(sink),
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             prefetch: self.consumer_prefetch,
-            priority,
+            priority: asked.priority,
+            arguments: consume.arguments.clone(),
         };
         if let Err(error) = queue.consume(spec) {
             let mut state = self.deliveries.state.lock();
@@ -110,7 +114,7 @@ impl Channel {
             return refuse("reply consumer already set");
         }
         let queue = self.connection.vhost.open_reply_queue(self.connection.id);
-        self.add_consumer(&tag, &queue, consume, 0)
+        self.add_consumer(&tag, &queue, consume, ConsumerArguments::default())
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_CONSUME))?;
         self.reply_consumer = Some(ReplyConsumer { tag, queue });
         Ok(())
@@ -133,6 +137,11 @@ impl Channel {
 
     fn cancel_consumer(&self, consumer: &Consumer) {
         self.connection.vhost.cancel_consumer(&consumer.queue, consumer.id);
+        self.forget_consumer(consumer);
+    }
+
+    /// Forgets what the channel knows of a consumer that its queue does not know any more.
+    pub(super) fn forget_consumer(&self, consumer: &Consumer) {
         let mut state = self.deliveries.state.lock();
         state.unacked.release_origin(consumer.origin);
         state.parked.retain(|parked| parked.consumer != consumer.id);
@@ -145,14 +154,17 @@ impl Channel {
         }
     }
 
-    /// Ends all consumers of a channel that ends.
-    pub(super) fn cancel_consumers(&mut self) {
-        let consumers = {
+    /// Ends all deliveries to a channel that ends, and its consumers. What they have not settled is back in its place
+    /// before another consumer becomes the single active one, so that that one gets it in order.
+    pub(super) fn end_consumers(&mut self) {
+        {
             let mut state = self.deliveries.state.lock();
             state.closed = true;
             state.parked = Vec::new();
-            std::mem::take(&mut state.consumers)
-        };
+        }
+        self.requeue_unacked();
+        self.flush_settlements();
+        let consumers = std::mem::take(&mut self.deliveries.state.lock().consumers);
         for consumer in consumers.values() {
             self.cancel_consumer(consumer);
         }

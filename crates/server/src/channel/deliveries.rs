@@ -1,11 +1,12 @@
 //! The receiving side of a channel: its consumers, the deliveries it has not settled, and the encoding of
 //! deliveries. Shared with the queues, which deliver from whatever task published or settled.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use leveret_broker::message::Body;
+use leveret_broker::time::Timestamp;
 use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
 use leveret_broker::{
     ConsumerId, Delivery, DeliverySink, DeliverySource, MessageBatch, MessageView, Queue, SinkState,
@@ -26,12 +27,14 @@ pub(crate) struct Deliveries {
     frame_max: u32,
     capabilities: Capabilities,
     pub(super) connection: Arc<Connection>,
-    /// Poked when there is something to publish in `traced`.
+    /// Poked when there is something to publish in `traced`, or a delivery is overdue.
     pub(super) inbox: Arc<Inbox>,
     /// Copies of deliveries that are to be published. Locked last of all.
     pub(super) traced: Mutex<MessageBatch>,
     /// Whether there are any.
     pub(super) has_traced: AtomicBool,
+    /// A delivery is overdue, and the channel's task was called to do something about it.
+    is_overdue: AtomicBool,
     /// Not async: held to note deliveries and to take settlements. Locked after a queue's lock and before
     /// the outbound buffer's.
     pub(crate) state: Mutex<State>,
@@ -48,6 +51,8 @@ pub(crate) struct State {
     pub(crate) parked: Vec<ParkedConsumer>,
     /// The channel is gone: nothing more is delivered to it.
     pub(crate) closed: bool,
+    /// It is looked at whether deliveries are overdue.
+    is_watched: bool,
 }
 
 /// A consumer of the channel.
@@ -80,8 +85,42 @@ impl Deliveries {
             inbox: Arc::clone(inbox),
             traced: Mutex::default(),
             has_traced: AtomicBool::new(false),
+            is_overdue: AtomicBool::new(false),
             state: Mutex::default(),
         })
+    }
+
+    /// Has somebody look whether deliveries are overdue, before the first one is handed out.
+    fn watch(self: &Arc<Self>, state: &mut State) {
+        if !state.is_watched {
+            state.is_watched = true;
+            self.connection.server.timeouts.watch(self);
+        }
+    }
+
+    /// Looks whether deliveries are overdue, and calls the channel's task if so. Returns the shortest time in
+    /// milliseconds after which any can be, if there is one; `None` if nothing is handed out, and the channel need
+    /// not be looked at until something is.
+    pub(super) fn look(&self, now: Timestamp, default_ms: Option<u64>) -> Option<Option<u64>> {
+        let mut state = self.state.lock();
+        let shortest = state.unacked.note_time(now, default_ms);
+        if state.unacked.is_empty() {
+            state.is_watched = false;
+            return None;
+        }
+        let is_overdue = shortest.is_some() && !state.unacked.overdue(now, default_ms).is_empty();
+        drop(state);
+        if is_overdue {
+            self.is_overdue.store(true, Ordering::Release);
+            self.inbox.poke();
+        }
+        Some(shortest)
+    }
+
+    /// Whether something was overdue when it was looked last; asked once for each time.
+    pub(super) fn take_overdue(&self) -> bool {
+        // PERF: asked once per batch of runs; a load costs nothing where a swap would.
+        self.is_overdue.load(Ordering::Relaxed) && self.is_overdue.swap(false, Ordering::Acquire)
     }
 
     /// Sends a method on the channel.
@@ -97,12 +136,19 @@ impl Deliveries {
     }
 
     /// Hands one message out for basic.get.
-    pub(crate) fn get_ok(&self, no_ack: bool, queue: &Arc<Queue>, delivery: &Delivery<'_>, left: usize) {
+    pub(crate) fn get_ok(
+        self: &Arc<Self>,
+        no_ack: bool,
+        queue: &Arc<Queue>,
+        delivery: &Delivery<'_>,
+        left: usize,
+    ) {
         let mut state = self.state.lock();
         let delivery_tag = if no_ack {
             state.unacked.next_tag()
         } else {
-            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: None };
+            self.watch(&mut state);
+            let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: None, timeout_ms: None };
             let origin = state.unacked.add_origin(origin);
             let tag = state.unacked.push(origin, delivery.reference);
             state.unacked.release_origin(origin);
@@ -129,7 +175,7 @@ pub(crate) struct ConsumerSink {
     deliveries: Arc<Deliveries>,
     queue: Weak<Queue>,
     id: ConsumerId,
-    tag: Box<str>,
+    tag: Arc<str>,
     origin: OriginIndex,
     no_ack: bool,
     /// Frame header (its size still zero) and basic.deliver up to and with the consumer tag.
@@ -141,7 +187,7 @@ impl ConsumerSink {
         deliveries: Arc<Deliveries>,
         queue: &Arc<Queue>,
         id: ConsumerId,
-        tag: &str,
+        tag: Arc<str>,
         origin: OriginIndex,
         no_ack: bool,
     ) -> Self {
@@ -151,15 +197,7 @@ impl ConsumerSink {
         prefix.extend_from_slice(&MethodId::BASIC_DELIVER.method_id.to_be_bytes());
         prefix.push(tag.len().min(255) as u8);
         prefix.extend(tag.bytes().take(255));
-        Self {
-            deliveries,
-            queue: Arc::downgrade(queue),
-            id,
-            tag: tag.into(),
-            origin,
-            no_ack,
-            prefix: prefix.into(),
-        }
+        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, prefix: prefix.into() }
     }
 
     fn parked(&self) -> ParkedConsumer {
@@ -194,6 +232,9 @@ impl DeliverySink for ConsumerSink {
         let is_tracing = self.deliveries.connection.vhost.is_tracing();
         let mut state = self.deliveries.state.lock();
         let mut outbound = self.deliveries.outbound.lock();
+        if !self.no_ack {
+            self.deliveries.watch(&mut state);
+        }
         loop {
             if state.closed {
                 return SinkState::Parked;
@@ -222,11 +263,11 @@ impl DeliverySink for ConsumerSink {
 
     fn cancel(&self) {
         let mut state = self.deliveries.state.lock();
-        let is_mine = state.consumers.get(&self.tag).is_some_and(|consumer| consumer.id == self.id);
+        let is_mine = state.consumers.get(&*self.tag).is_some_and(|consumer| consumer.id == self.id);
         if !is_mine {
             return;
         }
-        state.consumers.remove(&self.tag);
+        state.consumers.remove(&*self.tag);
         state.unacked.release_origin(self.origin);
         // COMPAT: only a client that announced it is told.
         if self.deliveries.capabilities.consumer_cancel_notify && !state.closed {

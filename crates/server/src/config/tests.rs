@@ -109,6 +109,7 @@ const SAMPLES: &[Sample] = &[
     sample("message_bytes_max", "512MiB", "'512MiB'", |c| c.message_bytes_max == 536_870_912),
     sample("connections_max", "7", "7", |c| c.connections_max == Some(7)),
     sample("outbound_bytes_max", "65536", "65_536", |c| c.outbound_bytes_max == 65536),
+    sample("consumer_timeout_ms", "5000", "5_000", |c| c.consumer_timeout_ms == Some(5000)),
     sample("memory_high_watermark_bytes", "2GB", "'2GB'", |c| c.memory_high_watermark_bytes == 2_000_000_000),
     sample("message_cache_bytes", "1GiB", "'1GiB'", |c| c.message_cache_bytes == 1 << 30),
     sample("disk_free_limit_bytes", "0", "0", |c| c.disk_free_limit_bytes == 0),
@@ -151,6 +152,7 @@ fn defaults_are_those_of_rabbitmq() {
     assert_eq!(config.message_bytes_max, 16_777_216);
     assert_eq!(config.connections_max, None);
     assert_eq!(config.outbound_bytes_max, 262_144);
+    assert_eq!(config.consumer_timeout_ms, Some(1_800_000));
     assert_eq!(config.memory_high_watermark_bytes, memory::total_bytes() / 100 * 40);
     assert_eq!(config.disk_free_limit_bytes, 50_000_000);
     assert_eq!(config.worker_threads, None);
