@@ -206,6 +206,9 @@ impl Model {
             return;
         }
         let store = Arc::clone(&self.bench.store);
+        // What the next checkpoint would have been told is lost: the blocks of the last one are there.
+        store.freed.lock().clear();
+        store.forgotten.lock().clear();
         let below = store.delivering_below.load(Ordering::Relaxed);
         let recovered = RecoveredMessages {
             blocks: self.catalog.values().cloned().collect(),
