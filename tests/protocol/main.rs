@@ -14,6 +14,7 @@ mod closing;
 mod consuming;
 mod content;
 mod dead_letters;
+mod delayed;
 mod exchanges;
 mod frames;
 mod handshake;

@@ -160,10 +160,10 @@ impl Broker {
         states
     }
 
-    /// The queues of all vhosts, the oldest first: what is done with them is done in the same order each time.
+    /// The queues of all vhosts, hidden ones as well, the oldest first: what is done with them is done in the same order each time.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        let mut queues: Vec<_> = self.vhosts.iter().flat_map(|vhost| vhost.queues()).collect();
+        let mut queues: Vec<_> = self.vhosts.iter().flat_map(|vhost| vhost.all_queues()).collect();
         queues.sort_unstable_by_key(|queue| queue.id);
         queues
     }

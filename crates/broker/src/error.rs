@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::delayed::due::DELAY_MS_MAX;
+
 use crate::queue::QueueType;
 
 /// A refused operation.
@@ -204,6 +206,18 @@ pub enum BrokerError {
     UnsupportedExchangeType {
         /// The type asked for.
         exchange_type: String,
+    },
+    /// A delayed exchange without the type that it routes by.
+    #[error("Invalid argument, 'x-delayed-type' must be an existing exchange type")]
+    DelayedTypeMissing,
+    /// A delayed exchange that is to route by the delayed type.
+    #[error("Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'")]
+    DelayedTwice,
+    /// A message that is to be delayed for more than ten years.
+    #[error("invalid delay of {delay_ms} ms: more than {DELAY_MS_MAX}")]
+    DelayTooLong {
+        /// How long.
+        delay_ms: u64,
     },
     /// x-match of a headers binding that is none of the four.
     #[error("Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, or any-with-x")]

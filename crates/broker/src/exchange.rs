@@ -12,10 +12,12 @@ pub mod topic;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 
+use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
 use crate::names::{ExchangeName, QueueName};
 use addressing::Addressing;
@@ -45,6 +47,8 @@ pub enum ExchangeType {
     Random,
     /// To one queue, chosen by chance among those of this node; which all are.
     LocalRandom,
+    /// As the type that its argument x-delayed-type names, once a message is due.
+    Delayed,
 }
 
 impl ExchangeType {
@@ -60,6 +64,7 @@ impl ExchangeType {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::Delayed => "x-delayed-message",
         }
     }
 }
@@ -83,6 +88,7 @@ impl FromStr for ExchangeType {
             "x-modulus-hash" => Ok(Self::ModulusHash),
             "x-random" => Ok(Self::Random),
             "x-local-random" => Ok(Self::LocalRandom),
+            "x-delayed-message" => Ok(Self::Delayed),
             // What subscribers of a JMS client select is a program in Erlang's terms.
             "x-jms-topic" => Err(BrokerError::UnsupportedExchangeType { exchange_type: name.to_owned() }),
             _ => Err(BrokerError::UnknownExchangeType { exchange_type: name.to_owned() }),
@@ -113,6 +119,8 @@ pub struct ExchangeSpec {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
+    /// What it keeps until it is due, if it is of that type.
+    pub(crate) delayed: Option<Arc<DelayedMessages>>,
     bindings: Bindings,
     binding_count: usize,
 }
@@ -135,7 +143,7 @@ impl Exchange {
     /// # Errors
     /// An argument is not possible for the type.
     pub(crate) fn new(spec: ExchangeSpec) -> Result<Self, BrokerError> {
-        let bindings = match spec.exchange_type {
+        let bindings = match routing_type(&spec)? {
             ExchangeType::Direct => Bindings::Direct(HashMap::new()),
             ExchangeType::Fanout => Bindings::Fanout(HashMap::new()),
             ExchangeType::Topic => Bindings::Topic(TopicTrie::default()),
@@ -146,8 +154,9 @@ impl Exchange {
             ExchangeType::ModulusHash => Bindings::ModulusHash(OrderedBindings::default()),
             ExchangeType::Random => Bindings::Random(OrderedBindings::default()),
             ExchangeType::LocalRandom => Bindings::LocalRandom(OrderedBindings::default()),
+            ExchangeType::Delayed => return Err(BrokerError::DelayedTwice),
         };
-        Ok(Self { spec, bindings, binding_count: 0 })
+        Ok(Self { spec, delayed: None, bindings, binding_count: 0 })
     }
 
     /// Bindings of which this exchange is the source.
@@ -254,6 +263,15 @@ impl Exchange {
             }
         }
     }
+}
+
+/// The type whose bindings an exchange has.
+fn routing_type(spec: &ExchangeSpec) -> Result<ExchangeType, BrokerError> {
+    if spec.exchange_type != ExchangeType::Delayed {
+        return Ok(spec.exchange_type);
+    }
+    let name = spec.arguments.get("x-delayed-type").and_then(FieldValue::as_str);
+    name.ok_or(BrokerError::DelayedTypeMissing)?.parse()
 }
 
 /// COMPAT: x-local-random takes queues alone, with an empty key.

@@ -9,6 +9,7 @@
 pub mod broker;
 mod dead_letter;
 pub mod definition;
+pub mod delayed;
 pub mod delivery;
 pub mod error;
 pub mod exchange;

@@ -13,6 +13,7 @@ mod paging;
 mod queue_type;
 pub mod recovered;
 pub mod settings;
+pub(crate) mod taken;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +30,7 @@ use crate::store::{JournalPosition, Store};
 use crate::time::Timestamp;
 use crate::timers::TimerId;
 use crate::vhost::Vhost;
+use crate::vhost::hidden::HIDDEN_PREFIX;
 use arguments::QueueArguments;
 pub use consumers::{ConsumerActivity, ConsumerHolder, ConsumerSnapshot, ConsumerSpec};
 use consumers::{Consumers, SingleActive};
@@ -251,6 +253,12 @@ impl Queue {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.spec.durable && self.spec.owner.is_none()
+    }
+
+    /// Whether it is one of the broker's own, that no client reaches.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.spec.name.as_str().starts_with(HIDDEN_PREFIX)
     }
 
     /// Whether it met damage and takes nothing any more.

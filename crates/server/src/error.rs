@@ -192,6 +192,9 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::InvalidXMatch { .. }
         | BrokerError::InvalidXMatchType { .. }
         | BrokerError::TwoHashSources
+        | BrokerError::DelayedTypeMissing
+        | BrokerError::DelayedTwice
+        | BrokerError::DelayTooLong { .. }
         | BrokerError::UnsupportedHashProperty { .. }
         | BrokerError::HashArgumentType { .. }
         | BrokerError::WeightNotInteger { .. }

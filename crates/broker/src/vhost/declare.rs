@@ -18,8 +18,7 @@ use crate::reply_to::REPLY_TO;
 use crate::store::JournalPosition;
 
 /// Exchange arguments of RabbitMQ and its plugins whose effect is not implemented yet.
-const UNSUPPORTED_OF_EXCHANGE: &[&str] =
-    &["x-delayed-type", "x-message-deduplication", "x-cache-size", "x-cache-ttl"];
+const UNSUPPORTED_OF_EXCHANGE: &[&str] = &["x-message-deduplication", "x-cache-size", "x-cache-ttl"];
 
 /// What queue.declare asks for.
 #[derive(Clone, Debug)]

@@ -7,6 +7,7 @@ use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
 use super::{Route, Vhost};
 use crate::dead_letter::{Grave, goes_in_circles};
+use crate::delayed::due::{LongDelay, without_blind_copies};
 use crate::exchange::addressing::Addressing;
 use crate::message::{MessageBatch, MessageView};
 use crate::names::QueueId;
@@ -27,8 +28,13 @@ impl Outgoing {
         Self { now, targets: Vec::new(), last: None }
     }
 
-    /// Adds a message for a queue.
-    pub(crate) fn add(&mut self, queue: &Arc<Queue>, message: &MessageView<'_>) {
+    /// Adds a message for a queue; a hidden one keeps it until `deliver_at`.
+    pub(crate) fn add(
+        &mut self,
+        queue: &Arc<Queue>,
+        message: &MessageView<'_>,
+        deliver_at: Option<Timestamp>,
+    ) {
         let index = match self.targets.iter().position(|(target, ..)| target.id == queue.id) {
             Some(index) => index,
             None => {
@@ -37,7 +43,10 @@ impl Outgoing {
                 self.targets.len() - 1
             }
         };
-        if let Some((_, ttl, batch)) = self.targets.get_mut(index) {
+        if let Some((queue, ttl, batch)) = self.targets.get_mut(index) {
+            if let Some(at) = deliver_at.filter(|_| queue.is_hidden()) {
+                return batch.push_delayed(message, at);
+            }
             batch.push_expiring(message, ttl.map(|ttl| self.now.after_ms(ttl)));
         }
     }
@@ -81,6 +90,29 @@ impl Vhost {
         outgoing.hand_over();
     }
 
+    /// Publishes messages that a delayed exchange kept until now; from when on that is safe. COMPAT: by what is bound to
+    /// it now, with the keys they came with.
+    pub(crate) fn publish_due(&self, exchange: &str, messages: &MessageBatch) -> JournalPosition {
+        let mut outgoing = Outgoing::new(self.services.clock.now());
+        for message in messages.iter() {
+            let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
+            let open = headers_of(&message).map(|headers| copies_of(&headers)).unwrap_or_default();
+            let blind = without_blind_copies(message.properties);
+            let (properties, blind) = match &blind {
+                Some((properties, keys)) => (properties.as_slice(), keys.as_slice()),
+                None => (message.properties, &[][..]),
+            };
+            let message = MessageView { properties, ..message };
+            let mut keys = vec![text(message.routing_key())];
+            keys.extend(open.iter().chain(blind).map(String::as_str));
+            let addressing = Addressing::new(&keys, properties);
+            let route = self.topology.read().route(exchange, &addressing, self, LongDelay::Shortened);
+            let Ok(route) = route else { continue };
+            route.queues.iter().for_each(|queue| outgoing.add(queue, &message, route.deliver_at));
+        }
+        outgoing.hand_over().0
+    }
+
     /// Adds a message for every queue that its exchange leads to and that `is_wanted`. Nothing if the exchange is
     /// missing.
     pub(crate) fn route_internal(
@@ -105,11 +137,12 @@ impl Vhost {
                 return None;
             }
             let addressing = Addressing::new(&keys, message.properties);
-            let route = topology.route(exchange, &addressing, &|name| self.default_route(name));
+            let route = topology.route(exchange, &addressing, self, LongDelay::Shortened).ok()?;
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };
-        route.queues.iter().filter(|queue| is_wanted(queue)).for_each(|queue| outgoing.add(queue, message));
+        let wanted = route.queues.iter().filter(|queue| is_wanted(queue));
+        wanted.for_each(|queue| outgoing.add(queue, message, route.deliver_at));
         if route.cacheable {
             outgoing.last = Some((names, generation, route));
         }

@@ -5,7 +5,10 @@ use std::sync::{Arc, Weak};
 
 use super::Vhost;
 use super::changes::Changes;
+use super::hidden::HIDDEN_PREFIX;
+use super::topology::Topology;
 use crate::definition::BindingSpec;
+use crate::delayed::Bucket;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, ExchangeSpec};
@@ -30,9 +33,22 @@ impl Vhost {
     /// Brings a queue back, with what is in it, without its bindings.
     pub fn restore_queue(&self, id: QueueId, spec: QueueSpec, recovered: RecoveredMessages) {
         let queue = Queue::restored(id, spec, &self.services, Weak::clone(&self.this), recovered);
-        let _topology = self.topology.read();
+        let topology = self.topology.read();
+        if queue.spec.name.as_str().starts_with(HIDDEN_PREFIX) {
+            return self.restore_hidden(&topology, queue);
+        }
         self.queues.insert(queue.spec.name.clone(), queue);
         self.topology_moved();
+    }
+
+    /// Gives a hidden queue back to what it belongs to. One that belongs to nothing stays where it is, unreached.
+    fn restore_hidden(&self, topology: &Topology, queue: Arc<Queue>) {
+        if let Some((bucket, exchange)) = Bucket::named(queue.spec.name.as_str())
+            && let Some(delayed) = topology.find(exchange).and_then(|exchange| exchange.delayed.as_ref())
+        {
+            delayed.restore(bucket, Arc::clone(&queue));
+        }
+        self.hidden.add(queue);
     }
 
     /// Brings a binding back whose ends were brought back before. One that is there already stays.

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use leveret_codec::table::FieldTable;
 
-use super::Route;
 use super::changes::Changes;
+use super::hidden::HiddenQueues;
+use super::{Route, Vhost};
+use crate::delayed::DelayedMessages;
+use crate::delayed::due::{LongDelay, due_at};
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
 use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
@@ -17,6 +20,7 @@ use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
 use crate::queue::Queue;
 use crate::reply_to::REPLY_TO_PREFIX;
+use crate::time::Timestamp;
 
 /// One binding, as listed.
 #[derive(Clone, Debug)]
@@ -68,10 +72,12 @@ pub(crate) struct Topology {
     exchanges: HashMap<ExchangeName, Exchange>,
     /// So that a queue or exchange that goes finds its bindings without looking through all exchanges.
     by_destination: HashMap<DestinationKey, HashSet<Origin>>,
+    /// Where exchanges keep what must wait.
+    hidden: Arc<HiddenQueues>,
 }
 
 impl Topology {
-    pub(crate) fn with_standard_exchanges() -> Self {
+    pub(crate) fn with_standard_exchanges(hidden: Arc<HiddenQueues>) -> Self {
         let standard = [
             ("amq.direct", ExchangeType::Direct, false),
             ("amq.fanout", ExchangeType::Fanout, false),
@@ -94,7 +100,7 @@ impl Topology {
             // Not refused: there are no arguments.
             Some((name, Exchange::new(spec).ok()?))
         });
-        Self { exchanges: exchanges.collect(), by_destination: HashMap::new() }
+        Self { exchanges: exchanges.collect(), by_destination: HashMap::new(), hidden }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -119,7 +125,10 @@ impl Topology {
         spec: ExchangeSpec,
         changes: &mut Changes,
     ) -> Result<(), BrokerError> {
-        let exchange = Exchange::new(spec)?;
+        let mut exchange = Exchange::new(spec)?;
+        if exchange.spec.exchange_type == ExchangeType::Delayed {
+            exchange.delayed = Some(DelayedMessages::new(&exchange.spec, &self.hidden));
+        }
         changes.exchange_added(&exchange.spec);
         self.exchanges.insert(exchange.spec.name.clone(), exchange);
         Ok(())
@@ -248,6 +257,7 @@ impl Topology {
         let destination = Destination::Exchange(name.clone());
         let left = self.remove_destination(&destination, exchange.spec.durable, changes);
         changes.exchange_removed(&exchange.spec);
+        exchange.delayed.into_iter().for_each(|delayed| delayed.end(changes));
         left
     }
 
@@ -310,13 +320,17 @@ impl Topology {
     }
 
     /// Walks from `exchange` along bindings and alternate exchanges, each exchange once, and gathers the
-    /// queues, each once. `default_route` is the default exchange.
+    /// queues, each once. Where a delayed exchange keeps the message, its walk ends.
+    ///
+    /// # Errors
+    /// It would be kept for too long, where that is refused.
     pub(crate) fn route(
         &self,
         exchange: &str,
         message: &Addressing<'_>,
-        default_route: &dyn Fn(&str) -> Option<Arc<Queue>>,
-    ) -> Route {
+        vhost: &Vhost,
+        long: LongDelay,
+    ) -> Result<Route, BrokerError> {
         let mut walk = Walk { cacheable: message.routing_keys().len() == 1, ..Walk::default() };
         walk.visit(&exchange.into());
         let mut next = 0;
@@ -325,12 +339,17 @@ impl Topology {
             if name.as_str().is_empty() {
                 for key in message.routing_keys() {
                     walk.reply_gone |= key.starts_with(REPLY_TO_PREFIX);
-                    default_route(key).iter().for_each(|queue| walk.reach(queue));
+                    vhost.default_route(key).iter().for_each(|queue| walk.reach(queue));
                 }
                 continue;
             }
             let Some(exchange) = self.exchanges.get(&name) else { continue };
             walk.cacheable &= exchange.routes_by_key();
+            if let Some(delayed) = &exchange.delayed
+                && walk.delay(delayed, message, vhost, long)?
+            {
+                continue;
+            }
             let mut matched = false;
             exchange.route(message, &mut |destination| {
                 matched = true;
@@ -343,11 +362,12 @@ impl Topology {
                 walk.visit(alternate);
             }
         }
-        Route {
+        Ok(Route {
             routed: !walk.queues.is_empty() || walk.reply_gone,
             queues: walk.queues,
             cacheable: walk.cacheable,
-        }
+            deliver_at: walk.deliver_at,
+        })
     }
 }
 
@@ -359,9 +379,27 @@ struct Walk {
     reached: Distinct<QueueId>,
     cacheable: bool,
     reply_gone: bool,
+    deliver_at: Option<Timestamp>,
 }
 
 impl Walk {
+    /// Leaves the message to a delayed exchange, if it is not due yet.
+    fn delay(
+        &mut self,
+        delayed: &DelayedMessages,
+        message: &Addressing<'_>,
+        vhost: &Vhost,
+        long: LongDelay,
+    ) -> Result<bool, BrokerError> {
+        self.cacheable = false;
+        if self.deliver_at.is_none() {
+            self.deliver_at = due_at(message.headers(), long, || vhost.clock().now())?;
+        }
+        let Some(due) = self.deliver_at else { return Ok(false) };
+        delayed.queue_for(due, vhost.clock().now()).iter().for_each(|queue| self.reach(queue));
+        Ok(true)
+    }
+
     fn visit(&mut self, exchange: &ExchangeName) {
         if self.exchanges.items().len() < ROUTE_EXCHANGES_MAX {
             self.exchanges.add(exchange.clone());

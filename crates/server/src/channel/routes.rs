@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
@@ -29,12 +30,18 @@ struct TargetRules {
     ttl_ms: Option<u64>,
     /// It may refuse them.
     refuses: bool,
+    /// It keeps them until they are due.
+    delays: bool,
 }
 
 impl TargetRules {
     fn of(queue: &Queue) -> Self {
         let settings = queue.settings();
-        Self { ttl_ms: settings.message_ttl_ms, refuses: settings.refuses() }
+        Self { ttl_ms: settings.message_ttl_ms, refuses: settings.refuses(), delays: queue.is_hidden() }
+    }
+
+    fn is_any(&self) -> bool {
+        self.ttl_ms.is_some() || self.refuses || self.delays
     }
 }
 
@@ -47,6 +54,8 @@ struct CachedRoute {
     is_shared: bool,
     /// Some of them have rules.
     has_rules: bool,
+    /// When the message is due, where some of them keep it until then.
+    deliver_at: Option<Timestamp>,
     routed: Routed,
 }
 
@@ -156,14 +165,14 @@ impl Routes {
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
         if self.is_tracing {
-            self.traced = Some(found.queues.iter().map(|queue| queue.spec.name.to_string()).collect());
+            let shown = found.queues.iter().filter(|queue| !queue.is_hidden());
+            self.traced = Some(shown.map(|queue| queue.spec.name.to_string()).collect());
         }
         let usable = found.queues.into_iter().filter(|queue| !queue.is_stopped());
         let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
         let has_rules = targets.iter().filter_map(|&index| self.targets.get(index as usize));
-        let has_rules =
-            has_rules.into_iter().any(|target| target.rules.ttl_ms.is_some() || target.rules.refuses);
-        let route = CachedRoute { targets, is_shared, has_rules, routed };
+        let has_rules = has_rules.into_iter().any(|target| target.rules.is_any());
+        let route = CachedRoute { targets, is_shared, has_rules, deliver_at: found.deliver_at, routed };
         self.push(&route, vhost, publish);
         if found.cacheable {
             if self.cache.len() >= ROUTES_CACHED_MAX {
@@ -223,6 +232,13 @@ impl Routes {
                 self.dirty.push(index);
             }
             let before = target.batch.record_bytes();
+            if let Some(at) = route.deliver_at.filter(|_| target.rules.delays) {
+                let kept = with_blind_copies(publish.message.properties, publish.copies);
+                let properties = kept.as_deref().unwrap_or(publish.message.properties);
+                target.batch.push_delayed(&MessageView { properties, ..publish.message }, at);
+                self.bytes += target.batch.record_bytes() - before;
+                continue;
+            }
             let ttl_ms = [publish.expiration_ms, target.rules.ttl_ms].into_iter().flatten().min();
             target.batch.push_expiring(&publish.message, ttl_ms.map(|ttl| now.after_ms(ttl)));
             if target.rules.refuses {
