@@ -8,6 +8,7 @@ use dashmap::DashMap;
 
 use crate::definition::Definition;
 use crate::error::BrokerError;
+use crate::events::Events;
 use crate::names::{QueueId, VhostName};
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
@@ -87,6 +88,12 @@ impl Broker {
     /// since dead letters go to exchanges and queues.
     pub fn begin(&self) {
         self.queues().iter().for_each(|queue| queue.begin());
+    }
+
+    /// Where its events go.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.services.events
     }
 
     /// Whether there is any vhost.

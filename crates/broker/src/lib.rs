@@ -11,6 +11,7 @@ mod dead_letter;
 pub mod definition;
 pub mod delivery;
 pub mod error;
+pub mod events;
 pub mod exchange;
 pub mod limits;
 pub mod message;

@@ -32,6 +32,7 @@ use tracing::{debug, warn};
 use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
 use crate::error::{AmqpError, ReplyCode, Scope};
+use crate::events::Acting;
 use crate::limits::CHANNEL_TURN_BYTES;
 use confirm::Confirms;
 use consume::ReplyConsumer;
@@ -106,6 +107,8 @@ struct Channel {
     awaits_load: Option<Arc<Queue>>,
     /// Something was sent since the outbound buffer was looked at.
     has_sent: bool,
+    /// Its opening was told, its end was not.
+    is_announced: bool,
 }
 
 /// Runs a channel until it is closed or its connection ends.
@@ -156,6 +159,7 @@ impl Channel {
             reply_consumer: None,
             awaits_load: None,
             has_sent: false,
+            is_announced: false,
         }
     }
 
@@ -165,6 +169,7 @@ impl Channel {
         loop {
             let pause = {
                 let _wakes = GatherWakes::begin();
+                let _acting = Acting::on_behalf_of(&self.connection);
                 let pause = self.process(run, &mut at);
                 self.flush();
                 pause
@@ -310,6 +315,8 @@ impl Channel {
         {
             debug!("channel opened");
             self.state = State::Open;
+            self.is_announced = true;
+            self.connection.tell_channel_created(self.number);
             self.send(&Method::ChannelOpenOk(channel::OpenOk));
             return Ok(());
         }
@@ -493,12 +500,16 @@ impl Channel {
         self.requeue_unacked();
         self.flush_settlements();
         self.publish_traced();
+        if std::mem::take(&mut self.is_announced) {
+            self.connection.tell_channel_closed(self.number);
+        }
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
         let _wakes = GatherWakes::begin();
+        let _acting = Acting::on_behalf_of(&self.connection);
         self.clean_up();
         self.inbox.end();
         if std::thread::panicking() {

@@ -97,7 +97,7 @@ impl Vhost {
                     arguments,
                 };
                 let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
-                let mut changes = Changes::of(&self.name);
+                let mut changes = Changes::of(&self.name, &self.services.events);
                 changes.queue_added(queue.id, &queue.spec);
                 let position = self.define(changes.into_noted());
                 // Not before the store knows of it: nothing may be published to it first.
@@ -178,7 +178,7 @@ impl Vhost {
             alternate,
             arguments: declaration.arguments,
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.add_exchange(spec, &mut changes)?;
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
@@ -289,7 +289,7 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_exchange(&name.into(), &mut changes);
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
@@ -318,7 +318,7 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         if !topology.bind(source, destination, routing_key, arguments, &mut changes)? {
             return Ok(self.defined_at());
         }
@@ -353,7 +353,7 @@ impl Vhost {
             }
             BindingTarget::Exchange(name) => Destination::Exchange(name.clone()),
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         if !topology.unbind(source, destination, routing_key, arguments, &mut changes) {
             return Ok(self.defined_at());
         }

@@ -9,6 +9,7 @@ use leveret_codec::table::FieldTable;
 use super::Route;
 use super::changes::Changes;
 use crate::error::BrokerError;
+use crate::events::EVENT_EXCHANGE;
 use crate::exchange::addressing::Addressing;
 use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
 use crate::exchange::distinct::Distinct;
@@ -71,7 +72,8 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn with_standard_exchanges() -> Self {
+    /// Exchanges that each vhost has, and that of the events where they are published.
+    pub(crate) fn with_standard_exchanges(has_events: bool) -> Self {
         let standard = [
             ("amq.direct", ExchangeType::Direct, false),
             ("amq.fanout", ExchangeType::Fanout, false),
@@ -80,7 +82,8 @@ impl Topology {
             ("amq.match", ExchangeType::Headers, false),
             ("amq.rabbitmq.trace", ExchangeType::Topic, true),
         ];
-        let exchanges = standard.into_iter().filter_map(|(name, exchange_type, internal)| {
+        let events = has_events.then_some((EVENT_EXCHANGE, ExchangeType::Topic, true));
+        let exchanges = standard.into_iter().chain(events).filter_map(|(name, exchange_type, internal)| {
             let name = ExchangeName::from(name);
             let spec = ExchangeSpec {
                 name: name.clone(),
@@ -144,16 +147,15 @@ impl Topology {
         arguments: &FieldTable,
         changes: &mut Changes,
     ) -> Result<bool, BrokerError> {
-        let target = self.is_durable(&destination).then(|| target_of(&destination));
+        let durable_end = self.is_durable(&destination);
+        let target = target_of(&destination);
         let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(false) };
         let key = DestinationKey::from(&destination);
         let canonical = canonical(arguments);
         let bound = BoundDestination { destination, arguments: canonical.clone() };
         let added = exchange.bind(routing_key, bound, arguments)?;
         if added {
-            if let (true, Some(target)) = (exchange.spec.durable, target) {
-                changes.bound(source, target, routing_key, &canonical);
-            }
+            changes.bound(exchange.spec.durable && durable_end, source, target, routing_key, &canonical);
             let source = exchange.spec.name.clone();
             let origin = Origin { source, routing_key: routing_key.into(), arguments: canonical };
             self.by_destination.entry(key).or_default().insert(origin);
@@ -193,9 +195,8 @@ impl Topology {
         if !exchange.unbind(routing_key, &bound) {
             return false;
         }
-        if exchange.spec.durable && durable_end {
-            changes.unbound(source, target_of(&bound.destination), routing_key, &bound.arguments);
-        }
+        let is_kept = exchange.spec.durable && durable_end;
+        changes.unbound(is_kept, source, target_of(&bound.destination), routing_key, &bound.arguments);
         let origin = Origin {
             source: exchange.spec.name.clone(),
             routing_key: routing_key.into(),
@@ -227,12 +228,11 @@ impl Topology {
 
     fn remove_one_exchange(&mut self, name: &ExchangeName, changes: &mut Changes) -> Vec<ExchangeName> {
         // Noted while it is still there: it may be bound to itself.
-        if let Some(exchange) = self.exchanges.get(name).filter(|exchange| exchange.spec.durable) {
+        if let Some(exchange) = self.exchanges.get(name) {
             exchange.for_each_binding(&mut |routing_key, bound| {
-                if self.is_durable(&bound.destination) {
-                    let target = target_of(&bound.destination);
-                    changes.unbound(name.as_str(), target, routing_key, &bound.arguments);
-                }
+                let is_kept = exchange.spec.durable && self.is_durable(&bound.destination);
+                let target = target_of(&bound.destination);
+                changes.unbound(is_kept, name.as_str(), target, routing_key, &bound.arguments);
             });
         }
         let Some(exchange) = self.exchanges.remove(name) else { return Vec::new() };
@@ -278,9 +278,8 @@ impl Topology {
             if !exchange.unbind(&routing_key, &bound) {
                 continue;
             }
-            if exchange.spec.durable && durable {
-                changes.unbound(source.as_str(), target_of(destination), &routing_key, &bound.arguments);
-            }
+            let (is_kept, target) = (exchange.spec.durable && durable, target_of(destination));
+            changes.unbound(is_kept, source.as_str(), target, &routing_key, &bound.arguments);
             if self.is_left(&source) {
                 left.push(source);
             }
