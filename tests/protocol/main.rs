@@ -9,13 +9,16 @@ mod support;
 mod say;
 mod wire;
 
+mod arguments;
 mod closing;
 mod consuming;
 mod content;
+mod dead_letters;
 mod exchanges;
 mod frames;
 mod handshake;
 mod heartbeats;
+mod limits;
 mod pipelining;
 mod publishing;
 mod queues;

@@ -14,7 +14,7 @@ use crate::wire::{Peer, unique};
 
 /// Opens channel 9, says this, and expects the channel to be closed with this code and text.
 #[track_caller]
-fn refused<'a>(peer: &mut Peer, method: impl Say<'a>, code: u16, text: &str) {
+pub(crate) fn refused<'a>(peer: &mut Peer, method: impl Say<'a>, code: u16, text: &str) {
     let method = method.say();
     let id = method.id();
     peer.open_channel(9);
@@ -418,45 +418,4 @@ fn what_rabbitmq_does_not_implement_is_540_here_too() {
     let immediate = basic::Publish { immediate: true, ..publish("", "q") };
     peer.send_message(1, immediate, Properties::default(), "now");
     peer.expect_close(540, "NOT_IMPLEMENTED - immediate=true", MethodId::BASIC_PUBLISH);
-}
-
-#[test]
-fn queue_arguments_nobody_knows_are_kept_and_those_not_implemented_yet_refused() {
-    let broker = Broker::start();
-    let mut peer = Peer::with_channel(&broker);
-    let name = unique("arguments");
-    let with = |key: &str, value: FieldValue| FieldTable::new().with(key, value);
-    let exclusive = |arguments| queue::Declare { exclusive: true, arguments, ..declare(&name) };
-    peer.ask(1, exclusive(with("x-nobody-knows", 1.into())), declared(&name, 0, 0));
-    // Not compared either.
-    peer.ask(1, exclusive(with("x-nobody-knows", 2.into())), declared(&name, 0, 0));
-    peer.ask(1, exclusive(with("x-queue-type", "classic".into())), declared(&name, 0, 0));
-    if !peer.either(true, false, "RabbitMQ implements these arguments") {
-        return;
-    }
-    let not_yet = "not supported by this version of Leveret";
-    let fresh = unique("refused");
-    for (key, value) in [
-        ("x-message-ttl", FieldValue::from(60_000)),
-        ("x-expires", 60_000.into()),
-        ("x-max-length", 10.into()),
-        ("x-max-length-bytes", 10.into()),
-        ("x-overflow", "reject-publish".into()),
-        ("x-dead-letter-exchange", "".into()),
-        ("x-max-priority", 10.into()),
-        ("x-single-active-consumer", true.into()),
-    ] {
-        let text =
-            format!("PRECONDITION_FAILED - invalid arg '{key}' for queue '{fresh}' in vhost '/': {not_yet}");
-        refused(&mut peer, queue::Declare { arguments: with(key, value), ..declare(&fresh) }, 406, &text);
-    }
-    for queue_type in ["quorum", "stream"] {
-        let arguments = with("x-queue-type", queue_type.into());
-        let text = format!(
-            "PRECONDITION_FAILED - invalid arg 'x-queue-type' for queue '{fresh}' in vhost '/': queue type \
-             '{queue_type}' is {not_yet}"
-        );
-        refused(&mut peer, queue::Declare { durable: true, arguments, ..declare(&fresh) }, 406, &text);
-    }
-    peer.close();
 }

@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::queue::QueueType;
+
 /// A refused operation.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum BrokerError {
@@ -123,6 +125,46 @@ pub enum BrokerError {
         name: String,
         /// Where.
         vhost: String,
+    },
+    /// An argument that RabbitMQ refuses in words of its own.
+    #[error("{text}")]
+    ImpossibleArgument {
+        /// All of them.
+        text: &'static str,
+    },
+    /// An argument that only queues of another type have.
+    #[error("invalid arg '{argument}' for queue '{queue}' in vhost '{vhost}' of queue type {queue_type}")]
+    ArgumentOfOtherType {
+        /// The argument.
+        argument: String,
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+        /// RabbitMQ's name of the type that the queue has.
+        queue_type: &'static str,
+    },
+    /// A property that queues of this type cannot have.
+    #[error("invalid property '{property}' for queue '{queue}' in vhost '{vhost}'")]
+    ImpossibleProperty {
+        /// Which one.
+        property: &'static str,
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+    },
+    /// A queue without a name whose type cannot do without.
+    #[error("Cannot declare a server-named queue for type {}", queue_type.module())]
+    ServerNamedQueue {
+        /// Its type.
+        queue_type: QueueType,
+    },
+    /// Too long a beginning that was wished for a name made by the broker.
+    #[error("Queue name prefix '{prefix}' exceeds the 64-byte limit")]
+    NamePrefixTooLong {
+        /// The prefix.
+        prefix: String,
     },
     /// A name that begins with `amq.`.
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]

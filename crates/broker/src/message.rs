@@ -1,15 +1,12 @@
-//! Messages as the broker keeps them: records in one contiguous buffer, in the form in which they go
-//! out again. A channel writes what it receives into a [`MessageBatch`]; a queue takes the whole batch
-//! over; a consumer's channel reads a [`MessageView`] and copies it behind its frame headers.
+//! Messages as the broker keeps them: records in one buffer, in the form in which they go out again. A channel writes
+//! what it receives into a [`MessageBatch`]; a queue takes the whole batch over; a consumer's channel copies a view.
 //!
 //! ```text
 //! record:  flags u8 | properties varint | body varint | extras | exchange | routing key | properties | body
-//!          flags: 1 persistent, 2 large body, 4 no properties (their size and octets are left out), 8 extras
+//!          flags: 1 persistent, 2 large body, 4 no properties (size and octets left out), 8 extras
 //!          extras: length u8, then what extras.rs says; all of it left out without the flag
-//!          exchange and routing key: short strings (length octet first), as basic.deliver wants them
-//!          properties: flag word and values, as a content header ends
-//!          body: the octets, or for a large body nothing: its slices are kept beside the buffer, and
-//!          its varint is their index
+//!          exchange, routing key: short strings, length first; properties: flag word and values, as on the wire
+//!          body: the octets; of a large one nothing, its slices are beside the buffer, its varint their index
 //! ```
 
 mod extras;

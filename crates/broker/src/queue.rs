@@ -10,6 +10,7 @@ mod limits;
 pub mod memory;
 pub(crate) mod messages;
 mod paging;
+mod queue_type;
 pub mod recovered;
 pub mod settings;
 
@@ -33,8 +34,9 @@ pub use consumers::ConsumerSpec;
 use consumers::Consumers;
 pub use dying::DeathReason;
 use messages::Messages;
+pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
-use settings::QueueSettings;
+use settings::{QueueSettings, RequestedSettings};
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -192,7 +194,7 @@ impl Queue {
         vhost: Weak<Vhost>,
         messages: Messages,
     ) -> Arc<Self> {
-        let settings = spec.arguments.settings();
+        let settings = spec.arguments.settings(&RequestedSettings::NONE);
         let state = State {
             messages,
             consumers: Consumers::default(),

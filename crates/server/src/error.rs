@@ -182,6 +182,11 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::Inequivalent { .. }
         | BrokerError::InvalidArgument { .. }
         | BrokerError::InvalidArgumentType { .. }
+        | BrokerError::ImpossibleArgument { .. }
+        | BrokerError::ArgumentOfOtherType { .. }
+        | BrokerError::ImpossibleProperty { .. }
+        | BrokerError::ServerNamedQueue { .. }
+        | BrokerError::NamePrefixTooLong { .. }
         | BrokerError::UnknownExchangeType { .. }
         | BrokerError::UnsupportedExchangeType { .. }
         | BrokerError::InvalidXMatch { .. }

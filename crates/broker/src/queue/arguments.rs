@@ -1,102 +1,107 @@
-//! Arguments of queue.declare and basic.consume, parsed once. Those that Leveret does not implement yet
-//! are refused, those that nobody knows are kept and ignored, as RabbitMQ does.
+//! Arguments of queue.declare, parsed once, with RabbitMQ's checks and texts. What is fixed for a queue's life is in
+//! typed fields; what policies can narrow or supply is a [`RequestedSettings`]. Those that nobody knows are kept and
+//! ignored, as RabbitMQ does; those whose effect is not there yet are refused.
+
+mod consumer;
+mod known;
+mod text;
 
 use leveret_codec::table::{FieldTable, FieldValue};
 
-use super::settings::{Overflow, QueueSettings};
+use super::queue_type::QueueType;
+use super::settings::{DeadLetterStrategy, DelayedRetryType, Overflow, QueueSettings, RequestedSettings};
 use crate::error::BrokerError;
-use crate::names::ExchangeName;
+use crate::names::{ExchangeName, generated};
+pub use consumer::ConsumerArguments;
+use known::{Fault, KNOWN};
+pub use text::type_name;
+pub(crate) use text::{difference, value_text};
 
-/// Queue arguments of RabbitMQ whose effect is not implemented yet.
-const UNSUPPORTED: &[&str] = &[
-    "x-dead-letter-strategy",
-    "x-max-priority",
-    "x-single-active-consumer",
-    "x-queue-mode",
-    "x-queue-version",
-    "x-queue-leader-locator",
-    "x-queue-master-locator",
-    "x-delivery-limit",
-    "x-quorum-initial-group-size",
-    "x-max-in-memory-length",
-    "x-max-in-memory-bytes",
-    "x-consumer-timeout",
-    "x-max-age",
-    "x-stream-max-segment-size-bytes",
-    "x-stream-filter-size-bytes",
-    "x-initial-cluster-size",
-    "x-message-deduplication",
-];
+/// Queue arguments whose effect is not there yet. Lifting one is taking it out.
+const UNSUPPORTED: &[&str] = &["x-message-deduplication", "x-cache-size", "x-cache-ttl"];
 
-/// Consumer arguments of RabbitMQ whose effect is not implemented yet.
-const UNSUPPORTED_OF_CONSUMER: &[&str] =
-    &["x-consumer-timeout", "x-stream-offset", "x-stream-filter", "x-stream-match-unfiltered"];
+/// Queue types that are not there yet.
+const UNSUPPORTED_TYPES: &[QueueType] = &[QueueType::Stream];
+
+/// COMPAT: octets of the name that a client wishes the broker's name for a queue to begin with.
+const NAME_PREFIX_BYTES_MAX: usize = 64;
+
+/// Which messages a queue takes for ones it has already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deduplication {
+    /// How many ids it remembers at most, if there is a limit; at least 1.
+    pub cache_size: Option<u64>,
+    /// Milliseconds for which it remembers one, if there is a limit; at least 1.
+    pub cache_ttl_ms: Option<u64>,
+}
 
 /// What a queue was declared with, beyond its flags.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct QueueArguments {
     table: FieldTable,
+    queue_type: QueueType,
+    max_priority: Option<u8>,
+    single_active_consumer: bool,
+    deduplication: Option<Deduplication>,
+    /// Most queues ask for nothing.
+    requested: Option<Box<RequestedSettings>>,
 }
 
 impl QueueArguments {
-    /// Checks the arguments of a new queue.
+    /// Checks the arguments of a new queue. COMPAT: in RabbitMQ's order, so that the same one of several mistakes is
+    /// named.
     ///
     /// # Errors
-    /// An argument that is not supported, or whose value is of the wrong type or unknown.
+    /// An argument that is not supported, or not for this type of queue, or whose value is of the wrong type or not
+    /// possible.
     pub fn parse(table: FieldTable, queue: &str, vhost: &str) -> Result<Self, BrokerError> {
-        let invalid = |argument: &str, reason: String| BrokerError::InvalidArgument {
-            argument: argument.to_owned(),
-            kind: "queue",
-            name: queue.to_owned(),
-            vhost: vhost.to_owned(),
-            reason,
-        };
-        if let Some(argument) = UNSUPPORTED.iter().find(|argument| table.get(argument).is_some()) {
-            return Err(invalid(argument, "not supported by this version of Leveret".to_owned()));
+        let names = Names { queue, vhost };
+        if let Some(exchange) = table.get("x-dead-letter-exchange")
+            && !matches!(exchange, FieldValue::LongString(_))
+        {
+            return Err(names.wrong_type("x-dead-letter-exchange", exchange));
         }
-        match table.get("x-queue-type") {
-            None => {}
-            Some(FieldValue::LongString(queue_type)) if queue_type == b"classic" => {}
-            Some(FieldValue::LongString(queue_type))
-                if queue_type == b"quorum" || queue_type == b"stream" =>
-            {
-                let reason = format!(
-                    "queue type '{}' is not supported by this version of Leveret",
-                    String::from_utf8_lossy(queue_type)
-                );
-                return Err(invalid("x-queue-type", reason));
-            }
-            Some(FieldValue::LongString(queue_type)) => {
-                let reason = format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(queue_type));
-                return Err(invalid("x-queue-type", reason));
-            }
-            Some(other) => {
-                let reason = format!("\"expected longstr, got {}\"", type_name(other));
-                return Err(invalid("x-queue-type", reason));
-            }
+        let queue_type = queue_type(&table).map_err(|reason| names.invalid("x-queue-type", reason))?;
+        let (own, of_others): (Vec<_>, Vec<_>) = KNOWN
+            .iter()
+            .filter_map(|known| Some((known, table.get(known.name)?)))
+            .partition(|(known, _)| known.is_for(queue_type));
+        for (known, value) in &own {
+            (known.check)(value, &table).map_err(|fault| match fault {
+                Fault::Reason(reason) => names.invalid(known.name, reason),
+                Fault::Text(text) => BrokerError::ImpossibleArgument { text },
+            })?;
         }
-        Ok(Self { table })
+        if let Some((known, _)) = of_others.first() {
+            return Err(names.not_for(known.name, queue_type));
+        }
+        if let Some((known, _)) = own.iter().find(|(known, _)| UNSUPPORTED.contains(&known.name)) {
+            return Err(names.invalid(known.name, "not supported by this version of Leveret".to_owned()));
+        }
+        if UNSUPPORTED_TYPES.contains(&queue_type) {
+            let reason = format!("queue type '{queue_type}' is not supported by this version of Leveret");
+            return Err(names.invalid("x-queue-type", reason));
+        }
+        Ok(Self::checked(table, queue_type))
     }
 
-    /// What the arguments alone put in force.
-    #[must_use]
-    pub fn settings(&self) -> QueueSettings {
-        let number =
-            |key: &str| self.table.get(key)?.as_integer().and_then(|value| u64::try_from(value).ok());
-        let text = |key: &str| self.table.get(key)?.as_str();
-        QueueSettings {
-            message_ttl_ms: number("x-message-ttl"),
-            expires_ms: number("x-expires"),
-            max_length: number("x-max-length"),
-            max_length_bytes: number("x-max-length-bytes"),
-            overflow: match text("x-overflow") {
-                Some("reject-publish") => Overflow::RejectPublish,
-                Some("reject-publish-dlx") => Overflow::RejectPublishDlx,
-                _ => Overflow::DropHead,
-            },
-            dead_letter_exchange: text("x-dead-letter-exchange").map(ExchangeName::from),
-            dead_letter_routing_key: text("x-dead-letter-routing-key").map(Box::from),
-            ..QueueSettings::default()
+    /// Takes the values of arguments that were checked.
+    fn checked(table: FieldTable, queue_type: QueueType) -> Self {
+        let number = |key: &str| table.get(key).and_then(FieldValue::as_integer);
+        let flag = |key: &str| table.get(key).and_then(FieldValue::as_bool).unwrap_or_default();
+        let unsigned = |key: &str| number(key).and_then(|number| u64::try_from(number).ok());
+        let requested = requested(&table);
+        let deduplication = flag("x-message-deduplication").then(|| Deduplication {
+            cache_size: unsigned("x-cache-size"),
+            cache_ttl_ms: unsigned("x-cache-ttl"),
+        });
+        Self {
+            queue_type,
+            max_priority: number("x-max-priority").and_then(|number| u8::try_from(number).ok()),
+            single_active_consumer: flag("x-single-active-consumer"),
+            deduplication,
+            requested: (requested != RequestedSettings::NONE).then(|| Box::new(requested)),
+            table,
         }
     }
 
@@ -106,95 +111,181 @@ impl QueueArguments {
         &self.table
     }
 
-    /// Whether a declaration with `other` means the same queue. Only arguments with a meaning are
-    /// compared; of those supported today that is the queue type, whose only value is the default.
+    /// The table as it is shown: with the queue's type, whether it was said or not. COMPAT: as RabbitMQ does from 4.0
+    /// on. Not kept this way, since it would cost each queue that does not say it an allocation.
     #[must_use]
-    pub fn equivalent(&self, other: &FieldTable) -> Option<(&'static str, String)> {
-        let unsupported = UNSUPPORTED.iter().find_map(|&argument| {
-            let value = other.get(argument)?;
-            Some((argument, format!("received {} but current is none", rendered(value))))
-        });
-        unsupported.or_else(|| match other.get("x-queue-type") {
-            None => None,
-            Some(FieldValue::LongString(queue_type)) if queue_type == b"classic" => None,
-            Some(value) => {
-                let received = rendered(value).replacen("the value ", "", 1);
-                let received = received.split(" of type").next().unwrap_or_default().to_owned();
-                Some(("x-queue-type", format!("received {received} but current is 'classic'")))
-            }
-        })
+    pub fn shown(&self) -> FieldTable {
+        let mut table = self.table.clone();
+        table.set("x-queue-type", self.queue_type.as_str());
+        table
+    }
+
+    /// Which type of queue it is.
+    #[must_use]
+    pub fn queue_type(&self) -> QueueType {
+        self.queue_type
+    }
+
+    /// The highest priority that messages can have, if they can have any.
+    #[must_use]
+    pub fn max_priority(&self) -> Option<u8> {
+        self.max_priority
+    }
+
+    /// Whether one consumer gets all messages for as long as it is there.
+    #[must_use]
+    pub fn single_active_consumer(&self) -> bool {
+        self.single_active_consumer
+    }
+
+    /// Whether messages are dropped that were there before, and how that is known.
+    #[must_use]
+    pub fn deduplication(&self) -> Option<Deduplication> {
+        self.deduplication
+    }
+
+    /// What they ask for of what policies can change.
+    #[must_use]
+    pub fn requested(&self) -> &RequestedSettings {
+        const NONE: &RequestedSettings = &RequestedSettings::NONE;
+        self.requested.as_deref().unwrap_or(NONE)
+    }
+
+    /// What is in force for the queue where policies ask for this.
+    #[must_use]
+    pub fn settings(&self, policy: &RequestedSettings) -> QueueSettings {
+        QueueSettings::merged(self.queue_type, self.requested(), policy)
+    }
+
+    /// How a declaration with `other` differs: the argument, and what was received and is current. Compared is what
+    /// RabbitMQ knows for this type of queue.
+    #[must_use]
+    pub fn inequivalent(&self, other: &FieldTable) -> Option<(&'static str, String)> {
+        let classic = FieldValue::from(QueueType::Classic.as_str());
+        // COMPAT: a queue that does not say its type is classic, from 4.0 on.
+        let queue_type = |table: &FieldTable| table.get("x-queue-type").unwrap_or(&classic).clone();
+        KNOWN
+            .iter()
+            .filter(|known| known.is_compared && known.is_for(self.queue_type))
+            .find_map(|known| {
+                let detail = difference(other.get(known.name), self.table.get(known.name))?;
+                Some((known.name, detail))
+            })
+            .or_else(|| {
+                let detail = difference(Some(&queue_type(other)), Some(&queue_type(&self.table)))?;
+                Some(("x-queue-type", detail))
+            })
     }
 }
 
-/// Reads the arguments of basic.consume: the consumer's priority.
+/// The name that the broker gives a queue declared without one.
 ///
 /// # Errors
-/// An argument that is known to RabbitMQ and not supported here, or of the wrong type.
-pub fn consumer_priority(table: &FieldTable, queue: &str, vhost: &str) -> Result<i64, BrokerError> {
-    let invalid = |argument: &str, reason: String| BrokerError::InvalidArgument {
-        argument: argument.to_owned(),
-        kind: "queue",
-        name: queue.to_owned(),
-        vhost: vhost.to_owned(),
-        reason,
+/// COMPAT: queues of this type cannot do without, or the wished prefix is too long, reserved or no text.
+pub(crate) fn server_name(arguments: &FieldTable, vhost: &str) -> Result<String, BrokerError> {
+    // COMPAT: a type that cannot be read is told of later.
+    let queue_type = queue_type(arguments).unwrap_or_default();
+    if queue_type != QueueType::Classic {
+        return Err(BrokerError::ServerNamedQueue { queue_type });
+    }
+    match arguments.get("x-name-prefix") {
+        None => Ok(generated("amq.gen-")),
+        Some(value) => match value.as_str() {
+            None => Err(Names { queue: "", vhost }.wrong_type("x-name-prefix", value)),
+            Some(prefix) if prefix.len() > NAME_PREFIX_BYTES_MAX => {
+                Err(BrokerError::NamePrefixTooLong { prefix: prefix.to_owned() })
+            }
+            Some(prefix) if prefix.starts_with("amq.") => {
+                Err(BrokerError::ReservedName { kind: "queue", name: prefix.to_owned() })
+            }
+            Some(prefix) => Ok(generated(&format!("{prefix}-"))),
+        },
+    }
+}
+
+fn queue_type(table: &FieldTable) -> Result<QueueType, String> {
+    match table.get("x-queue-type") {
+        None => Ok(QueueType::default()),
+        Some(FieldValue::LongString(name)) => QueueType::named(name)
+            .ok_or_else(|| format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(name))),
+        Some(other) => Err(format!("{{unacceptable_type,{}}}", type_name(other))),
+    }
+}
+
+/// What checked arguments ask for.
+fn requested(table: &FieldTable) -> RequestedSettings {
+    let unsigned = |key: &str| {
+        table.get(key).and_then(FieldValue::as_integer).and_then(|number| u64::try_from(number).ok())
     };
-    if let Some(argument) = UNSUPPORTED_OF_CONSUMER.iter().find(|argument| table.get(argument).is_some()) {
-        return Err(invalid(argument, "not supported by this version of Leveret".to_owned()));
-    }
-    match table.get("x-priority") {
-        None => Ok(0),
-        Some(value) => value
-            .as_integer()
-            .ok_or_else(|| invalid("x-priority", format!("\"expected integer, got {}\"", type_name(value)))),
+    let text = |key: &str| match table.get(key) {
+        Some(FieldValue::LongString(octets)) => Some(String::from_utf8_lossy(octets)),
+        _ => None,
+    };
+    RequestedSettings {
+        message_ttl_ms: unsigned("x-message-ttl"),
+        expires_ms: unsigned("x-expires"),
+        max_length: unsigned("x-max-length"),
+        max_length_bytes: unsigned("x-max-length-bytes"),
+        overflow: text("x-overflow").and_then(|name| Overflow::named(&name)),
+        dead_letter_exchange: text("x-dead-letter-exchange").map(|name| ExchangeName::from(&*name)),
+        dead_letter_routing_key: text("x-dead-letter-routing-key").map(|key| Box::from(&*key)),
+        dead_letter_strategy: text("x-dead-letter-strategy")
+            .and_then(|name| DeadLetterStrategy::named(&name)),
+        // COMPAT: what is no integer is larger than any.
+        delivery_limit: table.get("x-delivery-limit").map(|limit| limit.as_integer().unwrap_or(i64::MAX)),
+        consumer_timeout_ms: unsigned("x-consumer-timeout"),
+        delayed_retry_type: text("x-delayed-retry-type").and_then(|name| DelayedRetryType::named(&name)),
+        delayed_retry_min_ms: unsigned("x-delayed-retry-min"),
+        delayed_retry_max_ms: unsigned("x-delayed-retry-max"),
     }
 }
 
-/// A value as RabbitMQ names it in the text of an inequivalent argument.
-pub(crate) fn rendered(value: &FieldValue) -> String {
-    format!("the value '{}' of type '{}'", value_text(value), type_name(value))
+/// Whose arguments are looked at, for the refusals.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    pub(crate) queue: &'a str,
+    pub(crate) vhost: &'a str,
 }
 
-/// A value alone, as RabbitMQ prints it.
-pub(crate) fn value_text(value: &FieldValue) -> String {
-    match value {
-        FieldValue::LongString(octets) | FieldValue::Bytes(octets) => {
-            String::from_utf8_lossy(octets).into_owned()
+impl Names<'_> {
+    fn invalid(&self, argument: &str, reason: String) -> BrokerError {
+        BrokerError::InvalidArgument {
+            argument: argument.to_owned(),
+            kind: "queue",
+            name: self.queue.to_owned(),
+            vhost: self.vhost.to_owned(),
+            reason,
         }
-        FieldValue::Boolean(value) => value.to_string(),
-        FieldValue::I8(value) => value.to_string(),
-        FieldValue::U8(value) => value.to_string(),
-        FieldValue::I16(value) => value.to_string(),
-        FieldValue::U16(value) => value.to_string(),
-        FieldValue::I32(value) => value.to_string(),
-        FieldValue::U32(value) => value.to_string(),
-        FieldValue::I64(value) => value.to_string(),
-        FieldValue::Timestamp(value) => value.to_string(),
-        FieldValue::F32(value) => value.to_string(),
-        FieldValue::F64(value) => value.to_string(),
-        other => format!("{other:?}"),
+    }
+
+    fn wrong_type(&self, argument: &str, value: &FieldValue) -> BrokerError {
+        BrokerError::InvalidArgumentType {
+            argument: argument.to_owned(),
+            type_name: type_name(value),
+            kind: "queue",
+            name: self.queue.to_owned(),
+            vhost: self.vhost.to_owned(),
+        }
+    }
+
+    fn not_for(&self, argument: &str, queue_type: QueueType) -> BrokerError {
+        BrokerError::ArgumentOfOtherType {
+            argument: argument.to_owned(),
+            queue: self.queue.to_owned(),
+            vhost: self.vhost.to_owned(),
+            queue_type: queue_type.module(),
+        }
+    }
+
+    /// A property that queues of a type cannot have.
+    pub(crate) fn impossible(&self, property: &'static str) -> BrokerError {
+        BrokerError::ImpossibleProperty {
+            property,
+            queue: self.queue.to_owned(),
+            vhost: self.vhost.to_owned(),
+        }
     }
 }
 
-/// RabbitMQ's name of a field value's type.
-#[must_use]
-pub fn type_name(value: &FieldValue) -> &'static str {
-    match value {
-        FieldValue::Boolean(_) => "bool",
-        FieldValue::I8(_) => "byte",
-        FieldValue::U8(_) => "unsignedbyte",
-        FieldValue::I16(_) => "short",
-        FieldValue::U16(_) => "unsignedshort",
-        FieldValue::I32(_) => "signedint",
-        FieldValue::U32(_) => "unsignedint",
-        FieldValue::I64(_) => "long",
-        FieldValue::F32(_) => "float",
-        FieldValue::F64(_) => "double",
-        FieldValue::Decimal { .. } => "decimal",
-        FieldValue::LongString(_) => "longstr",
-        FieldValue::Array(_) => "array",
-        FieldValue::Timestamp(_) => "timestamp",
-        FieldValue::Table(_) => "table",
-        FieldValue::Void => "void",
-        FieldValue::Bytes(_) => "binary",
-    }
-}
+#[cfg(test)]
+mod tests;

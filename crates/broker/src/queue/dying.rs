@@ -1,7 +1,7 @@
-//! Messages that die in a queue. Without a dead-letter exchange they are let go of at once. With one they wait, neither
-//! ready nor unacked, until whoever brought their death about has let go of the queue's lock: that thread publishes
-//! them, and only then the queue lets go of them. So the journal has the copy before it hears of the end, and a crash in
-//! between leaves one too many, never one too few.
+//! Messages that die in a queue. Without a dead-letter exchange they are let go of at once. With one they wait,
+//! neither ready nor unacked, until whoever brought their death about has let go of the queue's lock: that thread
+//! publishes them, and only then the queue lets go of them. So the journal has the copy before it hears of the end,
+//! and a crash in between leaves one too many, never one too few.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -35,7 +35,8 @@ impl QueueSettings {
 }
 
 impl Queue {
-    /// Puts settings in force, for what is in the queue as well. COMPAT: but messages keep the time at which they expire.
+    /// Puts settings in force, for what is in the queue as well. May publish what gives way by that: not to be called
+    /// with the topology locked. COMPAT: messages keep the time at which they expire.
     pub fn apply(&self, settings: QueueSettings) {
         let mut state = self.state.lock();
         state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
@@ -137,7 +138,7 @@ impl Queue {
         self.kill(state, &dropped, DeathReason::MaxLength);
     }
 
-    /// Appends what there is a place for. COMPAT: a message that a consumer can take at once needs none.
+    /// Appends what there is a place for. COMPAT: a message needs one even if a consumer waits for it.
     pub(super) fn append_or_refuse(
         &self,
         state: &mut State,
@@ -154,7 +155,7 @@ impl Queue {
             one.push(&view);
             let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
             let is_too_much = state.settings.is_exceeded_by(messages + 1, body_bytes + one.body_bytes());
-            if !is_too_much || state.consumers.has_ready() {
+            if !is_too_much {
                 let new_from = state.messages.next_position();
                 safe_at = safe_at.max(self.append(state, &mut one));
                 self.dispatch_new(state, new_from);

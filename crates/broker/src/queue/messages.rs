@@ -580,7 +580,7 @@ impl Messages {
 
 /// What leaves memory, and what comes back.
 impl Messages {
-    /// Chunks that should be brought into memory: those of `dying` messages, what is delivered next, and some behind it.
+    /// Chunks that should be brought into memory: those of `dying` messages, what is delivered next, some behind it.
     pub(crate) fn wanted(&self, dying: impl Iterator<Item = MessageRef>) -> Vec<Incoming> {
         if self.absent == 0 {
             return Vec::new();

@@ -1,6 +1,7 @@
 //! What is in force for a queue: its arguments, narrowed or supplied by the policies that match it. Worked out when a
 //! queue is declared and whenever a policy changes, so that nothing is looked up per message.
 
+use super::queue_type::QueueType;
 use crate::names::ExchangeName;
 
 /// What happens to a message for which a queue with a length limit has no place.
@@ -15,6 +16,19 @@ pub enum Overflow {
     RejectPublishDlx,
 }
 
+impl Overflow {
+    /// The behaviour with this name in arguments and policies.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "drop-head" => Some(Self::DropHead),
+            "reject-publish" => Some(Self::RejectPublish),
+            "reject-publish-dlx" => Some(Self::RejectPublishDlx),
+            _ => None,
+        }
+    }
+}
+
 /// When a queue lets go of a message that it dead-letters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeadLetterStrategy {
@@ -24,6 +38,59 @@ pub enum DeadLetterStrategy {
     /// Once every target has it safe.
     AtLeastOnce,
 }
+
+impl DeadLetterStrategy {
+    /// The strategy with this name in arguments and policies.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "at-most-once" => Some(Self::AtMostOnce),
+            "at-least-once" => Some(Self::AtLeastOnce),
+            _ => None,
+        }
+    }
+}
+
+/// Which returned messages of a quorum queue wait before they are delivered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DelayedRetryType {
+    /// None.
+    Disabled,
+    /// All of them.
+    All,
+    /// Those whose consumer failed or rejected them.
+    Failed,
+    /// Those that were given back otherwise.
+    Returned,
+}
+
+impl DelayedRetryType {
+    /// The type with this name in arguments and policies.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "disabled" => Some(Self::Disabled),
+            "all" => Some(Self::All),
+            "failed" => Some(Self::Failed),
+            "returned" => Some(Self::Returned),
+            _ => None,
+        }
+    }
+}
+
+/// How long returned messages of a quorum queue wait: `min_ms` times the delivery count, `max_ms` at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DelayedRetry {
+    /// Which ones; never [`DelayedRetryType::Disabled`].
+    pub which: DelayedRetryType,
+    /// Milliseconds per delivery that failed.
+    pub min_ms: u64,
+    /// Milliseconds, at most.
+    pub max_ms: Option<u64>,
+}
+
+/// Redeliveries of a quorum queue's message unless somebody says otherwise.
+pub const DELIVERY_LIMIT: u32 = 20;
 
 /// Settings of a queue that policies can change while it lives. Those fixed at its declaration are in
 /// [`QueueArguments`](super::arguments::QueueArguments).
@@ -49,4 +116,163 @@ pub struct QueueSettings {
     pub delivery_limit: Option<u32>,
     /// Milliseconds a delivery may stay unsettled, if not the broker's own default.
     pub consumer_timeout_ms: Option<u64>,
+    /// Whether returned messages wait before they are delivered again.
+    pub delayed_retry: Option<DelayedRetry>,
+}
+
+/// What one side asks for: a queue's arguments, a policy or an operator policy. `None` where it says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestedSettings {
+    /// As in [`QueueSettings`].
+    pub message_ttl_ms: Option<u64>,
+    /// As in [`QueueSettings`].
+    pub expires_ms: Option<u64>,
+    /// As in [`QueueSettings`].
+    pub max_length: Option<u64>,
+    /// As in [`QueueSettings`].
+    pub max_length_bytes: Option<u64>,
+    /// As in [`QueueSettings`].
+    pub overflow: Option<Overflow>,
+    /// As in [`QueueSettings`].
+    pub dead_letter_exchange: Option<ExchangeName>,
+    /// As in [`QueueSettings`].
+    pub dead_letter_routing_key: Option<Box<str>>,
+    /// As in [`QueueSettings`].
+    pub dead_letter_strategy: Option<DeadLetterStrategy>,
+    /// Deliveries after the first, at most; negative for any number.
+    pub delivery_limit: Option<i64>,
+    /// As in [`QueueSettings`].
+    pub consumer_timeout_ms: Option<u64>,
+    /// Which returned messages wait.
+    pub delayed_retry_type: Option<DelayedRetryType>,
+    /// As in [`DelayedRetry`].
+    pub delayed_retry_min_ms: Option<u64>,
+    /// As in [`DelayedRetry`].
+    pub delayed_retry_max_ms: Option<u64>,
+}
+
+impl RequestedSettings {
+    /// Nothing.
+    pub const NONE: Self = Self {
+        message_ttl_ms: None,
+        expires_ms: None,
+        max_length: None,
+        max_length_bytes: None,
+        overflow: None,
+        dead_letter_exchange: None,
+        dead_letter_routing_key: None,
+        dead_letter_strategy: None,
+        delivery_limit: None,
+        consumer_timeout_ms: None,
+        delayed_retry_type: None,
+        delayed_retry_min_ms: None,
+        delayed_retry_max_ms: None,
+    };
+
+    /// What a policy and an operator policy ask for together. COMPAT: of numbers the lower one, of the least delay the
+    /// higher one; of anything else the operator's.
+    #[must_use]
+    pub fn narrowed_by(&self, operator: &Self) -> Self {
+        Self {
+            message_ttl_ms: lower(operator.message_ttl_ms, self.message_ttl_ms),
+            expires_ms: lower(operator.expires_ms, self.expires_ms),
+            max_length: lower(operator.max_length, self.max_length),
+            max_length_bytes: lower(operator.max_length_bytes, self.max_length_bytes),
+            overflow: operator.overflow.or(self.overflow),
+            dead_letter_exchange: first(&operator.dead_letter_exchange, &self.dead_letter_exchange),
+            dead_letter_routing_key: first(&operator.dead_letter_routing_key, &self.dead_letter_routing_key),
+            dead_letter_strategy: operator.dead_letter_strategy.or(self.dead_letter_strategy),
+            delivery_limit: delivery_limit(operator.delivery_limit, self.delivery_limit),
+            consumer_timeout_ms: lower(operator.consumer_timeout_ms, self.consumer_timeout_ms),
+            delayed_retry_type: operator.delayed_retry_type.or(self.delayed_retry_type),
+            delayed_retry_min_ms: operator.delayed_retry_min_ms.max(self.delayed_retry_min_ms),
+            delayed_retry_max_ms: lower(operator.delayed_retry_max_ms, self.delayed_retry_max_ms),
+        }
+    }
+}
+
+impl QueueSettings {
+    /// What is in force where a queue's arguments and policies ask for these. COMPAT: of numbers the lower one, of
+    /// anything else the argument; but a policy decides over the overflow of a quorum queue.
+    #[must_use]
+    pub fn merged(queue_type: QueueType, arguments: &RequestedSettings, policy: &RequestedSettings) -> Self {
+        let is_quorum = queue_type == QueueType::Quorum;
+        let overflow = match is_quorum {
+            true => policy.overflow.or(arguments.overflow),
+            false => arguments.overflow.or(policy.overflow),
+        };
+        let both = Self {
+            message_ttl_ms: lower(arguments.message_ttl_ms, policy.message_ttl_ms),
+            expires_ms: lower(arguments.expires_ms, policy.expires_ms),
+            max_length: lower(arguments.max_length, policy.max_length),
+            max_length_bytes: lower(arguments.max_length_bytes, policy.max_length_bytes),
+            overflow: overflow.unwrap_or_default(),
+            dead_letter_exchange: first(&arguments.dead_letter_exchange, &policy.dead_letter_exchange),
+            dead_letter_routing_key: first(
+                &arguments.dead_letter_routing_key,
+                &policy.dead_letter_routing_key,
+            ),
+            consumer_timeout_ms: lower(arguments.consumer_timeout_ms, policy.consumer_timeout_ms),
+            ..Self::default()
+        };
+        match queue_type {
+            QueueType::Classic => both,
+            QueueType::Quorum => both.of_quorum(arguments, policy),
+            // COMPAT: of what there is here a stream knows the octets alone.
+            QueueType::Stream => Self { max_length_bytes: both.max_length_bytes, ..Self::default() },
+        }
+    }
+
+    /// Adds what only quorum queues have.
+    fn of_quorum(self, arguments: &RequestedSettings, policy: &RequestedSettings) -> Self {
+        let overflow = match self.overflow {
+            // COMPAT: not for quorum queues, and taken as if it were not there.
+            Overflow::RejectPublishDlx => Overflow::DropHead,
+            other => other,
+        };
+        let strategy = arguments.dead_letter_strategy.or(policy.dead_letter_strategy).unwrap_or_default();
+        let limit = delivery_limit(arguments.delivery_limit, policy.delivery_limit);
+        let retry = (
+            arguments.delayed_retry_type.or(policy.delayed_retry_type),
+            arguments.delayed_retry_min_ms.or(policy.delayed_retry_min_ms),
+        );
+        let delayed_retry = match retry {
+            (None | Some(DelayedRetryType::Disabled), _) | (_, None) => None,
+            (Some(which), Some(min_ms)) => {
+                let max_ms = arguments.delayed_retry_max_ms.or(policy.delayed_retry_max_ms);
+                Some(DelayedRetry { which, min_ms, max_ms })
+            }
+        };
+        Self {
+            overflow,
+            dead_letter_strategy: strategy,
+            delivery_limit: match limit {
+                None => Some(DELIVERY_LIMIT),
+                // Negative, or more than can be counted: no limit.
+                Some(limit) => u32::try_from(limit).ok(),
+            },
+            delayed_retry,
+            ..self
+        }
+    }
+}
+
+fn lower(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+fn first<T: Clone>(one: &Option<T>, other: &Option<T>) -> Option<T> {
+    one.as_ref().or(other.as_ref()).cloned()
+}
+
+/// COMPAT: the lower one, unless one of them is no limit; then the other.
+fn delivery_limit(one: Option<i64>, other: Option<i64>) -> Option<i64> {
+    match (one, other) {
+        (Some(one), Some(other)) if one < 0 || other < 0 => Some(one.max(other)),
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
 }

@@ -11,9 +11,9 @@ use super::{Binding, Vhost};
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
-use crate::names::{ConnectionId, ExchangeName, QueueName, generated};
-use crate::queue::arguments::{QueueArguments, rendered, type_name, value_text};
-use crate::queue::{Queue, QueueSpec};
+use crate::names::{ConnectionId, ExchangeName, QueueName};
+use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
+use crate::queue::{Queue, QueueSpec, QueueType};
 use crate::reply_to::REPLY_TO;
 use crate::store::JournalPosition;
 
@@ -68,7 +68,7 @@ impl Vhost {
             return Err(BrokerError::ReservedName { kind: "queue", name: declaration.name.to_owned() });
         }
         let name = match declaration.name {
-            "" => QueueName::from(generated("amq.gen-")),
+            "" => QueueName::from(server_name(&declaration.arguments, self.name.as_str())?),
             name => QueueName::from(name),
         };
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
@@ -86,8 +86,11 @@ impl Vhost {
             }
             Entry::Vacant(vacant) => {
                 let name = vacant.key().clone();
-                let arguments =
-                    QueueArguments::parse(declaration.arguments, name.as_str(), self.name.as_str())?;
+                let names = Names { queue: name.as_str(), vhost: self.name.as_str() };
+                let arguments = QueueArguments::parse(declaration.arguments, names.queue, names.vhost)?;
+                if arguments.queue_type() != QueueType::Classic {
+                    check_properties(names, durable, declaration.auto_delete, declaration.exclusive)?;
+                }
                 let spec = QueueSpec {
                     vhost: self.name.clone(),
                     name,
@@ -140,7 +143,7 @@ impl Vhost {
                 differing(received, current),
             ));
         }
-        match spec.arguments.equivalent(&declaration.arguments) {
+        match spec.arguments.inequivalent(&declaration.arguments) {
             None => Ok(()),
             Some((argument, detail)) => Err(self.inequivalent(argument, "queue", spec.name.as_str(), detail)),
         }
@@ -233,17 +236,10 @@ impl Vhost {
             return Err(self.inequivalent(argument, "exchange", name, differing(received, current)));
         }
         let key = "alternate-exchange";
-        let detail = match (declaration.arguments.get(key), spec.arguments.get(key)) {
-            (received, current) if received == current => return Ok(()),
-            (None, Some(current)) => format!("received none but current is {}", rendered(current)),
-            (Some(received), None) => format!("received {} but current is none", rendered(received)),
-            // COMPAT: types are named only where one side is missing.
-            (received, current) => {
-                let text = |value: Option<&FieldValue>| value.map(value_text).unwrap_or_default();
-                differing(text(received), text(current))
-            }
-        };
-        Err(self.inequivalent(key, "exchange", name, detail))
+        match difference(declaration.arguments.get(key), spec.arguments.get(key)) {
+            None => Ok(()),
+            Some(detail) => Err(self.inequivalent(key, "exchange", name, detail)),
+        }
     }
 
     fn inequivalent(&self, argument: &str, kind: &'static str, name: &str, detail: String) -> BrokerError {
@@ -376,6 +372,20 @@ impl Vhost {
 
 fn differing(received: impl std::fmt::Display, current: impl std::fmt::Display) -> String {
     format!("received '{received}' but current is '{current}'")
+}
+
+/// Refuses the properties of a queue that only classic ones can have. COMPAT: in this order.
+fn check_properties(
+    names: Names<'_>,
+    durable: bool,
+    auto_delete: bool,
+    exclusive: bool,
+) -> Result<(), BrokerError> {
+    let found = [(auto_delete, "auto-delete"), (exclusive, "exclusive-owner"), (!durable, "non-durable")];
+    match found.into_iter().find(|(is_found, _)| *is_found) {
+        None => Ok(()),
+        Some((_, property)) => Err(names.impossible(property)),
+    }
 }
 
 /// Refuses what can be at no end of a binding, before anything is looked for.

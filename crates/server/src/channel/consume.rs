@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use leveret_broker::names::generated;
-use leveret_broker::queue::arguments::consumer_priority;
+use leveret_broker::queue::arguments::ConsumerArguments;
 use leveret_broker::queue::{ConsumerSpec, Got};
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
@@ -56,7 +56,9 @@ impl Channel {
         let vhost = Arc::clone(&self.connection.vhost);
         let refuse = |error: BrokerError| AmqpError::refused(&error, method);
         let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
-        let priority = consumer_priority(&consume.arguments, &name, vhost.name.as_str()).map_err(refuse)?;
+        let queue_type = queue.spec.arguments.queue_type();
+        let arguments = ConsumerArguments::parse(&consume.arguments, queue_type, &name, vhost.name.as_str());
+        let priority = arguments.map_err(refuse)?.priority;
         self.add_consumer(&tag, &queue, consume, priority).map_err(refuse)?;
         let made = ConsumerFields {
             exclusive: consume.exclusive,
