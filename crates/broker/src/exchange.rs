@@ -8,22 +8,27 @@ pub(crate) mod distinct;
 pub(crate) mod hashing;
 pub mod headers;
 pub(crate) mod ordered;
+pub(crate) mod recent_history;
 pub mod topic;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 use leveret_codec::table::FieldTable;
 
 use crate::error::BrokerError;
+use crate::message::MessageBatch;
 use crate::names::{ExchangeName, QueueName};
+use crate::queue::memory::MemoryGauge;
 use addressing::Addressing;
 use consistent_hash::{HashBindings, HashSource};
 use destination::{BoundDestination, Destination, DestinationSet};
 use hashing::{hash, mix};
 use headers::HeadersBindings;
 use ordered::OrderedBindings;
+use recent_history::RecentHistory;
 use topic::TopicTrie;
 
 /// How an exchange routes.
@@ -45,6 +50,8 @@ pub enum ExchangeType {
     Random,
     /// To one queue, chosen by chance among those of this node; which all are.
     LocalRandom,
+    /// To all; a destination that is bound gets the last messages.
+    RecentHistory,
 }
 
 impl ExchangeType {
@@ -60,6 +67,7 @@ impl ExchangeType {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -83,6 +91,7 @@ impl FromStr for ExchangeType {
             "x-modulus-hash" => Ok(Self::ModulusHash),
             "x-random" => Ok(Self::Random),
             "x-local-random" => Ok(Self::LocalRandom),
+            "x-recent-history" => Ok(Self::RecentHistory),
             // What subscribers of a JMS client select is a program in Erlang's terms.
             "x-jms-topic" => Err(BrokerError::UnsupportedExchangeType { exchange_type: name.to_owned() }),
             _ => Err(BrokerError::UnknownExchangeType { exchange_type: name.to_owned() }),
@@ -129,12 +138,13 @@ enum Bindings {
     Random(OrderedBindings),
     /// Random, with queues bound with an empty key only.
     LocalRandom(OrderedBindings),
+    RecentHistory(OrderedBindings, RecentHistory),
 }
 
 impl Exchange {
     /// # Errors
     /// An argument is not possible for the type.
-    pub(crate) fn new(spec: ExchangeSpec) -> Result<Self, BrokerError> {
+    pub(crate) fn new(spec: ExchangeSpec, gauge: &Arc<MemoryGauge>) -> Result<Self, BrokerError> {
         let bindings = match spec.exchange_type {
             ExchangeType::Direct => Bindings::Direct(HashMap::new()),
             ExchangeType::Fanout => Bindings::Fanout(HashMap::new()),
@@ -146,6 +156,10 @@ impl Exchange {
             ExchangeType::ModulusHash => Bindings::ModulusHash(OrderedBindings::default()),
             ExchangeType::Random => Bindings::Random(OrderedBindings::default()),
             ExchangeType::LocalRandom => Bindings::LocalRandom(OrderedBindings::default()),
+            ExchangeType::RecentHistory => {
+                let history = RecentHistory::new(&spec.arguments, gauge)?;
+                Bindings::RecentHistory(OrderedBindings::default(), history)
+            }
         };
         Ok(Self { spec, bindings, binding_count: 0 })
     }
@@ -160,7 +174,18 @@ impl Exchange {
         match &self.bindings {
             Bindings::Direct(_) | Bindings::Fanout(_) | Bindings::Topic(_) | Bindings::ModulusHash(_) => true,
             Bindings::ConsistentHash(bindings) => bindings.is_by_key(),
-            Bindings::Headers(_) | Bindings::Random(_) | Bindings::LocalRandom(_) => false,
+            Bindings::Headers(_)
+            | Bindings::Random(_)
+            | Bindings::LocalRandom(_)
+            | Bindings::RecentHistory(..) => false,
+        }
+    }
+
+    /// What a destination gets that is bound now.
+    pub(crate) fn history(&self) -> Option<MessageBatch> {
+        match &self.bindings {
+            Bindings::RecentHistory(_, history) => Some(history.messages()),
+            _ => None,
         }
     }
 
@@ -178,9 +203,9 @@ impl Exchange {
             Bindings::Topic(trie) => trie.insert(routing_key, bound),
             Bindings::Headers(bindings) => bindings.insert(routing_key, bound, arguments)?,
             Bindings::ConsistentHash(bindings) => bindings.insert(routing_key, bound)?,
-            Bindings::ModulusHash(bindings) | Bindings::Random(bindings) => {
-                bindings.insert(routing_key, bound)
-            }
+            Bindings::ModulusHash(bindings)
+            | Bindings::Random(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.insert(routing_key, bound),
             Bindings::LocalRandom(bindings) => {
                 check_local(routing_key, &bound.destination)?;
                 bindings.insert(routing_key, bound)
@@ -206,7 +231,8 @@ impl Exchange {
             Bindings::ConsistentHash(bindings) => bindings.remove(routing_key, bound),
             Bindings::ModulusHash(bindings)
             | Bindings::Random(bindings)
-            | Bindings::LocalRandom(bindings) => bindings.remove(routing_key, bound),
+            | Bindings::LocalRandom(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.remove(routing_key, bound),
         };
         self.binding_count -= usize::from(removed);
         removed
@@ -233,6 +259,10 @@ impl Exchange {
             Bindings::Random(bindings) | Bindings::LocalRandom(bindings) => {
                 bindings.pick(fastrand::u64(..)).into_iter().for_each(found);
             }
+            Bindings::RecentHistory(bindings, history) => {
+                history.note(message);
+                bindings.for_each(&mut |_, bound| found(&bound.destination));
+            }
         }
     }
 
@@ -249,9 +279,8 @@ impl Exchange {
             Bindings::ConsistentHash(bindings) => bindings.for_each(found),
             Bindings::ModulusHash(bindings)
             | Bindings::Random(bindings)
-            | Bindings::LocalRandom(bindings) => {
-                bindings.for_each(found);
-            }
+            | Bindings::LocalRandom(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.for_each(found),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Vhost {
             name,
             queues: DashMap::with_shard_amount(16),
             replies: ReplyQueues::default(),
-            topology: RwLock::new(Topology::with_standard_exchanges(has_events)),
+            topology: RwLock::new(Topology::with_standard_exchanges(has_events, Arc::clone(&services.gauge))),
             generation: AtomicU64::new(0),
             services,
             tracing: AtomicBool::new(false),

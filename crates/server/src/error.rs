@@ -194,6 +194,7 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::TwoHashSources
         | BrokerError::UnsupportedHashProperty { .. }
         | BrokerError::HashArgumentType { .. }
+        | BrokerError::InvalidHistoryLength { .. }
         | BrokerError::WeightNotInteger { .. }
         | BrokerError::WeightNotPositive
         | BrokerError::WeightTooLarge { .. }

@@ -81,6 +81,7 @@ fn exchange_value(spec: &ExchangeSpec) -> Vec<u8> {
         ExchangeType::ModulusHash => b'm',
         ExchangeType::Random => b'r',
         ExchangeType::LocalRandom => b'l',
+        ExchangeType::RecentHistory => b'y',
     };
     let flags = flag(AUTO_DELETE, spec.auto_delete)
         | flag(INTERNAL, spec.internal)
@@ -155,6 +156,7 @@ fn exchange_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<De
         Some(b'm') => ExchangeType::ModulusHash,
         Some(b'r') => ExchangeType::Random,
         Some(b'l') => ExchangeType::LocalRandom,
+        Some(b'y') => ExchangeType::RecentHistory,
         _ => return Err(error()),
     };
     let flags = value.u8().ok_or_else(error)?;

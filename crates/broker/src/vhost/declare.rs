@@ -10,7 +10,7 @@ use super::changes::Changes;
 use super::{Binding, Vhost};
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
-use crate::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
+use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
 use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
 use crate::queue::{Queue, QueueSpec, QueueType};
@@ -315,11 +315,17 @@ impl Vhost {
             }
         };
         let mut changes = Changes::of(&self.name, &self.services.events);
-        if !topology.bind(source, destination, routing_key, arguments, &mut changes)? {
+        if !topology.bind(source, destination.clone(), routing_key, arguments, &mut changes)? {
             return Ok(self.defined_at());
         }
+        let history = topology.find(source).and_then(Exchange::history);
         self.topology_moved();
-        Ok(self.define(changes.into_noted()))
+        let position = self.define(changes.into_noted());
+        drop(topology);
+        if let Some(history) = history {
+            self.publish_history(&destination, &history);
+        }
+        Ok(position)
     }
 
     /// Removes a binding; where that is safe. COMPAT: what is missing, be it an end or the binding, is no error.

@@ -8,6 +8,7 @@ use leveret_codec::table::{FieldTableRef, FieldValueRef};
 use super::{Route, Vhost};
 use crate::dead_letter::{Grave, goes_in_circles};
 use crate::exchange::addressing::Addressing;
+use crate::exchange::destination::Destination;
 use crate::message::{MessageBatch, MessageView};
 use crate::names::QueueId;
 use crate::queue::Queue;
@@ -81,6 +82,36 @@ impl Vhost {
         outgoing.hand_over();
     }
 
+    /// Gives a destination that was bound what the exchange had before, oldest first. COMPAT: names and properties are
+    /// those of the messages; the time until they expire begins anew. RabbitMQ 3.10 gives exchanges the newest first.
+    pub(crate) fn publish_history(&self, destination: &Destination, history: &MessageBatch) {
+        let now = self.services.clock.now();
+        let mut outgoing = Outgoing::new(now);
+        for message in history.iter() {
+            let properties = Properties::decode(message.properties).unwrap_or_default();
+            let expiration =
+                properties.expiration.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+            let mut expiring = MessageBatch::default();
+            expiring.push_expiring(&message, expiration.map(|ttl| now.after_ms(ttl)));
+            let queues = match destination {
+                Destination::Queue(queue) => vec![Arc::clone(queue)],
+                Destination::Exchange(name) => {
+                    let copies = properties.headers.as_ref().map(copies_of).unwrap_or_default();
+                    let mut keys = vec![std::str::from_utf8(message.routing_key()).unwrap_or_default()];
+                    keys.extend(copies.iter().map(String::as_str));
+                    let addressing = Addressing::of(&keys, &message);
+                    let topology = self.topology.read();
+                    topology.route(name.as_str(), &addressing, &|name| self.default_route(name)).queues
+                }
+            };
+            for view in expiring.iter() {
+                queues.iter().for_each(|queue| outgoing.add(queue, &view));
+            }
+        }
+        // What refuses has no publisher to tell.
+        outgoing.hand_over();
+    }
+
     /// Adds a message for every queue that its exchange leads to and that `is_wanted`. Nothing if the exchange is
     /// missing.
     pub(crate) fn route_internal(
@@ -104,7 +135,7 @@ impl Vhost {
             if !exchange.is_empty() && topology.find(exchange).is_none() {
                 return None;
             }
-            let addressing = Addressing::new(&keys, message.properties);
+            let addressing = Addressing::of(&keys, message);
             let route = topology.route(exchange, &addressing, &|name| self.default_route(name));
             Some((message.names.to_vec(), generation, route))
         });

@@ -17,6 +17,7 @@ use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
 use crate::queue::Queue;
+use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
 
 /// One binding, as listed.
@@ -67,13 +68,15 @@ struct Origin {
 /// Exchanges by name, and the bindings from both ends.
 pub(crate) struct Topology {
     exchanges: HashMap<ExchangeName, Exchange>,
+    /// Counts the messages that exchanges keep.
+    gauge: Arc<MemoryGauge>,
     /// So that a queue or exchange that goes finds its bindings without looking through all exchanges.
     by_destination: HashMap<DestinationKey, HashSet<Origin>>,
 }
 
 impl Topology {
     /// Exchanges that each vhost has, and that of the events where they are published.
-    pub(crate) fn with_standard_exchanges(has_events: bool) -> Self {
+    pub(crate) fn with_standard_exchanges(has_events: bool, gauge: Arc<MemoryGauge>) -> Self {
         let standard = [
             ("amq.direct", ExchangeType::Direct, false),
             ("amq.fanout", ExchangeType::Fanout, false),
@@ -95,9 +98,9 @@ impl Topology {
                 arguments: FieldTable::new(),
             };
             // Not refused: there are no arguments.
-            Some((name, Exchange::new(spec).ok()?))
+            Some((name, Exchange::new(spec, &gauge).ok()?))
         });
-        Self { exchanges: exchanges.collect(), by_destination: HashMap::new() }
+        Self { exchanges: exchanges.collect(), gauge, by_destination: HashMap::new() }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -122,7 +125,7 @@ impl Topology {
         spec: ExchangeSpec,
         changes: &mut Changes,
     ) -> Result<(), BrokerError> {
-        let exchange = Exchange::new(spec)?;
+        let exchange = Exchange::new(spec, &self.gauge)?;
         changes.exchange_added(&exchange.spec);
         self.exchanges.insert(exchange.spec.name.clone(), exchange);
         Ok(())
