@@ -14,6 +14,7 @@ mod closing;
 mod consuming;
 mod content;
 mod dead_letters;
+mod exchange_types;
 mod exchanges;
 mod frames;
 mod handshake;
