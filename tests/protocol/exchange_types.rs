@@ -1,5 +1,6 @@
-//! The exchange types of RabbitMQ's plugins. Against RabbitMQ 3.10 these scripts want rabbitmq_consistent_hash_exchange,
-//! rabbitmq_random_exchange, rabbitmq_recent_history_exchange and rabbitmq_sharding enabled.
+//! The exchange types of RabbitMQ's plugins. Against RabbitMQ 3.10 these scripts want its plugins
+//! rabbitmq_consistent_hash_exchange, rabbitmq_random_exchange, rabbitmq_recent_history_exchange and
+//! rabbitmq_sharding enabled.
 
 use leveret_codec::method::{exchange, queue};
 use leveret_codec::properties::Properties;
