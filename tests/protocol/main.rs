@@ -15,6 +15,7 @@ mod consuming;
 mod content;
 mod dead_letters;
 mod delayed;
+mod exchange_types;
 mod exchanges;
 mod frames;
 mod handshake;

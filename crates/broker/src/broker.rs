@@ -8,6 +8,7 @@ use dashmap::DashMap;
 
 use crate::definition::Definition;
 use crate::error::BrokerError;
+use crate::events::Events;
 use crate::names::{QueueId, VhostName};
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
@@ -89,6 +90,12 @@ impl Broker {
         self.queues().iter().for_each(|queue| queue.begin());
     }
 
+    /// Where its events go.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.services.events
+    }
+
     /// Whether there is any vhost.
     #[must_use]
     pub fn has_vhosts(&self) -> bool {
@@ -160,7 +167,8 @@ impl Broker {
         states
     }
 
-    /// The queues of all vhosts, hidden ones as well, the oldest first: what is done with them is done in the same order each time.
+    /// The queues of all vhosts, hidden ones as well, the oldest first: what is done with them is done in the same
+    /// order each time.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
         let mut queues: Vec<_> = self.vhosts.iter().flat_map(|vhost| vhost.all_queues()).collect();

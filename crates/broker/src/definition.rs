@@ -6,8 +6,15 @@ use leveret_codec::table::FieldTable;
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{ExchangeName, QueueId, QueueName, VhostName};
 use crate::queue::QueueSpec;
+use crate::vhost::hidden::HIDDEN_PREFIX;
 
 impl QueueSpec {
+    /// Whether the queue is one of the broker's own, that no client reaches.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.name.as_str().starts_with(HIDDEN_PREFIX)
+    }
+
     /// Whether the queue is one of the definitions. COMPAT: an exclusive queue goes with its connection, whatever
     /// it was declared with.
     #[must_use]

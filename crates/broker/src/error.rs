@@ -248,6 +248,12 @@ pub enum BrokerError {
         /// The argument.
         argument: &'static str,
     },
+    /// A length of a history that is no number above zero.
+    #[error("Invalid argument {value}, 'x-recent-history-length' must be a positive integer")]
+    InvalidHistoryLength {
+        /// Value found.
+        value: String,
+    },
     /// A binding key of a consistent hash exchange that is no number.
     #[error("The binding key must be an integer: <<{}>>", .routing_key.is_empty().then(String::new)
         .unwrap_or_else(|| format!("\"{}\"", .routing_key)))]

@@ -8,6 +8,7 @@ pub(crate) mod distinct;
 pub(crate) mod hashing;
 pub mod headers;
 pub(crate) mod ordered;
+pub(crate) mod recent_history;
 pub mod topic;
 
 use std::fmt;
@@ -19,13 +20,16 @@ use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
+use crate::message::MessageBatch;
 use crate::names::{ExchangeName, QueueName};
+use crate::queue::memory::MemoryGauge;
 use addressing::Addressing;
 use consistent_hash::{HashBindings, HashSource};
 use destination::{BoundDestination, Destination, DestinationSet};
 use hashing::{hash, mix};
 use headers::HeadersBindings;
 use ordered::OrderedBindings;
+use recent_history::RecentHistory;
 use topic::TopicTrie;
 
 /// How an exchange routes.
@@ -49,6 +53,8 @@ pub enum ExchangeType {
     LocalRandom,
     /// As the type that its argument x-delayed-type names, once a message is due.
     Delayed,
+    /// To all; a destination that is bound gets the last messages.
+    RecentHistory,
 }
 
 impl ExchangeType {
@@ -65,6 +71,7 @@ impl ExchangeType {
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
             Self::Delayed => "x-delayed-message",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -89,6 +96,7 @@ impl FromStr for ExchangeType {
             "x-random" => Ok(Self::Random),
             "x-local-random" => Ok(Self::LocalRandom),
             "x-delayed-message" => Ok(Self::Delayed),
+            "x-recent-history" => Ok(Self::RecentHistory),
             // What subscribers of a JMS client select is a program in Erlang's terms.
             "x-jms-topic" => Err(BrokerError::UnsupportedExchangeType { exchange_type: name.to_owned() }),
             _ => Err(BrokerError::UnknownExchangeType { exchange_type: name.to_owned() }),
@@ -137,12 +145,13 @@ enum Bindings {
     Random(OrderedBindings),
     /// Random, with queues bound with an empty key only.
     LocalRandom(OrderedBindings),
+    RecentHistory(OrderedBindings, RecentHistory),
 }
 
 impl Exchange {
     /// # Errors
     /// An argument is not possible for the type.
-    pub(crate) fn new(spec: ExchangeSpec) -> Result<Self, BrokerError> {
+    pub(crate) fn new(spec: ExchangeSpec, gauge: &Arc<MemoryGauge>) -> Result<Self, BrokerError> {
         let bindings = match routing_type(&spec)? {
             ExchangeType::Direct => Bindings::Direct(HashMap::new()),
             ExchangeType::Fanout => Bindings::Fanout(HashMap::new()),
@@ -155,6 +164,10 @@ impl Exchange {
             ExchangeType::Random => Bindings::Random(OrderedBindings::default()),
             ExchangeType::LocalRandom => Bindings::LocalRandom(OrderedBindings::default()),
             ExchangeType::Delayed => return Err(BrokerError::DelayedTwice),
+            ExchangeType::RecentHistory => {
+                let history = RecentHistory::new(&spec.arguments, gauge)?;
+                Bindings::RecentHistory(OrderedBindings::default(), history)
+            }
         };
         Ok(Self { spec, delayed: None, bindings, binding_count: 0 })
     }
@@ -169,7 +182,18 @@ impl Exchange {
         match &self.bindings {
             Bindings::Direct(_) | Bindings::Fanout(_) | Bindings::Topic(_) | Bindings::ModulusHash(_) => true,
             Bindings::ConsistentHash(bindings) => bindings.is_by_key(),
-            Bindings::Headers(_) | Bindings::Random(_) | Bindings::LocalRandom(_) => false,
+            Bindings::Headers(_)
+            | Bindings::Random(_)
+            | Bindings::LocalRandom(_)
+            | Bindings::RecentHistory(..) => false,
+        }
+    }
+
+    /// What a destination gets that is bound now.
+    pub(crate) fn history(&self) -> Option<MessageBatch> {
+        match &self.bindings {
+            Bindings::RecentHistory(_, history) => Some(history.messages()),
+            _ => None,
         }
     }
 
@@ -187,9 +211,9 @@ impl Exchange {
             Bindings::Topic(trie) => trie.insert(routing_key, bound),
             Bindings::Headers(bindings) => bindings.insert(routing_key, bound, arguments)?,
             Bindings::ConsistentHash(bindings) => bindings.insert(routing_key, bound)?,
-            Bindings::ModulusHash(bindings) | Bindings::Random(bindings) => {
-                bindings.insert(routing_key, bound)
-            }
+            Bindings::ModulusHash(bindings)
+            | Bindings::Random(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.insert(routing_key, bound),
             Bindings::LocalRandom(bindings) => {
                 check_local(routing_key, &bound.destination)?;
                 bindings.insert(routing_key, bound)
@@ -215,7 +239,8 @@ impl Exchange {
             Bindings::ConsistentHash(bindings) => bindings.remove(routing_key, bound),
             Bindings::ModulusHash(bindings)
             | Bindings::Random(bindings)
-            | Bindings::LocalRandom(bindings) => bindings.remove(routing_key, bound),
+            | Bindings::LocalRandom(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.remove(routing_key, bound),
         };
         self.binding_count -= usize::from(removed);
         removed
@@ -242,6 +267,10 @@ impl Exchange {
             Bindings::Random(bindings) | Bindings::LocalRandom(bindings) => {
                 bindings.pick(fastrand::u64(..)).into_iter().for_each(found);
             }
+            Bindings::RecentHistory(bindings, history) => {
+                history.note(message);
+                bindings.for_each(&mut |_, bound| found(&bound.destination));
+            }
         }
     }
 
@@ -258,9 +287,8 @@ impl Exchange {
             Bindings::ConsistentHash(bindings) => bindings.for_each(found),
             Bindings::ModulusHash(bindings)
             | Bindings::Random(bindings)
-            | Bindings::LocalRandom(bindings) => {
-                bindings.for_each(found);
-            }
+            | Bindings::LocalRandom(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.for_each(found),
         }
     }
 }

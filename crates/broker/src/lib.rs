@@ -12,6 +12,7 @@ pub mod definition;
 pub mod delayed;
 pub mod delivery;
 pub mod error;
+pub mod events;
 pub mod exchange;
 pub mod limits;
 pub mod message;

@@ -30,7 +30,6 @@ use crate::store::{JournalPosition, Store};
 use crate::time::Timestamp;
 use crate::timers::TimerId;
 use crate::vhost::Vhost;
-use crate::vhost::hidden::HIDDEN_PREFIX;
 use arguments::QueueArguments;
 pub use consumers::{ConsumerActivity, ConsumerHolder, ConsumerSnapshot, ConsumerSpec};
 use consumers::{Consumers, SingleActive};
@@ -258,7 +257,7 @@ impl Queue {
     /// Whether it is one of the broker's own, that no client reaches.
     #[must_use]
     pub fn is_hidden(&self) -> bool {
-        self.spec.name.as_str().starts_with(HIDDEN_PREFIX)
+        self.spec.is_hidden()
     }
 
     /// Whether it met damage and takes nothing any more.

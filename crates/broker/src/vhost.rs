@@ -78,18 +78,22 @@ impl Vhost {
     pub(crate) fn create(name: VhostName, services: Services) -> Arc<Self> {
         let vhost = Self::new(name, services);
         vhost.define(vec![Definition::PutVhost(vhost.name.clone())]);
+        vhost.services.events.vhost_created(&vhost.name);
         vhost
     }
 
     /// A vhost that the store knows.
     pub(crate) fn new(name: VhostName, services: Services) -> Arc<Self> {
+        let has_events = services.events.are_published_in(&name);
         Arc::new_cyclic(|this| {
             let hidden = HiddenQueues::new(name.clone(), Weak::clone(this), services.clone());
+            let gauge = Arc::clone(&services.gauge);
+            let topology = Topology::with_standard_exchanges(has_events, Arc::clone(&hidden), gauge);
             Self {
                 name,
                 queues: DashMap::with_shard_amount(16),
                 replies: ReplyQueues::default(),
-                topology: RwLock::new(Topology::with_standard_exchanges(Arc::clone(&hidden))),
+                topology: RwLock::new(topology),
                 hidden,
                 generation: AtomicU64::new(0),
                 services,
@@ -258,7 +262,7 @@ impl Vhost {
             // Somebody else was faster, and its name may be another queue's by now.
             return self.defined_at();
         }
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_queue(queue, &mut changes);
         self.topology_moved();
         self.define(changes.into_noted())

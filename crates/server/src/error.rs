@@ -197,6 +197,7 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::DelayTooLong { .. }
         | BrokerError::UnsupportedHashProperty { .. }
         | BrokerError::HashArgumentType { .. }
+        | BrokerError::InvalidHistoryLength { .. }
         | BrokerError::WeightNotInteger { .. }
         | BrokerError::WeightNotPositive
         | BrokerError::WeightTooLarge { .. }

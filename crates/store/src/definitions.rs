@@ -82,6 +82,7 @@ fn exchange_value(spec: &ExchangeSpec) -> Vec<u8> {
         ExchangeType::Random => b'r',
         ExchangeType::LocalRandom => b'l',
         ExchangeType::Delayed => b'w',
+        ExchangeType::RecentHistory => b'y',
     };
     let flags = flag(AUTO_DELETE, spec.auto_delete)
         | flag(INTERNAL, spec.internal)
@@ -157,6 +158,7 @@ fn exchange_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<De
         Some(b'r') => ExchangeType::Random,
         Some(b'l') => ExchangeType::LocalRandom,
         Some(b'w') => ExchangeType::Delayed,
+        Some(b'y') => ExchangeType::RecentHistory,
         _ => return Err(error()),
     };
     let flags = value.u8().ok_or_else(error)?;

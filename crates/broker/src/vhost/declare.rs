@@ -10,7 +10,7 @@ use super::changes::Changes;
 use super::{Binding, Vhost};
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
-use crate::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
+use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
 use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
 use crate::queue::{Queue, QueueSpec, QueueType};
@@ -99,7 +99,7 @@ impl Vhost {
                     arguments,
                 };
                 let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
-                let mut changes = Changes::of(&self.name);
+                let mut changes = Changes::of(&self.name, &self.services.events);
                 changes.queue_added(queue.id, &queue.spec);
                 let position = self.define(changes.into_noted());
                 // Not before the store knows of it: nothing may be published to it first.
@@ -180,7 +180,7 @@ impl Vhost {
             alternate,
             arguments: declaration.arguments,
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.add_exchange(spec, &mut changes)?;
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
@@ -284,7 +284,7 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_exchange(&name.into(), &mut changes);
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
@@ -313,12 +313,18 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name);
-        if !topology.bind(source, destination, routing_key, arguments, &mut changes)? {
+        let mut changes = Changes::of(&self.name, &self.services.events);
+        if !topology.bind(source, destination.clone(), routing_key, arguments, &mut changes)? {
             return Ok(self.defined_at());
         }
+        let history = topology.find(source).and_then(Exchange::history);
         self.topology_moved();
-        Ok(self.define(changes.into_noted()))
+        let position = self.define(changes.into_noted());
+        drop(topology);
+        if let Some(history) = history {
+            self.publish_history(&destination, &history);
+        }
+        Ok(position)
     }
 
     /// Removes a binding; where that is safe. COMPAT: what is missing, be it an end or the binding, is no error.
@@ -348,7 +354,7 @@ impl Vhost {
             }
             BindingTarget::Exchange(name) => Destination::Exchange(name.clone()),
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         if !topology.unbind(source, destination, routing_key, arguments, &mut changes) {
             return Ok(self.defined_at());
         }

@@ -37,7 +37,8 @@ impl HiddenQueues {
         &self.services
     }
 
-    /// A new queue, which the store is told of. Called with the topology locked, or with what alone gives the queue out.
+    /// A new queue, which the store is told of. Called with the topology locked, or with what alone gives the queue
+    /// out.
     pub(crate) fn create(&self, name: QueueName, durable: bool) -> Arc<Queue> {
         let spec = QueueSpec {
             vhost: self.name.clone(),
@@ -61,7 +62,7 @@ impl HiddenQueues {
     }
 
     /// Deletes a queue and notes that. Called with the topology locked, or with what alone gives the queue out.
-    pub(crate) fn delete(&self, queue: &Arc<Queue>, changes: &mut Changes) {
+    pub(crate) fn delete(&self, queue: &Arc<Queue>, changes: &mut Changes<'_>) {
         // Not refused: no condition was asked. Whoever consumes from it is who deletes it.
         let _ = queue.delete(false, false);
         self.queues.remove(&queue.spec.name);
@@ -69,12 +70,12 @@ impl HiddenQueues {
     }
 
     /// Changes to be noted in.
-    pub(crate) fn changes(&self) -> Changes {
-        Changes::of(&self.name)
+    pub(crate) fn changes(&self) -> Changes<'_> {
+        Changes::of(&self.name, &self.services.events)
     }
 
     /// Tells the store.
-    pub(crate) fn define(&self, changes: Changes) {
+    pub(crate) fn define(&self, changes: Changes<'_>) {
         if let Some(vhost) = self.vhost() {
             vhost.define(changes.into_noted());
         }

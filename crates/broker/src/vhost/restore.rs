@@ -5,7 +5,6 @@ use std::sync::{Arc, Weak};
 
 use super::Vhost;
 use super::changes::Changes;
-use super::hidden::HIDDEN_PREFIX;
 use super::topology::Topology;
 use crate::definition::BindingSpec;
 use crate::delayed::Bucket;
@@ -24,7 +23,7 @@ impl Vhost {
     pub fn restore_exchange(&self, spec: ExchangeSpec) -> Result<(), BrokerError> {
         let mut topology = self.topology.write();
         if topology.find(spec.name.as_str()).is_none() {
-            topology.add_exchange(spec, &mut Changes::of(&self.name))?;
+            topology.add_exchange(spec, &mut Changes::of(&self.name, &self.services.events))?;
             self.topology_moved();
         }
         Ok(())
@@ -34,7 +33,7 @@ impl Vhost {
     pub fn restore_queue(&self, id: QueueId, spec: QueueSpec, recovered: RecoveredMessages) {
         let queue = Queue::restored(id, spec, &self.services, Weak::clone(&self.this), recovered);
         let topology = self.topology.read();
-        if queue.spec.name.as_str().starts_with(HIDDEN_PREFIX) {
+        if queue.is_hidden() {
             return self.restore_hidden(&topology, queue);
         }
         self.queues.insert(queue.spec.name.clone(), queue);
@@ -72,7 +71,7 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.bind(source, destination, &binding.routing_key, &binding.arguments, &mut changes)?;
         self.topology_moved();
         Ok(())

@@ -12,6 +12,7 @@ use super::{Route, Vhost};
 use crate::delayed::DelayedMessages;
 use crate::delayed::due::{LongDelay, due_at};
 use crate::error::BrokerError;
+use crate::events::EVENT_EXCHANGE;
 use crate::exchange::addressing::Addressing;
 use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
 use crate::exchange::distinct::Distinct;
@@ -19,6 +20,7 @@ use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
 use crate::queue::Queue;
+use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
 use crate::time::Timestamp;
 
@@ -70,6 +72,8 @@ struct Origin {
 /// Exchanges by name, and the bindings from both ends.
 pub(crate) struct Topology {
     exchanges: HashMap<ExchangeName, Exchange>,
+    /// Counts the messages that exchanges keep.
+    gauge: Arc<MemoryGauge>,
     /// So that a queue or exchange that goes finds its bindings without looking through all exchanges.
     by_destination: HashMap<DestinationKey, HashSet<Origin>>,
     /// Where exchanges keep what must wait.
@@ -77,7 +81,12 @@ pub(crate) struct Topology {
 }
 
 impl Topology {
-    pub(crate) fn with_standard_exchanges(hidden: Arc<HiddenQueues>) -> Self {
+    /// Exchanges that each vhost has, and that of the events where they are published.
+    pub(crate) fn with_standard_exchanges(
+        has_events: bool,
+        hidden: Arc<HiddenQueues>,
+        gauge: Arc<MemoryGauge>,
+    ) -> Self {
         let standard = [
             ("amq.direct", ExchangeType::Direct, false),
             ("amq.fanout", ExchangeType::Fanout, false),
@@ -86,7 +95,8 @@ impl Topology {
             ("amq.match", ExchangeType::Headers, false),
             ("amq.rabbitmq.trace", ExchangeType::Topic, true),
         ];
-        let exchanges = standard.into_iter().filter_map(|(name, exchange_type, internal)| {
+        let events = has_events.then_some((EVENT_EXCHANGE, ExchangeType::Topic, true));
+        let exchanges = standard.into_iter().chain(events).filter_map(|(name, exchange_type, internal)| {
             let name = ExchangeName::from(name);
             let spec = ExchangeSpec {
                 name: name.clone(),
@@ -98,9 +108,9 @@ impl Topology {
                 arguments: FieldTable::new(),
             };
             // Not refused: there are no arguments.
-            Some((name, Exchange::new(spec).ok()?))
+            Some((name, Exchange::new(spec, &gauge).ok()?))
         });
-        Self { exchanges: exchanges.collect(), by_destination: HashMap::new(), hidden }
+        Self { exchanges: exchanges.collect(), gauge, by_destination: HashMap::new(), hidden }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -125,7 +135,7 @@ impl Topology {
         spec: ExchangeSpec,
         changes: &mut Changes,
     ) -> Result<(), BrokerError> {
-        let mut exchange = Exchange::new(spec)?;
+        let mut exchange = Exchange::new(spec, &self.gauge)?;
         if exchange.spec.exchange_type == ExchangeType::Delayed {
             exchange.delayed = Some(DelayedMessages::new(&exchange.spec, &self.hidden));
         }
@@ -153,16 +163,15 @@ impl Topology {
         arguments: &FieldTable,
         changes: &mut Changes,
     ) -> Result<bool, BrokerError> {
-        let target = self.is_durable(&destination).then(|| target_of(&destination));
+        let durable_end = self.is_durable(&destination);
+        let target = target_of(&destination);
         let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(false) };
         let key = DestinationKey::from(&destination);
         let canonical = canonical(arguments);
         let bound = BoundDestination { destination, arguments: canonical.clone() };
         let added = exchange.bind(routing_key, bound, arguments)?;
         if added {
-            if let (true, Some(target)) = (exchange.spec.durable, target) {
-                changes.bound(source, target, routing_key, &canonical);
-            }
+            changes.bound(exchange.spec.durable && durable_end, source, target, routing_key, &canonical);
             let source = exchange.spec.name.clone();
             let origin = Origin { source, routing_key: routing_key.into(), arguments: canonical };
             self.by_destination.entry(key).or_default().insert(origin);
@@ -202,9 +211,8 @@ impl Topology {
         if !exchange.unbind(routing_key, &bound) {
             return false;
         }
-        if exchange.spec.durable && durable_end {
-            changes.unbound(source, target_of(&bound.destination), routing_key, &bound.arguments);
-        }
+        let is_kept = exchange.spec.durable && durable_end;
+        changes.unbound(is_kept, source, target_of(&bound.destination), routing_key, &bound.arguments);
         let origin = Origin {
             source: exchange.spec.name.clone(),
             routing_key: routing_key.into(),
@@ -236,12 +244,11 @@ impl Topology {
 
     fn remove_one_exchange(&mut self, name: &ExchangeName, changes: &mut Changes) -> Vec<ExchangeName> {
         // Noted while it is still there: it may be bound to itself.
-        if let Some(exchange) = self.exchanges.get(name).filter(|exchange| exchange.spec.durable) {
+        if let Some(exchange) = self.exchanges.get(name) {
             exchange.for_each_binding(&mut |routing_key, bound| {
-                if self.is_durable(&bound.destination) {
-                    let target = target_of(&bound.destination);
-                    changes.unbound(name.as_str(), target, routing_key, &bound.arguments);
-                }
+                let is_kept = exchange.spec.durable && self.is_durable(&bound.destination);
+                let target = target_of(&bound.destination);
+                changes.unbound(is_kept, name.as_str(), target, routing_key, &bound.arguments);
             });
         }
         let Some(exchange) = self.exchanges.remove(name) else { return Vec::new() };
@@ -288,9 +295,8 @@ impl Topology {
             if !exchange.unbind(&routing_key, &bound) {
                 continue;
             }
-            if exchange.spec.durable && durable {
-                changes.unbound(source.as_str(), target_of(destination), &routing_key, &bound.arguments);
-            }
+            let (is_kept, target) = (exchange.spec.durable && durable, target_of(destination));
+            changes.unbound(is_kept, source.as_str(), target, &routing_key, &bound.arguments);
             if self.is_left(&source) {
                 left.push(source);
             }

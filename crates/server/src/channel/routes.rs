@@ -159,7 +159,7 @@ impl Routes {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
-        let addressing = Addressing::new(&keys, publish.message.properties);
+        let addressing = Addressing::of(&keys, &publish.message);
         let found = vhost.route(text(publish.message.exchange()), &addressing)?;
         let routed =
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };

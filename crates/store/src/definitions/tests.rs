@@ -50,6 +50,7 @@ fn exchange() -> impl Strategy<Value = ExchangeSpec> {
         ExchangeType::Random,
         ExchangeType::LocalRandom,
         ExchangeType::Delayed,
+        ExchangeType::RecentHistory,
     ]);
     (name(), exchange_type, any::<bool>(), any::<bool>(), prop::option::of(name()), table()).prop_map(
         |(name, exchange_type, auto_delete, internal, alternate, arguments)| ExchangeSpec {

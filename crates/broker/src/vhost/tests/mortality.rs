@@ -1,6 +1,6 @@
 //! Messages that expire, give way, are refused or rejected: a queue and its dead-letter queue beside a model of both,
-//! with a clock that the test moves. Nothing is lost, nothing comes twice, nothing is delivered after its time, and what
-//! died is in the dead-letter queue in the order of its death.
+//! with a clock that the test moves. Nothing is lost, nothing comes twice, nothing is delivered after its time, and
+//! what died is in the dead-letter queue in the order of its death.
 
 use std::collections::VecDeque;
 
