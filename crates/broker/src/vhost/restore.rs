@@ -37,6 +37,7 @@ impl Vhost {
         if queue.spec.name.as_str().starts_with(HIDDEN_PREFIX) {
             return self.restore_hidden(&topology, queue);
         }
+        queue.take_over(topology.policies());
         self.queues.insert(queue.spec.name.clone(), queue);
         self.topology_moved();
     }
