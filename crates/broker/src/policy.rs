@@ -1,6 +1,6 @@
-//! Policies: settings that an operator gives to all queues and exchanges whose names match a pattern. A [`Policy`] is what
-//! is asked for; checked and compiled it is an [`ActivePolicy`], of which a vhost has a [`PolicySet`]. One policy and
-//! one operator policy at most are in force for a queue: [`AppliedPolicies`].
+//! Policies: settings that an operator gives to all queues and exchanges whose names match a pattern. A [`Policy`] is
+//! what is asked for; checked and compiled it is an [`ActivePolicy`], of which a vhost has a [`PolicySet`]. One policy
+//! and one operator policy at most are in force for a queue: [`AppliedPolicies`].
 //!
 //! Values come as field values, whatever language they were written in.
 

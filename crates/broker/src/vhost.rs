@@ -1,7 +1,7 @@
 //! A vhost: its exchanges, bindings and queues, and the way from an exchange to the queues.
 //!
-//! Lock order: changes of policies, topology, queue directory, queue, then what a consumer's sink locks. Nothing that holds a
-//! queue's lock asks for the topology.
+//! Lock order: changes of policies, topology, queue directory, queue, then what a consumer's sink locks. Nothing
+//! that holds a queue's lock asks for the topology.
 //!
 //! The store is told of every change of durable definitions before what protects it is let go of, so that
 //! it learns of them in the order in which they happened.

@@ -1,16 +1,14 @@
 //! Definitions as catalog entries. The key names the thing, so that deleting it and putting it again meet the same
-//! entry; the value holds the rest. A binding is its own name, so all of it is in the key.
+//! entry; the value, behind its version, holds the rest. A binding is its own name, so all of it is in the key.
 //!
 //! ```text
-//! 'v' vhost                                  = version
-//! 'e' vhost exchange                         = version, type, flags, alternate (if the flag says so), arguments
-//! 'q' vhost queue                            = version, queue id u64, flags, arguments
-//! 'b' vhost source target kind, target, routing key, arguments = version
-//! 'p' vhost policy                           = version, apply-to, priority i64, pattern, definition
-//! 'o' vhost operator policy                  = likewise
+//! 'v' vhost                                                    =
+//! 'e' vhost exchange                                           = type, flags, alternate (if there is one), arguments
+//! 'q' vhost queue                                              = queue id u64, flags, arguments
+//! 'b' vhost source target kind, target, routing key, arguments =
+//! 'p' vhost policy, 'o' vhost operator policy                  = apply-to, priority i64, pattern, definition
 //! ```
-//! Names have their length in front; arguments and a policy's definition are field tables as on the wire, arguments of
-//! a binding sorted.
+//! Names have their length in front; arguments and definitions are field tables as on the wire, a binding's sorted.
 
 use leveret_broker::definition::{BindingSpec, Definition};
 use leveret_broker::exchange::destination::canonical;

@@ -348,7 +348,10 @@ proptest! {
     }
 
     #[test]
-    fn any_pattern_is_compiled_or_refused_in_bounded_time(pattern in "[a-c()*+?|{}0-9^$.\\\\\\[\\]]{0,24}", name in ".{0,40}") {
+    fn any_pattern_is_compiled_or_refused_in_bounded_time(
+        pattern in "[a-c()*+?|{}0-9^$.\\\\\\[\\]]{0,24}",
+        name in ".{0,40}",
+    ) {
         if let Ok(active) =
             ActivePolicy::check(PolicyKind::Policy, policy("p", &pattern, 0, one("max-length", 1)))
         {
