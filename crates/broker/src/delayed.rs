@@ -13,14 +13,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use leveret_codec::table::FieldTable;
 use parking_lot::Mutex;
 
 use crate::delivery::{DeliverySink, DeliverySource, SinkState};
 use crate::exchange::ExchangeSpec;
 use crate::message::{Extras, MessageBatch, MessageRef};
-use crate::names::{ConsumerId, ExchangeName};
+use crate::names::{ConnectionId, ConsumerId, ExchangeName};
 use crate::queue::taken::TakenRead;
-use crate::queue::{ConsumerSpec, Queue, Settlement};
+use crate::queue::{ConsumerHolder, ConsumerSpec, Queue, Settlement};
 use crate::services::Services;
 use crate::store::JournalPosition;
 use crate::time::Timestamp;
@@ -247,8 +248,17 @@ impl DelayedMessages {
         for (queue, taker) in opened {
             self.waiting.lock().entries.reserve(queue.snapshot().ready);
             let id = taker.id;
-            let spec =
-                ConsumerSpec { id, sink: taker, no_ack: false, exclusive: false, prefetch: 0, priority: 0 };
+            let spec = ConsumerSpec {
+                id,
+                // Nobody's: hidden queues are not listed.
+                holder: ConsumerHolder { connection: ConnectionId(0), channel: 0, tag: "".into() },
+                sink: taker,
+                no_ack: false,
+                exclusive: false,
+                prefetch: 0,
+                priority: 0,
+                arguments: FieldTable::new(),
+            };
             // Refused only if it was deleted or met damage: then there is nothing to take.
             if queue.consume(spec).is_ok() {
                 queue.resume(id);

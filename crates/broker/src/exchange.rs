@@ -159,13 +159,7 @@ impl Exchange {
             ExchangeType::LocalRandom => Bindings::LocalRandom(OrderedBindings::default()),
             ExchangeType::Delayed => return Err(BrokerError::DelayedTwice),
         };
-        Ok(Self {
-            spec,
-            delayed: None,
-            policies: AppliedPolicies::default(),
-            bindings,
-            binding_count: 0,
-        })
+        Ok(Self { spec, delayed: None, policies: AppliedPolicies::default(), bindings, binding_count: 0 })
     }
 
     /// Where messages go that it routes nowhere. COMPAT: the argument comes before the policy.
