@@ -77,8 +77,14 @@ impl Broker {
                 Definition::Bind(vhost, binding) => {
                     refused.extend(self.restore_vhost(vhost.as_str()).restore_binding(&binding).err());
                 }
+                Definition::PutPolicy(vhost, kind, policy) => {
+                    refused.extend(self.restore_vhost(vhost.as_str()).restore_policy(kind, policy).err());
+                }
                 // What is deleted is not among what a store has.
-                Definition::DeleteExchange(..) | Definition::DeleteQueue(..) | Definition::Unbind(..) => {}
+                Definition::DeleteExchange(..)
+                | Definition::DeleteQueue(..)
+                | Definition::Unbind(..)
+                | Definition::DeletePolicy(..) => {}
             }
         }
         refused

@@ -1,10 +1,11 @@
-//! What a broker has beside its messages, and has again after a restart: vhosts, durable exchanges, durable
-//! queues and the bindings between these, as changes in the order in which they happened.
+//! What a broker has beside its messages, and has again after a restart: vhosts, policies, durable exchanges,
+//! durable queues and the bindings between these, as changes in the order in which they happened.
 
 use leveret_codec::table::FieldTable;
 
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{ExchangeName, QueueId, QueueName, VhostName};
+use crate::policy::{Policy, PolicyKind};
 use crate::queue::QueueSpec;
 use crate::vhost::hidden::HIDDEN_PREFIX;
 
@@ -41,6 +42,10 @@ pub enum Definition {
     Bind(VhostName, BindingSpec),
     /// A binding is gone.
     Unbind(VhostName, BindingSpec),
+    /// A policy is set.
+    PutPolicy(VhostName, PolicyKind, Policy),
+    /// The policy of that name is cleared.
+    DeletePolicy(VhostName, PolicyKind, String),
 }
 
 /// A binding by the names of its ends.

@@ -248,10 +248,10 @@ impl DelayedMessages {
         for (queue, taker) in opened {
             self.waiting.lock().entries.reserve(queue.snapshot().ready);
             let id = taker.id;
-            let holder = ConsumerHolder { connection: ConnectionId(0), channel: 0, tag: Arc::from("") };
             let spec = ConsumerSpec {
                 id,
-                holder,
+                // Nobody's: hidden queues are not listed.
+                holder: ConsumerHolder { connection: ConnectionId(0), channel: 0, tag: "".into() },
                 sink: taker,
                 no_ack: false,
                 exclusive: false,

@@ -168,6 +168,20 @@ pub enum BrokerError {
         /// The prefix.
         prefix: String,
     },
+    /// A policy that is not possible.
+    #[error("{reason}")]
+    InvalidPolicy {
+        /// All of the text.
+        reason: String,
+    },
+    /// No policy of that name.
+    #[error("no policy '{policy}' in vhost '{vhost}'")]
+    PolicyNotFound {
+        /// Name asked for.
+        policy: String,
+        /// Where.
+        vhost: String,
+    },
     /// A name that begins with `amq.`.
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName {

@@ -22,6 +22,7 @@ use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
 use crate::message::MessageBatch;
 use crate::names::{ExchangeName, QueueName};
+use crate::policy::AppliedPolicies;
 use crate::queue::memory::MemoryGauge;
 use addressing::Addressing;
 use consistent_hash::{HashBindings, HashSource};
@@ -117,7 +118,7 @@ pub struct ExchangeSpec {
     pub auto_delete: bool,
     /// Takes messages from other exchanges only.
     pub internal: bool,
-    /// Where messages go that it routes nowhere.
+    /// Where messages go that it routes nowhere, by its own arguments.
     pub alternate: Option<ExchangeName>,
     /// Arguments as declared.
     pub arguments: FieldTable,
@@ -129,6 +130,8 @@ pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
     /// What it keeps until it is due, if it is of that type.
     pub(crate) delayed: Option<Arc<DelayedMessages>>,
+    /// Those in force for it.
+    pub(crate) policies: AppliedPolicies,
     bindings: Bindings,
     binding_count: usize,
 }
@@ -169,7 +172,12 @@ impl Exchange {
                 Bindings::RecentHistory(OrderedBindings::default(), history)
             }
         };
-        Ok(Self { spec, delayed: None, bindings, binding_count: 0 })
+        Ok(Self { spec, delayed: None, policies: AppliedPolicies::default(), bindings, binding_count: 0 })
+    }
+
+    /// Where messages go that it routes nowhere. COMPAT: the argument comes before the policy.
+    pub(crate) fn alternate(&self) -> Option<&ExchangeName> {
+        self.spec.alternate.as_ref().or_else(|| self.policies.alternate())
     }
 
     /// Bindings of which this exchange is the source.

@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod limits;
 pub mod message;
 pub mod names;
+pub mod policy;
 pub mod queue;
 pub mod reply_to;
 pub mod services;

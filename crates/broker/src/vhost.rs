@@ -1,7 +1,7 @@
 //! A vhost: its exchanges, bindings and queues, and the way from an exchange to the queues.
 //!
-//! Lock order: topology, queue directory, queue, then what a consumer's sink locks. Nothing that holds a
-//! queue's lock asks for the topology.
+//! Lock order: changes of policies, topology, queue directory, queue, then what a consumer's sink locks. Nothing
+//! that holds a queue's lock asks for the topology.
 //!
 //! The store is told of every change of durable definitions before what protects it is let go of, so that
 //! it learns of them in the order in which they happened.
@@ -9,6 +9,7 @@
 pub(crate) mod changes;
 mod declare;
 pub(crate) mod hidden;
+mod policies;
 mod republish;
 mod restore;
 mod topology;
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::definition::Definition;
 use crate::delayed::DelayedSnapshot;
@@ -51,6 +52,8 @@ pub struct Vhost {
     topology: RwLock<Topology>,
     /// Moves whenever a cached route may have become wrong.
     generation: AtomicU64,
+    /// Held while a policy changes, before the topology.
+    policy_changes: Mutex<()>,
     services: Services,
     /// Whether copies of messages are published, see [`Self::set_tracing`].
     tracing: AtomicBool,
@@ -96,6 +99,7 @@ impl Vhost {
                 topology: RwLock::new(topology),
                 hidden,
                 generation: AtomicU64::new(0),
+                policy_changes: Mutex::new(()),
                 services,
                 tracing: AtomicBool::new(false),
                 this: Weak::clone(this),

@@ -10,6 +10,7 @@ use super::settings::{Overflow, QueueSettings};
 use super::{DeathReason, DeletedQueue, Queue, State};
 use crate::delivery::Deadline;
 use crate::message::{MessageBatch, MessageRef};
+use crate::policy::{AppliedPolicies, PolicySet};
 use crate::store::JournalPosition;
 use crate::time::Timestamp;
 use crate::timers::Timed;
@@ -46,11 +47,29 @@ impl Queue {
     /// with the topology locked. COMPAT: messages keep the time at which they expire.
     pub fn apply(&self, settings: QueueSettings) {
         let mut state = self.state.lock();
+        self.put_in_force(&mut state, settings);
+        self.touch(&mut state);
+        self.settle_down(state);
+    }
+
+    fn put_in_force(&self, state: &mut State, settings: QueueSettings) {
         state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
         self.consumer_timeout_ms.store(settings.consumer_timeout_bits(), Ordering::Relaxed);
         state.settings = settings;
-        self.touch(&mut state);
-        self.settle_down(state);
+    }
+
+    /// Puts the policies that are for it in force, before [`begin`](Self::begin).
+    pub(crate) fn take_over(&self, policies: &PolicySet) {
+        let arguments = &self.spec.arguments;
+        let applied = policies.of_queue(self.spec.name.as_str(), arguments.queue_type());
+        if !applied.is_empty() {
+            self.put_in_force(&mut self.state.lock(), applied.settings(arguments));
+        }
+    }
+
+    /// Whether these policies are those in force.
+    pub(crate) fn is_under(&self, policies: &AppliedPolicies) -> bool {
+        self.state.lock().settings.policies == *policies
     }
 
     /// What is in force.

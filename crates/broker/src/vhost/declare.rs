@@ -73,7 +73,7 @@ impl Vhost {
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
         let durable = declaration.durable && !declaration.exclusive;
         // A deletion holds the topology from when the queue ends until its name is free: not in between.
-        let _topology = self.topology.read();
+        let topology = self.topology.read();
         match self.queues.entry(name) {
             Entry::Occupied(existing) => {
                 let queue = Arc::clone(existing.get());
@@ -99,6 +99,7 @@ impl Vhost {
                     arguments,
                 };
                 let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
+                queue.take_over(topology.policies());
                 let mut changes = Changes::of(&self.name, &self.services.events);
                 changes.queue_added(queue.id, &queue.spec);
                 let position = self.define(changes.into_noted());

@@ -36,6 +36,7 @@ impl Vhost {
         if queue.is_hidden() {
             return self.restore_hidden(&topology, queue);
         }
+        queue.take_over(topology.policies());
         self.queues.insert(queue.spec.name.clone(), queue);
         self.topology_moved();
     }

@@ -3,6 +3,7 @@
 
 mod definitions;
 mod mortality;
+mod policies;
 mod types;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -19,6 +19,7 @@ use crate::exchange::distinct::Distinct;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
+use crate::policy::PolicySet;
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
@@ -78,6 +79,8 @@ pub(crate) struct Topology {
     by_destination: HashMap<DestinationKey, HashSet<Origin>>,
     /// Where exchanges keep what must wait.
     hidden: Arc<HiddenQueues>,
+    /// Changed with the topology locked, so that whoever declares something has it under those in force.
+    policies: Arc<PolicySet>,
 }
 
 impl Topology {
@@ -110,7 +113,8 @@ impl Topology {
             // Not refused: there are no arguments.
             Some((name, Exchange::new(spec, &gauge).ok()?))
         });
-        Self { exchanges: exchanges.collect(), gauge, by_destination: HashMap::new(), hidden }
+        let policies = Arc::default();
+        Self { exchanges: exchanges.collect(), gauge, by_destination: HashMap::new(), hidden, policies }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -122,6 +126,19 @@ impl Topology {
 
     pub(crate) fn find(&self, name: &str) -> Option<&Exchange> {
         self.exchanges.get(name)
+    }
+
+    /// The policies of the vhost.
+    pub(crate) fn policies(&self) -> &Arc<PolicySet> {
+        &self.policies
+    }
+
+    /// Puts other policies in force, for the exchanges at once.
+    pub(crate) fn set_policies(&mut self, policies: Arc<PolicySet>) {
+        for (name, exchange) in &mut self.exchanges {
+            exchange.policies = policies.of_exchange(name.as_str());
+        }
+        self.policies = policies;
     }
 
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
@@ -139,6 +156,7 @@ impl Topology {
         if exchange.spec.exchange_type == ExchangeType::Delayed {
             exchange.delayed = Some(DelayedMessages::new(&exchange.spec, &self.hidden));
         }
+        exchange.policies = self.policies.of_exchange(exchange.spec.name.as_str());
         changes.exchange_added(&exchange.spec);
         self.exchanges.insert(exchange.spec.name.clone(), exchange);
         Ok(())
@@ -364,7 +382,7 @@ impl Topology {
                     Destination::Exchange(name) => walk.visit(name),
                 }
             });
-            if let (false, Some(alternate)) = (matched, &exchange.spec.alternate) {
+            if let (false, Some(alternate)) = (matched, exchange.alternate()) {
                 walk.visit(alternate);
             }
         }
