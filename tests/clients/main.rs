@@ -7,6 +7,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod celery;
 mod go;
 mod java;
 mod lapin;
