@@ -10,6 +10,7 @@ mod support;
 mod celery;
 mod go;
 mod java;
+mod kombu;
 mod lapin;
 mod node;
 mod php;
