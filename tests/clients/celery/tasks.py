@@ -68,7 +68,12 @@ def hold(self, name):
         if time.monotonic() > deadline:
             raise TimeoutError(f"nobody released {name}")
         time.sleep(0.01)
-    return {"began": began, "redelivered": self.request.delivery_info["redelivered"]}
+    return {
+        "began": began,
+        "redelivered": self.request.delivery_info["redelivered"],
+        # The header of quorum queues; Celery makes attributes of all headers.
+        "delivery_count": getattr(self.request, "x-delivery-count", None),
+    }
 
 
 @app.task(bind=True, max_retries=3)
