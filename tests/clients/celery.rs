@@ -1,5 +1,5 @@
-//! The task queue Celery, with workers as real processes: classic queues with priorities, and quorum queues with Celery's own
-//! delays, a ladder of 28 queues with TTL and dead letter exchange.
+//! The task queue Celery, with workers as real processes: classic queues with priorities, and quorum queues with
+//! Celery's own delays, a ladder of 28 queues with TTL and dead letter exchange.
 
 use crate::support::{Broker, Running, STORY_MAX, assert_steps, python_installed, python_venv, root_dir};
 

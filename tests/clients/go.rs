@@ -1,5 +1,5 @@
-//! The Go client amqp091-go: fetched as a Go module, compiled, run through the story and through that of a job queue. As the
-//! referee RabbitMQ needs its plugin `rabbitmq_consistent_hash_exchange` for the latter.
+//! The Go client amqp091-go: fetched as a Go module, compiled, run through the story and through that of a job queue.
+//! As the referee RabbitMQ needs its plugin `rabbitmq_consistent_hash_exchange` for the latter.
 
 use std::path::PathBuf;
 use std::process::Command;

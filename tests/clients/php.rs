@@ -1,5 +1,5 @@
-//! The PHP client php-amqplib of the system packages, run through the story, and as a job queue in the manner of Laravel's
-//! with workers as processes of their own.
+//! The PHP client php-amqplib of the system packages, run through the story, and as a job queue in the manner of
+//! Laravel's with workers as processes of their own.
 
 use std::process::Command;
 

@@ -65,6 +65,12 @@ impl Default for RoutingKeys {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Priorities(Vec<u8>);
 
+impl<const COUNT: usize> From<[u8; COUNT]> for Priorities {
+    fn from(priorities: [u8; COUNT]) -> Self {
+        Self(priorities.to_vec())
+    }
+}
+
 impl FromStr for Priorities {
     type Err = String;
 

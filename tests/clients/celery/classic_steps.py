@@ -31,6 +31,8 @@ def priorities(crew):
     order = [0, 9, 3, 7, 5, 3]
     control = {"destination": [crew.worker.name], "reply": True, "timeout": WAIT_SECONDS, "limit": 1}
     tasks.app.control.cancel_consumer(tasks.PRIORITY_QUEUE, **control)
+    # The worker answers that it will; when it has, the broker knows.
+    wait_for("nobody consumes the queue", lambda: consumers(tasks.PRIORITY_QUEUE) == 0)
     results = [
         tasks.note.apply_async((f"{priority}",), queue=tasks.PRIORITY_QUEUE, priority=priority)
         for priority in order
@@ -40,6 +42,11 @@ def priorities(crew):
         each.get(timeout=WAIT_SECONDS)
     notes = (crew.folder / "notes").read_text().split()
     equal("order of the tasks", sorted(map(str, order), reverse=True), notes)
+
+
+def consumers(queue):
+    with tasks.app.connection() as connection:
+        return connection.channel().queue_declare(queue, passive=True).consumer_count
 
 
 def prefetch_of_one(crew):

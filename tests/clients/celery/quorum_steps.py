@@ -1,5 +1,5 @@
-"""Steps with `task_default_queue_type="quorum"`: delays are then a ladder of 28 quorum queues in the broker, each with a
-TTL of a power of two seconds and the next one as its dead letter exchange."""
+"""Steps with `task_default_queue_type="quorum"`: delays are then a ladder of 28 quorum queues in the broker, each
+with a TTL of a power of two seconds and the next one as its dead letter exchange."""
 
 import time
 

@@ -1,8 +1,8 @@
 <?php
 
 /**
- * A job queue in the manner of Laravel's RabbitMQ driver: jobs are JSON, attempts are counted in a header, a delay is a queue
- * with TTL that expires itself, and jobs that failed for good go to a queue of their own by dead letter.
+ * A job queue in the manner of Laravel's RabbitMQ driver: jobs are JSON, attempts are counted in a header, a delay is
+ * a queue with TTL that expires itself, and jobs that failed for good go to a queue of their own by dead letter.
  */
 
 declare(strict_types=1);
@@ -49,7 +49,8 @@ final class JobQueue
 
     public function push(string $job, array $data = [], int $priority = 0, int $maxTries = 3): void
     {
-        $this->channel->basic_publish($this->message($this->payload($job, $data, $maxTries), 0, $priority), '', $this->name);
+        $payload = $this->payload($job, $data, $maxTries);
+        $this->channel->basic_publish($this->message($payload, 0, $priority), '', $this->name);
     }
 
     /** @param array<int, array> $batch data of each job */

@@ -52,10 +52,11 @@ $work = function (AMQPMessage $message) use ($queue, $report): void {
 
 $channel->basic_qos(0, 1, false);
 $seen = 0;
-$tag = $channel->basic_consume($name, '', false, false, false, false, function (AMQPMessage $message) use ($work, &$seen): void {
+$receive = function (AMQPMessage $message) use ($work, &$seen): void {
     $work($message);
     $seen++;
-});
+};
+$tag = $channel->basic_consume($name, '', false, false, false, false, $receive);
 while ($seen < $count) {
     $channel->wait(null, false, WAIT_SECONDS);
 }

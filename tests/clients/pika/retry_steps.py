@@ -1,4 +1,4 @@
-"""Steps that retry later by queues with TTL and dead letter exchange, as workers do that have nothing but the broker."""
+"""Steps that retry later by queues with TTL and dead letters, as workers do that have nothing but the broker."""
 
 import functools
 import time

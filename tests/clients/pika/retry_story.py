@@ -1,5 +1,5 @@
-"""pika's story of retries and delays with the broker that AMQP_URI names; all steps are tried. `retry_story.py --no-delayed`
-leaves out what RabbitMQ has no plugin for."""
+"""pika's story of retries and delays with the broker that AMQP_URI names; all steps are tried.
+`retry_story.py --no-delayed` leaves out what RabbitMQ does not ship a plugin for."""
 
 import sys
 import traceback

@@ -60,9 +60,9 @@ const fn feature(name: &'static str, flags: &'static str) -> Row {
     Row { group: Group::Features, ..ungoaled(name, flags) }
 }
 
-/// A row about deduplication, which a broker without it does not refuse but lack.
-const fn deduplicating(name: &'static str, flags: &'static str) -> Row {
-    Row { work: Work::Load { flags, check: Some(steps::check_deduplication) }, ..feature(name, flags) }
+/// A row about a feature that a broker without it may not refuse: whether it is there is looked at first.
+const fn checked(name: &'static str, check: Check, flags: &'static str) -> Row {
+    Row { work: Work::Load { flags, check: Some(check) }, ..feature(name, flags) }
 }
 
 const fn in_steps(name: &'static str, work: fn(&Steps<'_>) -> Result<Vec<Figure>, Error>) -> Row {
@@ -112,8 +112,12 @@ pub(super) const ROWS: [Row; 31] = [
     feature("max-length-drop", "-y 0 --queue-args x-max-length=1000"),
     feature("max-length-reject", "-y 0 -c 1000 --queue-args x-max-length=1000,x-overflow=reject-publish"),
     // Compare with priority-plain: the same queue, and messages that are all alike.
-    feature("priority", "-q 1000 -A 100 --queue-args x-max-priority=9 --priority 0-9"),
-    feature("priority-plain", "-q 1000 -A 100 --queue-args x-max-priority=9"),
+    checked(
+        "priority",
+        steps::check_priorities,
+        "-q 1000 -A 100 --queue-args x-max-priority=9 --priority 0-9",
+    ),
+    checked("priority-plain", steps::check_priorities, "-q 1000 -A 100 --queue-args x-max-priority=9"),
     // The same thousand keys to the same hundred queues.
     feature(
         "direct100",
@@ -127,13 +131,15 @@ pub(super) const ROWS: [Row; 31] = [
          --queue-pattern leveret-perf-%d --queue-pattern-from 1 --queue-pattern-to 100 \
          -e leveret-perf-hash -t x-consistent-hash -k key-%d --routing-keys 1000 --binding-key 1",
     ),
-    deduplicating(
+    checked(
         "dedup-miss",
+        steps::check_deduplication,
         "-e leveret-perf-dedup --exchange-args x-message-deduplication=true,x-cache-size=100000 \
          --unique-header x-deduplication-header",
     ),
-    deduplicating(
+    checked(
         "dedup-hit",
+        steps::check_deduplication,
         "-y 0 -e leveret-perf-dedup --exchange-args x-message-deduplication=true,x-cache-size=100000 \
          --headers x-deduplication-header=same",
     ),

@@ -1,21 +1,22 @@
 //! Rows that take several steps: messages that all expire into another queue, messages that wait for their time, and
-//! whether a broker knows duplicates. Called by `suite`, for one broker at a time.
+//! whether a broker knows duplicates and priorities. Called by `suite`, for one broker at a time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use leveret_codec::method::{Method, MethodId, basic, queue};
+use leveret_codec::properties::ContentHeader;
 use leveret_codec::table::FieldTable;
 
 use crate::client::{Client, Exchange};
 use crate::error::Error;
 use crate::load::Load;
-use crate::message::{MessageProperties, RoutingKeys};
+use crate::message::{MessageProperties, Priorities, RoutingKeys};
 use crate::probe::{Figure, Probe, given_back, mebibytes, moved, octets_each};
 use crate::process::Process;
 use crate::producer::Pace;
 use crate::uri::Uri;
-use crate::wire::{COLD_BUFFER_BYTES, FrameReader, METHOD};
+use crate::wire::{COLD_BUFFER_BYTES, FrameReader, HEADER, METHOD};
 
 /// Unconfirmed messages while a queue is filled.
 const WINDOW: usize = 1_000;
@@ -218,6 +219,43 @@ pub(super) fn check_deduplication(uri: &Uri) -> Result<(), Error> {
     } else {
         Err(Error::NotSupported(format!("{count} of 2 duplicates came through")))
     }
+}
+
+/// Publishes a message of the lowest priority and one of the highest, and looks which comes first.
+pub(super) fn check_priorities(uri: &Uri) -> Result<(), Error> {
+    let name = own_name("priority-check");
+    let mut control = connect(uri)?;
+    let arguments = FieldTable::new().with("x-max-priority", 9_i64);
+    let looked = declare(&mut control, &name, false, arguments).and_then(|()| {
+        let properties =
+            MessageProperties { priorities: Priorities::from([0, 9]), ..MessageProperties::default() };
+        let both = Load {
+            queues: vec![name.clone()],
+            properties,
+            ..Steps { uri, process: None, messages: 0 }.fill(2)
+        };
+        both.run()?;
+        first_priority(&mut control, &name)
+    });
+    let deleted = end(uri, &[&name], None);
+    let first = looked?;
+    deleted?;
+    match first {
+        Some(9) => Ok(()),
+        _ => Err(Error::NotSupported("a message of priority 0 came before one of priority 9".to_owned())),
+    }
+}
+
+/// The priority of the message that basic.get brings; its body is read past by whatever is waited for next.
+fn first_priority(control: &mut Client, queue: &str) -> Result<Option<u8>, Error> {
+    let doing = "looking at the first message";
+    control.push(1, &Method::BasicGet(basic::Get { queue, no_ack: true }));
+    control.flush(doing)?;
+    control.wait_for(Instant::now() + STALL_DEADLINE, doing, |frame| match frame.kind {
+        HEADER => ContentHeader::decode(frame.payload).ok().map(|header| header.properties.priority),
+        METHOD if frame.method() == GET_EMPTY => Some(None),
+        _ => None,
+    })
 }
 
 fn own_name(what: &str) -> String {

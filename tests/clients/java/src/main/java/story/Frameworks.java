@@ -6,8 +6,9 @@ import java.util.LinkedHashMap;
 import java.util.Map;
 
 /**
- * What frameworks such as Spring AMQP make of the client: listeners that retry and park, requests and replies, publishers that
- * are told no. All steps are tried; with {@code --no-quorum-priorities} the one is left out that RabbitMQ has since 4.3.
+ * What frameworks such as Spring AMQP make of the client: listeners that retry and park, requests and replies,
+ * publishers that are told no. All steps are tried; {@code --no-quorum-priorities} leaves out the one that RabbitMQ
+ * has since 4.3.
  */
 public final class Frameworks {
     private Frameworks() {}

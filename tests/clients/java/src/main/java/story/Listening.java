@@ -43,7 +43,8 @@ final class Listening {
 
         var begun = System.nanoTime();
         var headers = Map.<String, Object>of("order", 7);
-        publish(channel, "", work, new BasicProperties.Builder().headers(headers).deliveryMode(2).build(), bytes("bad"));
+        var properties = new BasicProperties.Builder().headers(headers).deliveryMode(2).build();
+        publish(channel, "", work, properties, bytes("bad"));
         var end = receive(consume(channel, parked, "parked"), "bad");
         var passed = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - begun);
         expect(passed >= RETRY_MS * ATTEMPTS_MAX, "three waits of " + RETRY_MS + " ms, got " + passed);

@@ -70,7 +70,8 @@ final class Quorum {
         var channel = story.channel();
         var queue = declare(channel, "prioritized", Map.of());
         for (var priority : new Integer[] {1, null, 31, 5, 4}) {
-            publish(channel, "", queue, new BasicProperties.Builder().priority(priority).build(), bytes("p" + priority));
+            var properties = new BasicProperties.Builder().priority(priority).build();
+            publish(channel, "", queue, properties, bytes("p" + priority));
         }
         for (var body : List.of("p31", "p5", "pnull", "p4", "p1")) {
             channel.basicAck(take(channel, queue, body).getEnvelope().getDeliveryTag(), false);
