@@ -412,7 +412,8 @@ proptest! {
                 }
             }
             let later = model.split_off(&(world.now() + 1, 0));
-            let due: Vec<_> = std::mem::replace(&mut model, later).into_iter().map(|(_, number)| number.to_string()).collect();
+            let due = std::mem::replace(&mut model, later).into_iter();
+            let due: Vec<_> = due.map(|(_, number)| number.to_string()).collect();
             prop_assert_eq!(world.bodies(), due);
             prop_assert_eq!(world.waiting(), model.len());
         }
