@@ -649,6 +649,14 @@ impl Messages {
         awaited.into_iter().filter_map(|slot| self.incoming(slot)).collect()
     }
 
+    /// The chunks that hold messages not read yet: where they lie on disk, what is in memory, and what is settled.
+    pub(crate) fn unread_chunks(&self) -> Vec<(Option<Incoming>, Option<Arc<Contents>>, Settled)> {
+        let chunks = self.unread.iter().filter_map(|&slot| Some((slot, self.chunk(slot)?)));
+        chunks
+            .map(|(slot, chunk)| (self.incoming(slot), chunk.contents.clone(), chunk.settled.clone()))
+            .collect()
+    }
+
     fn incoming(&self, slot: u32) -> Option<Incoming> {
         let chunk = self.chunk(slot).filter(|chunk| chunk.contents.is_none())?;
         let location = chunk.block.as_ref()?.location;
