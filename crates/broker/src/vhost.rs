@@ -9,6 +9,7 @@
 pub(crate) mod changes;
 mod declare;
 pub(crate) mod hidden;
+pub mod redrive;
 mod republish;
 mod restore;
 mod topology;

@@ -307,7 +307,15 @@ impl Messages {
 
     /// Takes the oldest ready message out of the ready ones.
     pub(crate) fn take_next(&mut self) -> Next<'_> {
-        if let Some((&position, &reference)) = self.returned.first_key_value() {
+        self.take_from(0)
+    }
+
+    /// Takes the oldest ready message at or behind `from`, before which all were read.
+    pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
+        // PERF: nearly always nothing was brought back.
+        if !self.returned.is_empty()
+            && let Some((&position, &reference)) = self.returned.range(from..).next()
+        {
             if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
                 return Next::Absent;
             }
@@ -636,6 +644,23 @@ impl Messages {
         if !self.awaited.contains(&reference.chunk) {
             self.awaited.push(reference.chunk);
         }
+    }
+
+    /// Where the oldest ready message at or behind `from` lies, before which all were read; its chunk is awaited if that
+    /// is not in memory.
+    pub(crate) fn next_from(&mut self, from: u64) -> Option<u64> {
+        let returned =
+            self.returned.range(from..).next().map(|(&position, reference)| (position, reference.chunk));
+        let unread = || {
+            let slot = self.unread.front().filter(|_| self.unread_count > 0)?;
+            Some((self.read_position(), *slot))
+        };
+        let (position, slot) = returned.or_else(unread)?;
+        let is_absent = self.chunk(slot).is_some_and(|chunk| chunk.contents.is_none());
+        if is_absent && !self.awaited.contains(&slot) {
+            self.awaited.push(slot);
+        }
+        Some(position)
     }
 
     /// Whether a chunk is awaited that nobody brings yet.
