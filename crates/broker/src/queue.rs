@@ -5,7 +5,7 @@
 pub mod arguments;
 mod chunk;
 pub(crate) mod consumers;
-mod dying;
+pub(crate) mod dying;
 mod limits;
 pub mod memory;
 pub(crate) mod messages;

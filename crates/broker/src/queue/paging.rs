@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::messages::{Incoming, Outgoing, PageOut};
 use super::{Queue, State};
-use crate::message::Contents;
+use crate::message::{Contents, MessageView};
 use crate::store::{Block, BlockError, BlockLocation, BlockState, JournalPosition};
 
 impl Queue {
@@ -61,6 +61,32 @@ impl Queue {
         self.dispatch(&mut state);
         self.settle_down(state);
         waiters.into_iter().for_each(|waiter| waiter());
+    }
+
+    /// Shows all messages that are ready, from the disk as well, where they stay. For a start, before anybody takes any.
+    /// Waits for the disk.
+    pub(crate) fn visit_ready(&self, visit: &mut dyn FnMut(&MessageView<'_>)) {
+        let chunks = self.state.lock().messages.unread_chunks();
+        for (incoming, contents, settled) in chunks {
+            let contents = match (contents, incoming) {
+                (Some(contents), _) => contents,
+                (None, Some(incoming)) => {
+                    let read = self.store.read_block(incoming.location, self.id, incoming.first_position);
+                    match read.and_then(|payload| decoded(&payload)) {
+                        Ok(contents) => Arc::new(contents),
+                        Err(error) => {
+                            let from = incoming.first_position;
+                            return self.stop(format!("messages from {from} on cannot be read: {error}"));
+                        }
+                    }
+                }
+                (None, None) => continue,
+            };
+            contents
+                .iter()
+                .filter(|(number, _)| !settled.contains(*number))
+                .for_each(|(_, view)| visit(&view));
+        }
     }
 
     /// `false` if the queue had to be stopped, or is gone.
