@@ -20,6 +20,7 @@ mod handshake;
 mod heartbeats;
 mod limits;
 mod pipelining;
+mod priorities;
 mod publishing;
 mod queues;
 mod refusals;

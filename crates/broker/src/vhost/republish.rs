@@ -29,11 +29,15 @@ impl Outgoing {
 
     /// Adds a message for a queue.
     pub(crate) fn add(&mut self, queue: &Arc<Queue>, message: &MessageView<'_>) {
-        let index = match self.targets.iter().position(|(target, ..)| target.id == queue.id) {
+        let level = queue.spec.level_of(message.properties);
+        let is_same = |(target, _, batch): &(Arc<Queue>, _, MessageBatch)| {
+            target.id == queue.id && batch.level() == level
+        };
+        let index = match self.targets.iter().position(is_same) {
             Some(index) => index,
             None => {
                 let ttl = queue.settings().message_ttl_ms;
-                self.targets.push((Arc::clone(queue), ttl, MessageBatch::default()));
+                self.targets.push((Arc::clone(queue), ttl, MessageBatch::for_level(level)));
                 self.targets.len() - 1
             }
         };
