@@ -1,15 +1,54 @@
-//! The Go client amqp091-go: fetched as a Go module, compiled, run through the story.
+//! The Go client amqp091-go: fetched as a Go module, compiled, run through the story and through that of a job queue.
+//! As the referee RabbitMQ needs its plugin `rabbitmq_consistent_hash_exchange` for the latter.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::support::{
-    self, Broker, Cache, INSTALL_MAX, Running, STORY_MAX, assert_story, installed, root_dir,
+    self, Broker, Cache, INSTALL_MAX, Running, STORY_MAX, assert_steps, assert_story, installed, root_dir,
 };
+
+const JOB_STEPS: [&str; 6] = [
+    "pool_of_workers",
+    "consumer_priorities",
+    "lost_worker",
+    "retries_then_dead",
+    "consistent_hash",
+    "consistent_hash_of_a_header",
+];
 
 #[test]
 fn amqp091_go_runs_the_story() {
+    let Some(program) = compiled() else { return };
+    let broker = Broker::start();
+    assert_story(&Running::spawn(broker.command(program)).succeed(STORY_MAX), &[]);
+}
+
+#[test]
+fn a_job_queue_in_go_retries_buries_and_shards() {
+    let Some(program) = compiled() else { return };
+    let broker = Broker::start();
+    let mut story = broker.command(program);
+    story.arg("jobs");
+    let mut steps = JOB_STEPS.to_vec();
+    if broker.is_leveret() {
+        steps.push("unique_jobs");
+    } else {
+        story.arg("--without=unique_jobs");
+    }
+    assert_steps(&Running::spawn(story).succeed(STORY_MAX), &steps);
+}
+
+/// The program, unless there is no Go. Compiled once: a second time might take it from under a story that runs.
+fn compiled() -> Option<PathBuf> {
+    static COMPILED: OnceLock<Option<PathBuf>> = OnceLock::new();
+    COMPILED.get_or_init(compile).clone()
+}
+
+fn compile() -> Option<PathBuf> {
     if !installed("Go", "go", "version") {
-        return;
+        return None;
     }
     let cache = Cache::lock("go");
     let recipe = concat!(include_str!("go/go.mod"), include_str!("go/go.sum"));
@@ -22,10 +61,7 @@ fn amqp091_go_runs_the_story() {
     let mut build = go(&cache);
     build.args(["build", "-o"]).arg(&program).arg(".");
     Running::spawn(build).succeed(INSTALL_MAX);
-
-    let broker = Broker::start();
-    let output = Running::spawn(broker.command(&program)).succeed(STORY_MAX);
-    assert_story(&output, &[]);
+    Some(program)
 }
 
 /// The go tool in the program's folder, with everything it keeps in the cache folder.

@@ -1,10 +1,21 @@
-//! The Python client pika: installed into a venv of its own, run through the story and the tutorial.
+//! The Python client pika: installed into a venv of its own, run through the story, one of
+//! retries and delays, and the tutorial.
 
 use std::process::Command;
 
 use crate::support::{
-    Broker, PROGRAM_MAX, Running, STORY_MAX, assert_story, python_installed, python_with_pika, root_dir,
+    Broker, PROGRAM_MAX, Running, STORY_MAX, assert_steps, assert_story, python_installed, python_with_pika,
+    root_dir,
 };
+
+const RETRY_STEPS: [&str; 6] = [
+    "dead_letter_headers",
+    "rejected_and_retried",
+    "retry_ladder",
+    "head_of_line",
+    "overflow",
+    "circle_of_expiry",
+];
 
 #[test]
 fn pika_goes_through_the_story() {
@@ -14,6 +25,22 @@ fn pika_goes_through_the_story() {
     let broker = Broker::start();
     let output = Running::spawn(program(&broker, "story.py")).succeed(STORY_MAX);
     assert_story(&output, &[]);
+}
+
+#[test]
+fn pika_retries_and_delays_by_dead_letters() {
+    if !python_installed() {
+        return;
+    }
+    let broker = Broker::start();
+    let mut story = program(&broker, "retry_story.py");
+    let mut steps = RETRY_STEPS.to_vec();
+    if broker.is_leveret() {
+        steps.push("delayed_exchange");
+    } else {
+        story.arg("--no-delayed");
+    }
+    assert_steps(&Running::spawn(story).succeed(STORY_MAX), &steps);
 }
 
 #[test]

@@ -14,6 +14,8 @@ mod closing;
 mod consuming;
 mod content;
 mod dead_letters;
+mod delayed;
+mod exchange_types;
 mod exchanges;
 mod frames;
 mod handshake;

@@ -58,7 +58,13 @@ pub(crate) const STORY: [&str; 24] = [
 
 /// Panics unless `output` says `ok <step>` for every step of the story but those the library cannot do.
 pub(crate) fn assert_story(output: &str, unsupported: &[&str]) {
-    for step in STORY.iter().filter(|step| !unsupported.contains(step)) {
+    let steps: Vec<&str> = STORY.into_iter().filter(|step| !unsupported.contains(step)).collect();
+    assert_steps(output, &steps);
+}
+
+/// Panics unless `output` says `ok <step>` for each of these steps.
+pub(crate) fn assert_steps(output: &str, steps: &[&str]) {
+    for step in steps {
         let line = format!("ok {step}");
         assert!(output.lines().any(|l| l.trim_end() == line), "no line `{line}` in:\n{output}");
     }
@@ -106,6 +112,11 @@ impl Broker {
     /// The URI of the vhost `/` for the user guest.
     pub(crate) fn uri(&self) -> String {
         format!("amqp://guest:guest@{}:{}/%2F", self.host, self.port)
+    }
+
+    /// Whether this is Leveret: a broker that runs elsewhere is RabbitMQ 3.10, which lacks what came later.
+    pub(crate) fn is_leveret(&self) -> bool {
+        self.started.is_some()
     }
 
     /// A command that finds this broker in `AMQP_URI`, `AMQP_HOST` and `AMQP_PORT`.
@@ -382,9 +393,14 @@ pub(crate) fn python_installed() -> bool {
 
 /// The interpreter of a venv that has the pinned pika.
 pub(crate) fn python_with_pika() -> PathBuf {
-    let requirements = root_dir().join("tests/clients/pika/requirements.txt");
+    python_venv("pika")
+}
+
+/// The interpreter of a venv that has what `requirements.txt` in this client's folder pins.
+pub(crate) fn python_venv(client: &str) -> PathBuf {
+    let requirements = root_dir().join("tests/clients").join(client).join("requirements.txt");
     let recipe = fs::read_to_string(&requirements).expect("the requirements can be read");
-    let cache = Cache::lock("python");
+    let cache = Cache::lock(&format!("python-{client}"));
     let python = cache.path.join("venv/bin/python");
     cache.install_once(&recipe, |cache_dir| {
         let mut venv = tool("python3");

@@ -8,6 +8,7 @@ use dashmap::DashMap;
 
 use crate::definition::Definition;
 use crate::error::BrokerError;
+use crate::events::Events;
 use crate::names::{QueueId, VhostName};
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
@@ -77,8 +78,14 @@ impl Broker {
                 Definition::Bind(vhost, binding) => {
                     refused.extend(self.restore_vhost(vhost.as_str()).restore_binding(&binding).err());
                 }
+                Definition::PutPolicy(vhost, kind, policy) => {
+                    refused.extend(self.restore_vhost(vhost.as_str()).restore_policy(kind, policy).err());
+                }
                 // What is deleted is not among what a store has.
-                Definition::DeleteExchange(..) | Definition::DeleteQueue(..) | Definition::Unbind(..) => {}
+                Definition::DeleteExchange(..)
+                | Definition::DeleteQueue(..)
+                | Definition::Unbind(..)
+                | Definition::DeletePolicy(..) => {}
             }
         }
         refused
@@ -88,6 +95,12 @@ impl Broker {
     /// since dead letters go to exchanges and queues.
     pub fn begin(&self) {
         self.queues().iter().for_each(|queue| queue.begin());
+    }
+
+    /// Where its events go.
+    #[must_use]
+    pub fn events(&self) -> &Arc<Events> {
+        &self.services.events
     }
 
     /// Whether there is any vhost.
@@ -161,10 +174,11 @@ impl Broker {
         states
     }
 
-    /// The queues of all vhosts, the oldest first: what is done with them is done in the same order each time.
+    /// The queues of all vhosts, hidden ones as well, the oldest first: what is done with them is done in the same
+    /// order each time.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
-        let mut queues: Vec<_> = self.vhosts.iter().flat_map(|vhost| vhost.queues()).collect();
+        let mut queues: Vec<_> = self.vhosts.iter().flat_map(|vhost| vhost.all_queues()).collect();
         queues.sort_unstable_by_key(|queue| queue.id);
         queues
     }

@@ -1,13 +1,21 @@
-//! What a broker has beside its messages, and has again after a restart: vhosts, durable exchanges, durable
-//! queues and the bindings between these, as changes in the order in which they happened.
+//! What a broker has beside its messages, and has again after a restart: vhosts, policies, durable exchanges,
+//! durable queues and the bindings between these, as changes in the order in which they happened.
 
 use leveret_codec::table::FieldTable;
 
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{ExchangeName, QueueId, QueueName, VhostName};
+use crate::policy::{Policy, PolicyKind};
 use crate::queue::QueueSpec;
+use crate::vhost::hidden::HIDDEN_PREFIX;
 
 impl QueueSpec {
+    /// Whether the queue is one of the broker's own, that no client reaches.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.name.as_str().starts_with(HIDDEN_PREFIX)
+    }
+
     /// Whether the queue is one of the definitions. COMPAT: an exclusive queue goes with its connection, whatever
     /// it was declared with.
     #[must_use]
@@ -34,6 +42,10 @@ pub enum Definition {
     Bind(VhostName, BindingSpec),
     /// A binding is gone.
     Unbind(VhostName, BindingSpec),
+    /// A policy is set.
+    PutPolicy(VhostName, PolicyKind, Policy),
+    /// The policy of that name is cleared.
+    DeletePolicy(VhostName, PolicyKind, String),
 }
 
 impl Definition {

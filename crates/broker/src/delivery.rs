@@ -76,7 +76,8 @@ pub struct DeliverySource<'a> {
     no_ack: bool,
     remaining: usize,
     taken: usize,
-    body_bytes: u64,
+    /// Octets that were ready when the turn began.
+    ready_bytes: u64,
     /// The delivery given out last, settled by now if the consumer does not acknowledge.
     last: Option<MessageRef>,
     settled: SettledRanges,
@@ -89,8 +90,8 @@ impl<'a> DeliverySource<'a> {
         limit: usize,
         deadline: Option<Deadline>,
     ) -> Self {
-        let settled = SettledRanges::default();
-        Self { messages, deadline, no_ack, remaining: limit, taken: 0, body_bytes: 0, last: None, settled }
+        let (settled, ready_bytes) = (SettledRanges::default(), messages.ready_bytes());
+        Self { messages, deadline, no_ack, remaining: limit, taken: 0, ready_bytes, last: None, settled }
     }
 
     /// The next message for this consumer; it counts as delivered once this returns.
@@ -107,7 +108,6 @@ impl<'a> DeliverySource<'a> {
         let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
         self.remaining -= 1;
         self.taken += 1;
-        self.body_bytes += u64::from(reference.body_bytes);
         self.last = Some(reference);
         Some(Delivery { message, reference, redelivered })
     }
@@ -115,7 +115,8 @@ impl<'a> DeliverySource<'a> {
     /// Ends the turn.
     pub(crate) fn finish(mut self) -> Taken {
         self.settle_last();
-        Taken { count: self.taken, body_bytes: self.body_bytes, settled: self.settled }
+        let body_bytes = self.ready_bytes - self.messages.ready_bytes();
+        Taken { count: self.taken, body_bytes, settled: self.settled }
     }
 
     fn settle_last(&mut self) {

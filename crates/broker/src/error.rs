@@ -3,6 +3,8 @@
 
 use thiserror::Error;
 
+use crate::delayed::due::DELAY_MS_MAX;
+
 use crate::queue::QueueType;
 
 /// A refused operation.
@@ -166,6 +168,20 @@ pub enum BrokerError {
         /// The prefix.
         prefix: String,
     },
+    /// A policy that is not possible.
+    #[error("{reason}")]
+    InvalidPolicy {
+        /// All of the text.
+        reason: String,
+    },
+    /// No policy of that name.
+    #[error("no policy '{policy}' in vhost '{vhost}'")]
+    PolicyNotFound {
+        /// Name asked for.
+        policy: String,
+        /// Where.
+        vhost: String,
+    },
     /// A name that begins with `amq.`.
     #[error("{kind} name '{name}' contains reserved prefix 'amq.*'")]
     ReservedName {
@@ -205,6 +221,18 @@ pub enum BrokerError {
         /// The type asked for.
         exchange_type: String,
     },
+    /// A delayed exchange without the type that it routes by.
+    #[error("Invalid argument, 'x-delayed-type' must be an existing exchange type")]
+    DelayedTypeMissing,
+    /// A delayed exchange that is to route by the delayed type.
+    #[error("Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'")]
+    DelayedTwice,
+    /// A message that is to be delayed for more than ten years.
+    #[error("invalid delay of {delay_ms} ms: more than {DELAY_MS_MAX}")]
+    DelayTooLong {
+        /// How long.
+        delay_ms: u64,
+    },
     /// x-match of a headers binding that is none of the four.
     #[error("Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, or any-with-x")]
     InvalidXMatch {
@@ -233,6 +261,12 @@ pub enum BrokerError {
     HashArgumentType {
         /// The argument.
         argument: &'static str,
+    },
+    /// A length of a history that is no number above zero.
+    #[error("Invalid argument {value}, 'x-recent-history-length' must be a positive integer")]
+    InvalidHistoryLength {
+        /// Value found.
+        value: String,
     },
     /// A binding key of a consistent hash exchange that is no number.
     #[error("The binding key must be an integer: <<{}>>", .routing_key.is_empty().then(String::new)

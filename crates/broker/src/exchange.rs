@@ -8,22 +8,29 @@ pub(crate) mod distinct;
 pub(crate) mod hashing;
 pub mod headers;
 pub(crate) mod ordered;
+pub(crate) mod recent_history;
 pub mod topic;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 
+use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
+use crate::message::MessageBatch;
 use crate::names::{ExchangeName, QueueName};
+use crate::policy::AppliedPolicies;
+use crate::queue::memory::MemoryGauge;
 use addressing::Addressing;
 use consistent_hash::{HashBindings, HashSource};
 use destination::{BoundDestination, Destination, DestinationSet};
 use hashing::{hash, mix};
 use headers::HeadersBindings;
 use ordered::OrderedBindings;
+use recent_history::RecentHistory;
 use topic::TopicTrie;
 
 /// How an exchange routes.
@@ -45,6 +52,10 @@ pub enum ExchangeType {
     Random,
     /// To one queue, chosen by chance among those of this node; which all are.
     LocalRandom,
+    /// As the type that its argument x-delayed-type names, once a message is due.
+    Delayed,
+    /// To all; a destination that is bound gets the last messages.
+    RecentHistory,
 }
 
 impl ExchangeType {
@@ -60,6 +71,8 @@ impl ExchangeType {
             Self::ModulusHash => "x-modulus-hash",
             Self::Random => "x-random",
             Self::LocalRandom => "x-local-random",
+            Self::Delayed => "x-delayed-message",
+            Self::RecentHistory => "x-recent-history",
         }
     }
 }
@@ -83,6 +96,8 @@ impl FromStr for ExchangeType {
             "x-modulus-hash" => Ok(Self::ModulusHash),
             "x-random" => Ok(Self::Random),
             "x-local-random" => Ok(Self::LocalRandom),
+            "x-delayed-message" => Ok(Self::Delayed),
+            "x-recent-history" => Ok(Self::RecentHistory),
             // What subscribers of a JMS client select is a program in Erlang's terms.
             "x-jms-topic" => Err(BrokerError::UnsupportedExchangeType { exchange_type: name.to_owned() }),
             _ => Err(BrokerError::UnknownExchangeType { exchange_type: name.to_owned() }),
@@ -103,7 +118,7 @@ pub struct ExchangeSpec {
     pub auto_delete: bool,
     /// Takes messages from other exchanges only.
     pub internal: bool,
-    /// Where messages go that it routes nowhere.
+    /// Where messages go that it routes nowhere, by its own arguments.
     pub alternate: Option<ExchangeName>,
     /// Arguments as declared.
     pub arguments: FieldTable,
@@ -113,6 +128,10 @@ pub struct ExchangeSpec {
 #[derive(Debug)]
 pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
+    /// What it keeps until it is due, if it is of that type.
+    pub(crate) delayed: Option<Arc<DelayedMessages>>,
+    /// Those in force for it.
+    pub(crate) policies: AppliedPolicies,
     bindings: Bindings,
     binding_count: usize,
 }
@@ -129,13 +148,14 @@ enum Bindings {
     Random(OrderedBindings),
     /// Random, with queues bound with an empty key only.
     LocalRandom(OrderedBindings),
+    RecentHistory(OrderedBindings, RecentHistory),
 }
 
 impl Exchange {
     /// # Errors
     /// An argument is not possible for the type.
-    pub(crate) fn new(spec: ExchangeSpec) -> Result<Self, BrokerError> {
-        let bindings = match spec.exchange_type {
+    pub(crate) fn new(spec: ExchangeSpec, gauge: &Arc<MemoryGauge>) -> Result<Self, BrokerError> {
+        let bindings = match routing_type(&spec)? {
             ExchangeType::Direct => Bindings::Direct(HashMap::new()),
             ExchangeType::Fanout => Bindings::Fanout(HashMap::new()),
             ExchangeType::Topic => Bindings::Topic(TopicTrie::default()),
@@ -146,8 +166,18 @@ impl Exchange {
             ExchangeType::ModulusHash => Bindings::ModulusHash(OrderedBindings::default()),
             ExchangeType::Random => Bindings::Random(OrderedBindings::default()),
             ExchangeType::LocalRandom => Bindings::LocalRandom(OrderedBindings::default()),
+            ExchangeType::Delayed => return Err(BrokerError::DelayedTwice),
+            ExchangeType::RecentHistory => {
+                let history = RecentHistory::new(&spec.arguments, gauge)?;
+                Bindings::RecentHistory(OrderedBindings::default(), history)
+            }
         };
-        Ok(Self { spec, bindings, binding_count: 0 })
+        Ok(Self { spec, delayed: None, policies: AppliedPolicies::default(), bindings, binding_count: 0 })
+    }
+
+    /// Where messages go that it routes nowhere. COMPAT: the argument comes before the policy.
+    pub(crate) fn alternate(&self) -> Option<&ExchangeName> {
+        self.spec.alternate.as_ref().or_else(|| self.policies.alternate())
     }
 
     /// Bindings of which this exchange is the source.
@@ -160,7 +190,18 @@ impl Exchange {
         match &self.bindings {
             Bindings::Direct(_) | Bindings::Fanout(_) | Bindings::Topic(_) | Bindings::ModulusHash(_) => true,
             Bindings::ConsistentHash(bindings) => bindings.is_by_key(),
-            Bindings::Headers(_) | Bindings::Random(_) | Bindings::LocalRandom(_) => false,
+            Bindings::Headers(_)
+            | Bindings::Random(_)
+            | Bindings::LocalRandom(_)
+            | Bindings::RecentHistory(..) => false,
+        }
+    }
+
+    /// What a destination gets that is bound now.
+    pub(crate) fn history(&self) -> Option<MessageBatch> {
+        match &self.bindings {
+            Bindings::RecentHistory(_, history) => Some(history.messages()),
+            _ => None,
         }
     }
 
@@ -178,9 +219,9 @@ impl Exchange {
             Bindings::Topic(trie) => trie.insert(routing_key, bound),
             Bindings::Headers(bindings) => bindings.insert(routing_key, bound, arguments)?,
             Bindings::ConsistentHash(bindings) => bindings.insert(routing_key, bound)?,
-            Bindings::ModulusHash(bindings) | Bindings::Random(bindings) => {
-                bindings.insert(routing_key, bound)
-            }
+            Bindings::ModulusHash(bindings)
+            | Bindings::Random(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.insert(routing_key, bound),
             Bindings::LocalRandom(bindings) => {
                 check_local(routing_key, &bound.destination)?;
                 bindings.insert(routing_key, bound)
@@ -206,7 +247,8 @@ impl Exchange {
             Bindings::ConsistentHash(bindings) => bindings.remove(routing_key, bound),
             Bindings::ModulusHash(bindings)
             | Bindings::Random(bindings)
-            | Bindings::LocalRandom(bindings) => bindings.remove(routing_key, bound),
+            | Bindings::LocalRandom(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.remove(routing_key, bound),
         };
         self.binding_count -= usize::from(removed);
         removed
@@ -233,6 +275,10 @@ impl Exchange {
             Bindings::Random(bindings) | Bindings::LocalRandom(bindings) => {
                 bindings.pick(fastrand::u64(..)).into_iter().for_each(found);
             }
+            Bindings::RecentHistory(bindings, history) => {
+                history.note(message);
+                bindings.for_each(&mut |_, bound| found(&bound.destination));
+            }
         }
     }
 
@@ -249,11 +295,19 @@ impl Exchange {
             Bindings::ConsistentHash(bindings) => bindings.for_each(found),
             Bindings::ModulusHash(bindings)
             | Bindings::Random(bindings)
-            | Bindings::LocalRandom(bindings) => {
-                bindings.for_each(found);
-            }
+            | Bindings::LocalRandom(bindings)
+            | Bindings::RecentHistory(bindings, _) => bindings.for_each(found),
         }
     }
+}
+
+/// The type whose bindings an exchange has.
+fn routing_type(spec: &ExchangeSpec) -> Result<ExchangeType, BrokerError> {
+    if spec.exchange_type != ExchangeType::Delayed {
+        return Ok(spec.exchange_type);
+    }
+    let name = spec.arguments.get("x-delayed-type").and_then(FieldValue::as_str);
+    name.ok_or(BrokerError::DelayedTypeMissing)?.parse()
 }
 
 /// COMPAT: x-local-random takes queues alone, with an empty key.

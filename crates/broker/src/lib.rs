@@ -9,12 +9,15 @@
 pub mod broker;
 mod dead_letter;
 pub mod definition;
+pub mod delayed;
 pub mod delivery;
 pub mod error;
+pub mod events;
 pub mod exchange;
 pub mod limits;
 pub mod message;
 pub mod names;
+pub mod policy;
 pub mod queue;
 pub mod reply_to;
 pub mod services;

@@ -30,3 +30,13 @@ pub const READ_AHEAD_BYTES: usize = 1024 * 1024;
 /// one is left as it is. So a queue that gets little is not scattered over tiny blocks, and no octet is written
 /// often.
 pub const RESEALED_BYTES_MAX: usize = 4 * 1024;
+
+/// Longest pattern of a policy, in octets: some tens of names may well be listed in one.
+pub const PATTERN_BYTES_MAX: usize = 16 * 1024;
+
+/// Memory that the program compiled from a pattern may take, in octets: `(.{1000}){1000}` is a short text.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Steps back that looking for a pattern in one name may take; patterns without look-around and back references need
+/// none. Names have 255 octets at most, and all queues of a vhost are looked at when a policy changes.
+pub const PATTERN_STEPS_MAX: usize = 10_000;

@@ -356,6 +356,12 @@ impl MessageBatch {
         self.push(&MessageView { extras: extras.encode().as_slice(), ..*message });
     }
 
+    /// Appends a message to be kept until `at`. It does not expire before: that time begins when it is due.
+    pub fn push_delayed(&mut self, message: &MessageView<'_>, at: Timestamp) {
+        let extras = Extras { deliver_at: Some(at), expires_at: None, ..Extras::decode(message.extras) };
+        self.push(&MessageView { extras: extras.encode().as_slice(), ..*message });
+    }
+
     /// The messages, in order.
     pub fn iter(&self) -> impl Iterator<Item = MessageView<'_>> {
         let mut offset = 0;

@@ -14,6 +14,7 @@ mod paging;
 mod queue_type;
 pub mod recovered;
 pub mod settings;
+pub(crate) mod taken;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -285,6 +286,12 @@ impl Queue {
     #[must_use]
     pub fn is_durable(&self) -> bool {
         self.spec.durable && self.spec.owner.is_none()
+    }
+
+    /// Whether it is one of the broker's own, that no client reaches.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        self.spec.is_hidden()
     }
 
     /// Whether it met damage and takes nothing any more.

@@ -1,8 +1,9 @@
 //! What everything in a broker shares: where messages and definitions are kept, how much memory they take, what time
-//! it is, and who is to be called when.
+//! it is, who is to be called when, and who is told what happens.
 
 use std::sync::Arc;
 
+use crate::events::Events;
 use crate::queue::memory::MemoryGauge;
 use crate::store::Store;
 use crate::time::{Clock, SystemClock};
@@ -17,6 +18,8 @@ pub struct Services {
     pub gauge: Arc<MemoryGauge>,
     /// Says what time it is.
     pub clock: Arc<dyn Clock>,
+    /// Where events go.
+    pub events: Arc<Events>,
     /// Calls when time has come.
     pub timers: Arc<Timers>,
 }
@@ -31,6 +34,6 @@ impl Services {
     /// With a clock of the caller's.
     #[must_use]
     pub fn with_clock(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, gauge: Arc::default(), clock, timers: Arc::default() }
+        Self { store, gauge: Arc::default(), clock, events: Arc::default(), timers: Arc::default() }
     }
 }

@@ -185,6 +185,12 @@ impl MemoryStore {
         }
     }
 
+    /// Whether some queue has asked for messages.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        !self.wanting.lock().is_empty()
+    }
+
     /// Blocks written and not freed.
     #[must_use]
     pub fn blocks(&self) -> usize {

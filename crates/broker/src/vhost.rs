@@ -1,13 +1,15 @@
 //! A vhost: its exchanges, bindings and queues, and the way from an exchange to the queues.
 //!
-//! Lock order: topology, queue directory, queue, then what a consumer's sink locks. Nothing that holds a
-//! queue's lock asks for the topology.
+//! Lock order: changes of policies, topology, queue directory, queue, then what a consumer's sink locks. Nothing
+//! that holds a queue's lock asks for the topology.
 //!
 //! The store is told of every change of durable definitions before what protects it is let go of, so that
 //! it learns of them in the order in which they happened.
 
-mod changes;
+pub(crate) mod changes;
 mod declare;
+pub(crate) mod hidden;
+mod policies;
 mod republish;
 mod restore;
 mod topology;
@@ -16,9 +18,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use crate::definition::Definition;
+use crate::delayed::DelayedSnapshot;
+use crate::delayed::due::LongDelay;
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
 use crate::message::MessageRef;
@@ -31,6 +35,7 @@ use crate::store::JournalPosition;
 use crate::time::{Clock, Timestamp};
 use changes::Changes;
 pub use declare::{ExchangeDeclaration, QueueDeclaration};
+use hidden::HiddenQueues;
 pub use topology::Binding;
 use topology::Topology;
 
@@ -40,11 +45,15 @@ pub struct Vhost {
     pub name: VhostName,
     queues: DashMap<QueueName, Arc<Queue>>,
     replies: ReplyQueues,
+    /// Queues that no client reaches.
+    hidden: Arc<HiddenQueues>,
     /// Written by declarations and bindings, read when a route is looked up; routes are cached by
     /// channels, so it is not touched per message.
     topology: RwLock<Topology>,
     /// Moves whenever a cached route may have become wrong.
     generation: AtomicU64,
+    /// Held while a policy changes, before the topology.
+    policy_changes: Mutex<()>,
     services: Services,
     /// Whether copies of messages are published, see [`Self::set_tracing`].
     tracing: AtomicBool,
@@ -63,6 +72,8 @@ pub struct Route {
     pub routed: bool,
     /// Whether the same exchange and key lead there until the topology moves.
     pub cacheable: bool,
+    /// When it is due, where hidden queues among the queues keep it until then.
+    pub deliver_at: Option<Timestamp>,
 }
 
 impl Vhost {
@@ -70,26 +81,35 @@ impl Vhost {
     pub(crate) fn create(name: VhostName, services: Services) -> Arc<Self> {
         let vhost = Self::new(name, services);
         vhost.define(vec![Definition::PutVhost(vhost.name.clone())]);
+        vhost.services.events.vhost_created(&vhost.name);
         vhost
     }
 
     /// A vhost that the store knows.
     pub(crate) fn new(name: VhostName, services: Services) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
-            name,
-            queues: DashMap::with_shard_amount(16),
-            replies: ReplyQueues::default(),
-            topology: RwLock::new(Topology::with_standard_exchanges()),
-            generation: AtomicU64::new(0),
-            services,
-            tracing: AtomicBool::new(false),
-            this: Weak::clone(this),
-            defined_at: AtomicU64::new(JournalPosition::SAFE.0),
+        let has_events = services.events.are_published_in(&name);
+        Arc::new_cyclic(|this| {
+            let hidden = HiddenQueues::new(name.clone(), Weak::clone(this), services.clone());
+            let gauge = Arc::clone(&services.gauge);
+            let topology = Topology::with_standard_exchanges(has_events, Arc::clone(&hidden), gauge);
+            Self {
+                name,
+                queues: DashMap::with_shard_amount(16),
+                replies: ReplyQueues::default(),
+                topology: RwLock::new(topology),
+                hidden,
+                generation: AtomicU64::new(0),
+                policy_changes: Mutex::new(()),
+                services,
+                tracing: AtomicBool::new(false),
+                this: Weak::clone(this),
+                defined_at: AtomicU64::new(JournalPosition::SAFE.0),
+            }
         })
     }
 
     /// Tells the store. Called with the topology locked, or the queue's entry of the directory.
-    fn define(&self, changes: Vec<Definition>) -> JournalPosition {
+    pub(crate) fn define(&self, changes: Vec<Definition>) -> JournalPosition {
         if changes.is_empty() {
             return JournalPosition::SAFE;
         }
@@ -117,14 +137,14 @@ impl Vhost {
         self.generation.load(Ordering::Acquire)
     }
 
-    fn topology_moved(&self) {
+    pub(crate) fn topology_moved(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Where a message published to `exchange` goes.
     ///
     /// # Errors
-    /// The exchange is missing or internal.
+    /// The exchange is missing or internal, or the message is to wait for too long.
     pub fn route(&self, exchange: &str, message: &Addressing<'_>) -> Result<Route, BrokerError> {
         let topology = self.topology.read();
         if !exchange.is_empty() && topology.exchange(exchange, &self.name)?.spec.internal {
@@ -133,7 +153,26 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        Ok(topology.route(exchange, message, &|name| self.default_route(name)))
+        topology.route(exchange, message, self, LongDelay::Refused)
+    }
+
+    /// What waits in each delayed exchange, in no order.
+    #[must_use]
+    pub fn delayed(&self) -> Vec<DelayedSnapshot> {
+        let topology = self.topology.read();
+        let delayed = topology.exchanges().filter_map(|exchange| exchange.delayed.clone());
+        let delayed: Vec<_> = delayed.collect();
+        drop(topology);
+        delayed.iter().map(|delayed| delayed.snapshot()).collect()
+    }
+
+    /// Drops what waits in a delayed exchange; how many messages there were. None if it is of another type.
+    ///
+    /// # Errors
+    /// The exchange is missing.
+    pub fn purge_delayed(&self, exchange: &str) -> Result<usize, BrokerError> {
+        let delayed = self.topology.read().exchange(exchange, &self.name)?.delayed.clone();
+        Ok(delayed.map_or(0, |delayed| delayed.purge()))
     }
 
     /// Whether the firehose is on.
@@ -149,7 +188,7 @@ impl Vhost {
     }
 
     /// The default exchange: each queue is bound to it with its name.
-    fn default_route(&self, key: &str) -> Option<Arc<Queue>> {
+    pub(crate) fn default_route(&self, key: &str) -> Option<Arc<Queue>> {
         if key.starts_with(REPLY_TO_PREFIX) {
             return self.replies.find(key);
         }
@@ -227,7 +266,7 @@ impl Vhost {
             // Somebody else was faster, and its name may be another queue's by now.
             return self.defined_at();
         }
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_queue(queue, &mut changes);
         self.topology_moved();
         self.define(changes.into_noted())
@@ -294,7 +333,15 @@ impl Vhost {
         self.replies.find(name).is_some()
     }
 
-    /// All queues, in no order.
+    /// All queues, those of the broker's own as well, in no order.
+    #[must_use]
+    pub(crate) fn all_queues(&self) -> Vec<Arc<Queue>> {
+        let mut queues = self.queues();
+        queues.extend(self.hidden.all());
+        queues
+    }
+
+    /// All queues that clients reach, in no order.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {
         self.queues.iter().map(|queue| Arc::clone(&queue)).collect()

@@ -6,10 +6,12 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use crate::client::Exchange;
 use crate::disk::DiskArgs;
 use crate::error::Error;
 use crate::grow::GrowArgs;
 use crate::load::Load;
+use crate::message::{MessageProperties, Priorities, ROUTING_KEYS_MAX, RoutingKeys};
 use crate::process::Process;
 use crate::producer::Pace;
 use crate::suite::SuiteArgs;
@@ -97,6 +99,9 @@ pub(crate) struct RunArgs {
     /// Several queues, `%d` being the number: perf-%d. Producers and consumers take them in turn.
     #[arg(long, requires_all = ["queue_pattern_from", "queue_pattern_to"], conflicts_with = "queue")]
     pub(crate) queue_pattern: Option<String>,
+    /// How many of the queues each consumer takes, on one channel.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) queues_per_consumer: usize,
     /// First number of the pattern.
     #[arg(long)]
     pub(crate) queue_pattern_from: Option<u32>,
@@ -107,11 +112,35 @@ pub(crate) struct RunArgs {
     #[arg(short = 'e', long)]
     pub(crate) exchange: Option<String>,
     /// Type of the exchange.
-    #[arg(short = 't', long = "type", default_value = "direct")]
+    #[arg(short = 't', long = "type", alias = "exchange-type", default_value = "direct")]
     pub(crate) exchange_type: String,
-    /// Routing key of bindings and messages, with -e.
+    /// Arguments of the exchange: x-delayed-type=direct.
+    #[arg(long = "exchange-args", requires = "exchange")]
+    pub(crate) exchange_arguments: Option<String>,
+    /// Routing key of messages, with -e; `%d` in it is a number below --routing-keys, the same for all producers.
     #[arg(short = 'k', long, default_value = "perf")]
     pub(crate) routing_key: String,
+    /// How many routing keys messages take in turn.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) routing_keys: usize,
+    /// Key of bindings, with -e; default is the routing key. With `%d` each queue gets its share of the numbers.
+    #[arg(long)]
+    pub(crate) binding_key: Option<String>,
+    /// Priority of messages, or several that they take in turn: 0-9 or 1,5,9.
+    #[arg(long)]
+    pub(crate) priority: Option<Priorities>,
+    /// Expiration of messages in milliseconds.
+    #[arg(long)]
+    pub(crate) expiration: Option<u64>,
+    /// Headers of messages: x-delay=1000,kind=order.
+    #[arg(long)]
+    pub(crate) headers: Option<String>,
+    /// A header that has another value in each message: x-deduplication-header.
+    #[arg(long)]
+    pub(crate) unique_header: Option<String>,
+    /// Milliseconds that messages are to stay in the broker; latency is what they are later than that.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) expected_delay: u64,
     /// Messages per second of each producer; latency then counts from the intended time.
     #[arg(short = 'r', long)]
     pub(crate) rate: Option<f64>,
@@ -160,9 +189,12 @@ impl RunArgs {
             ack_every: self.ack_every,
             persistent: self.flags.iter().any(|flag| flag == "persistent"),
             queues: self.queue_names()?,
-            queues_per_consumer: 1,
-            exchange: self.exchange.clone().map(|name| (name, self.exchange_type.clone())),
-            routing_key: self.routing_key.clone(),
+            queues_per_consumer: self.queues_per_consumer,
+            exchange: self.exchange()?,
+            routing_keys: RoutingKeys::numbered(&self.routing_key, self.routing_keys),
+            binding_key: self.binding_key.as_ref().unwrap_or(&self.routing_key).clone(),
+            properties: self.properties()?,
+            expected_delay: Duration::from_millis(self.expected_delay),
             predeclared: self.predeclared,
             auto_delete: self.auto_delete,
             queue_arguments: arguments(self.queue_arguments.as_deref())?,
@@ -181,6 +213,15 @@ impl RunArgs {
         if self.tx_size > 0 && (self.confirm_window > 0 || self.rate.is_some()) {
             return usage("--tx goes with neither -c nor -r");
         }
+        if self.routing_keys == 0 || self.routing_keys > ROUTING_KEYS_MAX {
+            return Err(Error::Usage(format!("--routing-keys: from 1 to {ROUTING_KEYS_MAX}")));
+        }
+        if (self.routing_keys > 1) != self.routing_key.contains("%d") {
+            return usage("several --routing-keys and a %d in -k go together");
+        }
+        if self.queues_per_consumer == 0 {
+            return usage("--queues-per-consumer: a consumer takes at least one");
+        }
         if self.prefetch > 0 && self.ack_every > u32::from(self.prefetch) {
             return usage("-A above -q: the consumer would wait for ever");
         }
@@ -190,6 +231,21 @@ impl RunArgs {
             );
         }
         Ok(())
+    }
+
+    fn exchange(&self) -> Result<Option<Exchange>, Error> {
+        let arguments = arguments(self.exchange_arguments.as_deref())?;
+        let kind = self.exchange_type.clone();
+        Ok(self.exchange.clone().map(|name| Exchange { name, kind, arguments }))
+    }
+
+    fn properties(&self) -> Result<MessageProperties, Error> {
+        Ok(MessageProperties {
+            priorities: self.priority.clone().unwrap_or_default(),
+            expiration: self.expiration,
+            headers: arguments(self.headers.as_deref())?,
+            unique_header: self.unique_header.clone(),
+        })
     }
 
     fn queue_names(&self) -> Result<Vec<String>, Error> {
@@ -263,7 +319,26 @@ mod tests {
         let load =
             load("--queue-pattern q-%d --queue-pattern-from 9 --queue-pattern-to 11 -e x -t fanout").unwrap();
         assert_eq!(load.queues, ["q-9", "q-10", "q-11"]);
-        assert_eq!(load.exchange, Some(("x".to_owned(), "fanout".to_owned())));
+        let exchange = load.exchange.unwrap();
+        assert_eq!((exchange.name.as_str(), exchange.kind.as_str()), ("x", "fanout"));
+    }
+
+    #[test]
+    fn properties_and_exchange_arguments_are_those_of_the_flags() {
+        let load = load(
+            "-e x --exchange-type x-delayed-message --exchange-args x-delayed-type=direct --expected-delay 5 \
+             --headers x-delay=5,kind=order --priority 1,3 --expiration 700 --unique-header id",
+        )
+        .unwrap();
+        let exchange = load.exchange.unwrap();
+        assert_eq!(exchange.kind, "x-delayed-message");
+        let direct = FieldValue::LongString(b"direct".to_vec());
+        assert_eq!(exchange.arguments.get("x-delayed-type"), Some(&direct));
+        let properties = load.properties;
+        assert_eq!(properties.headers.get("x-delay"), Some(&FieldValue::I64(5)));
+        assert_eq!(properties.priorities, "1,3".parse().unwrap());
+        assert_eq!((properties.expiration, properties.unique_header.as_deref()), (Some(700), Some("id")));
+        assert_eq!(load.expected_delay, Duration::from_millis(5));
     }
 
     #[test]
@@ -285,6 +360,10 @@ mod tests {
             "-e amq.topic",
             "-z=-1",
             "--queue-args novalue",
+            "-e x -k key --routing-keys 2",
+            "-e x -k key-%d",
+            "--routing-keys 0",
+            "--queues-per-consumer 0",
             "--queue-pattern q --queue-pattern-from 1 --queue-pattern-to 2",
         ] {
             assert!(load(flags).is_err(), "{flags}");

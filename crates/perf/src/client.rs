@@ -23,6 +23,17 @@ pub(crate) const SOCKET_TICK: Duration = Duration::from_millis(200);
 /// `frame_max` when the broker has no limit of its own.
 const FRAME_MAX_DEFAULT: u32 = 131_072;
 
+/// What an exchange is declared with; it is neither durable nor deleted by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Exchange {
+    /// Its name.
+    pub(crate) name: String,
+    /// Its type.
+    pub(crate) kind: String,
+    /// Arguments of exchange.declare.
+    pub(crate) arguments: FieldTable,
+}
+
 /// An open connection.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -215,17 +226,39 @@ impl Client {
         self.call(1, &delete_queue(queue, false), MethodId::QUEUE_DELETE_OK, "deleting a queue")
     }
 
+    /// How many messages are ready in a queue, asked for on channel 1.
+    pub(crate) fn message_count(&mut self, queue: &str) -> Result<u64, Error> {
+        let doing = "asking for a queue's length";
+        let passive = queue::Declare {
+            queue,
+            passive: true,
+            durable: false,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: false,
+            arguments: FieldTable::new(),
+        };
+        self.push(1, &Method::QueueDeclare(passive));
+        self.flush(doing)?;
+        self.wait_for(Instant::now() + ANSWER_DEADLINE, doing, |frame| match Method::decode(frame.payload) {
+            Ok(Method::QueueDeclareOk(answer)) if frame.kind == METHOD => {
+                Some(u64::from(answer.message_count))
+            }
+            _ => None,
+        })
+    }
+
     /// Declares an exchange on channel 1.
-    pub(crate) fn declare_exchange(&mut self, name: &str, kind: &str) -> Result<(), Error> {
+    pub(crate) fn declare_exchange(&mut self, exchange: &Exchange) -> Result<(), Error> {
         let declare = exchange::Declare {
-            exchange: name,
-            exchange_type: kind,
+            exchange: &exchange.name,
+            exchange_type: &exchange.kind,
             passive: false,
             durable: false,
             auto_delete: false,
             internal: false,
             no_wait: false,
-            arguments: FieldTable::new(),
+            arguments: exchange.arguments.clone(),
         };
         self.call(
             1,

@@ -24,6 +24,8 @@ pub(crate) struct Consumer {
     counter: Arc<Counter>,
     latencies: Latencies,
     ack_every: u32,
+    /// How long a message is to stay in the broker, in nanoseconds.
+    expected_delay_ns: u64,
     /// Ends after so many.
     target: Option<u64>,
     received: u64,
@@ -50,6 +52,7 @@ impl Consumer {
             counter,
             latencies: Latencies::new(),
             ack_every: load.ack_every,
+            expected_delay_ns: u64::try_from(load.expected_delay.as_nanos()).unwrap_or(u64::MAX),
             target: load.consumer_messages,
             received: 0,
             unacked: 0,
@@ -99,7 +102,7 @@ impl Consumer {
                     && recording
                     && let Some(sent) = read_stamp(frame.payload, self.shared.mark)
                 {
-                    self.latencies.record(now.saturating_sub(sent));
+                    self.latencies.record_late(now.saturating_sub(sent), self.expected_delay_ns);
                 }
             } else if frame.kind == METHOD {
                 if frame.method() != BASIC_DELIVER {

@@ -4,6 +4,13 @@
 use std::io;
 use std::time::Duration;
 
+/// Reply code for arguments that do not fit.
+const PRECONDITION_FAILED: u16 = 406;
+/// RabbitMQ's reply code for an unknown exchange type.
+const COMMAND_INVALID: u16 = 503;
+/// Reply code for what a broker does not have.
+const NOT_IMPLEMENTED: u16 = 540;
+
 /// Why a measurement could not be made or finished.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -44,6 +51,9 @@ pub(crate) enum Error {
         /// Reply text.
         text: String,
     },
+    /// The broker does not know or does not allow what was to be declared or used.
+    #[error("not supported by the broker: {0}")]
+    NotSupported(String),
     /// basic.cancel from the broker.
     #[error("the broker cancelled consumer {tag}: was its queue deleted?")]
     ConsumerCancelled {
@@ -75,6 +85,19 @@ pub(crate) enum Error {
 }
 
 impl Error {
+    /// What this error means if it ended a declaration: a refusal of what the broker does not know or allow is no
+    /// fault of the run.
+    pub(crate) fn of_declaration(self) -> Self {
+        match self {
+            Self::ConnectionClosed { code, text } | Self::ChannelClosed { code, text, .. }
+                if [PRECONDITION_FAILED, COMMAND_INVALID, NOT_IMPLEMENTED].contains(&code) =>
+            {
+                Self::NotSupported(format!("{code} {text}"))
+            }
+            other => other,
+        }
+    }
+
     /// True for an answer of the broker, which explains more than the socket error that follows it.
     pub(crate) fn is_from_broker(&self) -> bool {
         matches!(

@@ -19,11 +19,10 @@ use crate::wire::{COLD_BUFFER_BYTES, FrameReader};
 mod connections;
 mod durable;
 mod messages;
-mod probe;
 mod server;
 mod topology;
 
-use probe::{Figure, Probe};
+use crate::probe::{Figure, Probe};
 use server::{Ending, Restart, Server};
 
 /// Flags of `grow`.

@@ -32,7 +32,11 @@ impl Clock {
 
 /// A distribution of latencies.
 #[derive(Debug, Clone)]
-pub(crate) struct Latencies(Histogram<u64>);
+pub(crate) struct Latencies {
+    histogram: Histogram<u64>,
+    /// What came before it was due is in no distribution.
+    early: u64,
+}
 
 impl Latencies {
     /// An empty one.
@@ -40,32 +44,43 @@ impl Latencies {
         let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
             // INVARIANT: fails only for bounds and digits out of range, and both are constants.
             .expect("constant bounds");
-        Self(histogram)
+        Self { histogram, early: 0 }
     }
 
     /// Takes one latency in nanoseconds.
     #[inline]
     pub(crate) fn record(&mut self, nanoseconds: u64) {
-        self.0.saturating_record(nanoseconds);
+        self.histogram.saturating_record(nanoseconds);
+    }
+
+    /// Takes by how much a message was late that was to take a time of its own, in nanoseconds.
+    #[inline]
+    pub(crate) fn record_late(&mut self, nanoseconds: u64, expected: u64) {
+        match nanoseconds.checked_sub(expected) {
+            Some(late) => self.record(late),
+            None => self.early += 1,
+        }
     }
 
     /// Takes all of another.
     pub(crate) fn merge(&mut self, other: &Self) {
         // INVARIANT: both have the same bounds, and a different range is the only error.
-        self.0.add(&other.0).expect("same bounds");
+        self.histogram.add(&other.histogram).expect("same bounds");
+        self.early += other.early;
     }
 
     /// The figures that are reported; `None` if nothing was recorded.
     pub(crate) fn summary(&self) -> Option<LatencySummary> {
-        let at = |quantile| microseconds(self.0.value_at_quantile(quantile));
-        (!self.0.is_empty()).then(|| LatencySummary {
-            samples: self.0.len(),
-            min_us: microseconds(self.0.min()),
+        let at = |quantile| microseconds(self.histogram.value_at_quantile(quantile));
+        (!self.histogram.is_empty() || self.early > 0).then(|| LatencySummary {
+            samples: self.histogram.len(),
+            early: self.early,
+            min_us: microseconds(self.histogram.min()),
             median_us: at(0.5),
             p95_us: at(0.95),
             p99_us: at(0.99),
             p999_us: at(0.999),
-            max_us: microseconds(self.0.max()),
+            max_us: microseconds(self.histogram.max()),
         })
     }
 }
@@ -75,6 +90,8 @@ impl Latencies {
 pub(crate) struct LatencySummary {
     /// How many messages were looked at.
     pub(crate) samples: u64,
+    /// How many more came before they were due.
+    pub(crate) early: u64,
     /// Shortest.
     pub(crate) min_us: f64,
     /// Half were faster.
@@ -110,6 +127,16 @@ mod tests {
         assert_eq!(summary.samples, 100);
         assert!((summary.median_us - 1.0).abs() < 0.01, "{summary:?}");
         assert!((summary.max_us - 5_000.0).abs() < 5.0, "{summary:?}");
+    }
+
+    #[test]
+    fn what_is_early_is_counted_and_not_averaged() {
+        let mut delayed = Latencies::new();
+        delayed.record_late(5_002_000, 5_000_000);
+        delayed.record_late(4_999_999, 5_000_000);
+        let summary = delayed.summary().unwrap();
+        assert_eq!((summary.samples, summary.early), (1, 1));
+        assert!((summary.max_us - 2.0).abs() < 0.01, "{summary:?}");
     }
 
     #[test]

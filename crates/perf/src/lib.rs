@@ -17,6 +17,8 @@ mod error;
 mod grow;
 mod latency;
 mod load;
+mod message;
+mod probe;
 mod process;
 mod producer;
 mod report;

@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 use leveret_codec::method::queue;
 use leveret_codec::table::FieldTable;
 
-use crate::client::Client;
+use crate::client::{Client, Exchange};
 use crate::consumer::Consumer;
 use crate::error::Error;
 use crate::latency::{Clock, Latencies, LatencySummary};
+use crate::message::{MessageProperties, MessageShape, RoutingKeys};
 use crate::process::Process;
 use crate::producer::{Pace, Producer};
 use crate::uri::Uri;
-use crate::wire::{COLD_BUFFER_BYTES, FrameReader, MessageShape, READ_BUFFER_BYTES};
+use crate::wire::{COLD_BUFFER_BYTES, FrameReader, READ_BUFFER_BYTES, STAMP_BYTES};
 
 /// A load with a message count ends in an error when nothing moves for this long.
 const STALL_DEADLINE: Duration = Duration::from_secs(30);
@@ -55,10 +56,16 @@ pub(crate) struct Load {
     pub(crate) queues: Vec<String>,
     /// How many of them each consumer takes, on one channel.
     pub(crate) queues_per_consumer: usize,
-    /// Exchange and its type; `None` is the default exchange with the queue as routing key.
-    pub(crate) exchange: Option<(String, String)>,
-    /// Routing key of bindings and messages, if there is an exchange.
-    pub(crate) routing_key: String,
+    /// `None` is the default exchange with the queue as routing key.
+    pub(crate) exchange: Option<Exchange>,
+    /// Routing keys of messages, if there is an exchange.
+    pub(crate) routing_keys: RoutingKeys,
+    /// Key of bindings; `%d` in it binds a queue with each of the routing keys' numbers that are its own.
+    pub(crate) binding_key: String,
+    /// Further properties of messages.
+    pub(crate) properties: MessageProperties,
+    /// How long messages are to stay in the broker; what is later than that is the latency.
+    pub(crate) expected_delay: Duration,
     /// Do not declare, bind or delete anything.
     pub(crate) predeclared: bool,
     /// Declare the queues auto-delete.
@@ -278,15 +285,56 @@ struct Running<'a> {
     producers: Vec<JoinHandle<Latencies>>,
 }
 
+/// What a run has declared so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Declared {
+    exchange: bool,
+    queues: usize,
+}
+
 impl Load {
+    /// No producer, no consumer and no queue yet, nothing to declare: the rest is for the caller to say.
+    pub(crate) fn idle(uri: Uri, broker: Option<Process>) -> Self {
+        Self {
+            uri,
+            broker,
+            producers: 0,
+            consumers: 0,
+            size: STAMP_BYTES,
+            duration: Duration::ZERO,
+            warmup: Duration::ZERO,
+            pace: Pace::default(),
+            producer_messages: None,
+            consumer_messages: None,
+            prefetch: 0,
+            ack_every: 0,
+            persistent: false,
+            queues: Vec::new(),
+            queues_per_consumer: 1,
+            exchange: None,
+            routing_keys: RoutingKeys::default(),
+            binding_key: String::new(),
+            properties: MessageProperties::default(),
+            expected_delay: Duration::ZERO,
+            predeclared: true,
+            auto_delete: false,
+            queue_arguments: FieldTable::new(),
+            consumer_arguments: FieldTable::new(),
+        }
+    }
+
     /// Runs the load to its end.
     pub(crate) fn run(&self) -> Result<Outcome, Error> {
         let resident_before = self.broker.map(Process::resident_bytes).transpose()?;
-        let mut control = Client::connect(&self.uri, FrameReader::new(COLD_BUFFER_BYTES))?;
-        control.open_channel(1)?;
-        self.declare(&mut control)?;
+        let mut control = self.control()?;
+        let mut declared = Declared::default();
+        if let Err(error) = self.declare(&mut control, &mut declared) {
+            // The refusal is what there is to tell, whatever becomes of this.
+            let _ = self.control().and_then(|mut control| self.clean_up(&mut control, declared));
+            return Err(error.of_declaration());
+        }
         let outcome = self.run_threads(resident_before);
-        let cleaned = self.clean_up(&mut control).and_then(|()| control.close());
+        let cleaned = self.clean_up(&mut control, declared).and_then(|()| control.close());
         let outcome = outcome?;
         cleaned?;
         Ok(outcome)
@@ -322,14 +370,22 @@ impl Load {
         })
     }
 
-    fn declare(&self, control: &mut Client) -> Result<(), Error> {
+    /// A connection with a channel.
+    fn control(&self) -> Result<Client, Error> {
+        let mut control = Client::connect(&self.uri, FrameReader::new(COLD_BUFFER_BYTES))?;
+        control.open_channel(1)?;
+        Ok(control)
+    }
+
+    fn declare(&self, control: &mut Client, declared: &mut Declared) -> Result<(), Error> {
         if self.predeclared {
             return Ok(());
         }
-        if let Some((name, kind)) = &self.exchange {
-            control.declare_exchange(name, kind)?;
+        if let Some(exchange) = &self.exchange {
+            control.declare_exchange(exchange)?;
+            declared.exchange = true;
         }
-        for queue in &self.queues {
+        for (index, queue) in self.queues.iter().enumerate() {
             control.declare_queue(queue::Declare {
                 queue,
                 passive: false,
@@ -339,23 +395,32 @@ impl Load {
                 no_wait: false,
                 arguments: self.queue_arguments.clone(),
             })?;
-            if let Some((exchange, _)) = &self.exchange {
-                control.bind(queue, exchange, &self.routing_key)?;
+            declared.queues += 1;
+            if let Some(exchange) = &self.exchange {
+                for key in self.binding_keys(index) {
+                    control.bind(queue, &exchange.name, &key)?;
+                }
             }
         }
         Ok(())
     }
 
-    fn clean_up(&self, control: &mut Client) -> Result<(), Error> {
-        if self.predeclared {
-            return Ok(());
+    /// The keys that a queue is bound with: numbered ones are dealt to the queues in turn.
+    fn binding_keys(&self, queue: usize) -> Vec<String> {
+        if !self.binding_key.contains("%d") {
+            return vec![self.binding_key.clone()];
         }
-        for queue in &self.queues {
+        let numbers = (queue..self.routing_keys.count()).step_by(self.queues.len().max(1));
+        numbers.map(|number| self.routing_keys.fill(&self.binding_key, number)).collect()
+    }
+
+    fn clean_up(&self, control: &mut Client, declared: Declared) -> Result<(), Error> {
+        for queue in self.queues.iter().take(declared.queues) {
             control.delete_queue(queue)?;
         }
         match &self.exchange {
-            Some((exchange, _)) => control.delete_exchange(exchange),
-            None => Ok(()),
+            Some(exchange) if declared.exchange => control.delete_exchange(&exchange.name),
+            _ => Ok(()),
         }
     }
 
@@ -364,11 +429,18 @@ impl Load {
     }
 
     fn shape(&self, index: usize, frame_max: u32) -> MessageShape {
-        let (exchange, routing_key) = match &self.exchange {
-            Some((exchange, _)) => (exchange.clone(), self.routing_key.clone()),
-            None => (String::new(), self.queue(index).to_owned()),
+        let (exchange, routing_keys) = match &self.exchange {
+            Some(exchange) => (exchange.name.clone(), self.routing_keys.clone()),
+            None => (String::new(), RoutingKeys::one(self.queue(index))),
         };
-        MessageShape { exchange, routing_key, size: self.size, persistent: self.persistent, frame_max }
+        MessageShape {
+            exchange,
+            routing_keys,
+            size: self.size,
+            persistent: self.persistent,
+            properties: self.properties.clone(),
+            frame_max,
+        }
     }
 }
 

@@ -18,13 +18,17 @@ use crate::consumer::CLOSE_PATIENCE;
 use crate::error::Error;
 use crate::latency::Latencies;
 use crate::load::{Counter, Load, Phase, Shared, hot_parts};
+use crate::message::{MessageBatch, MessageShape};
 use crate::wire::{
-    BASIC_ACK, BASIC_NACK, CONNECTION_BLOCKED, CONNECTION_CLOSE_OK, FrameReader, MessageBatch, MessageShape,
-    TX_COMMIT_OK, is_not_yet, write_while,
+    BASIC_ACK, BASIC_NACK, CONNECTION_BLOCKED, CONNECTION_CLOSE_OK, FrameReader, TX_COMMIT_OK, is_not_yet,
+    write_while,
 };
 
 /// Prime, so that the sampled place wanders through batches of any size.
 const SAMPLE_STRIDE: usize = 37;
+
+/// A producer has so many bits of numbers before the next one's begin.
+const PRODUCER_SHIFT: u32 = 40;
 
 /// How a producer publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -169,7 +173,7 @@ impl Producer {
                     }
                     for index in 0..due {
                         let intended = schedule.time_of(self.sent_count + index as u64);
-                        self.batch.stamp(index, intended, self.shared.mark);
+                        self.batch.stamp(self.batch.cursor() + index, intended, self.shared.mark);
                     }
                     due
                 }
@@ -178,7 +182,10 @@ impl Producer {
                     room
                 }
             };
-            self.write(self.batch.range(count), count)?;
+            let messages = self.batch.cursor()..self.batch.cursor() + count;
+            self.make_unique(messages.clone());
+            self.write(self.batch.range(messages), count)?;
+            self.batch.advance(count);
         }
         while self.unconfirmed.outstanding() > 0 && !self.shared.stopped() {
             self.read_answers()?;
@@ -190,15 +197,22 @@ impl Producer {
     /// neither the first nor the last of a batch stands for all.
     fn stamp_one(&mut self, previous: usize, count: usize, now: u64) -> usize {
         self.batch.stamp(previous, 0, self.shared.mark);
-        let index = (previous + SAMPLE_STRIDE) % count;
+        let index = self.batch.cursor() + (previous + SAMPLE_STRIDE) % count;
         self.batch.stamp(index, now, self.shared.mark);
         index
+    }
+
+    /// Numbers that no other producer and no other run has: they begin at a place of this producer's own.
+    fn make_unique(&mut self, messages: Range<usize>) {
+        let own = self.shared.mark.wrapping_add((self.place.0 as u64) << PRODUCER_SHIFT);
+        self.batch.make_unique(messages, own.wrapping_add(self.sent_count));
     }
 
     /// How many messages may go out with the next write; zero until a worthwhile part of the window is
     /// free, because a write per confirm would measure system calls.
     fn room(&self) -> usize {
-        let most = self.batch.count.min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
+        let most = (self.batch.count - self.batch.cursor())
+            .min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
         let window = self.pace.confirm_window;
         if window == 0 {
             return most;
@@ -218,10 +232,11 @@ impl Producer {
         while self.remaining > 0 && !self.shared.stopped() {
             let count = self.batch.count.min(usize::try_from(self.remaining).unwrap_or(usize::MAX));
             sample = self.stamp_one(sample, count, self.shared.clock.now());
+            self.make_unique(0..count);
             if count == self.batch.count {
                 self.write(self.batch.range_with_appended(), count)?;
             } else {
-                self.write(self.batch.range(count), count)?;
+                self.write(self.batch.range(0..count), count)?;
                 self.write(self.batch.range_of_appended(), 0)?;
             }
             let committed = self.confirmed_count + count as u64;

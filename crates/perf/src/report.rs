@@ -84,7 +84,10 @@ impl Report {
             line("received", per_second(self.received_per_second));
         }
         if let Some(latency) = &self.latency {
-            line("latency", latency_line(latency, load.pace.rate.is_some()));
+            line(
+                if load.expected_delay.is_zero() { "latency" } else { "lateness" },
+                latency_line(latency, load),
+            );
         }
         if let Some(latency) = &self.confirm_latency {
             line(
@@ -114,9 +117,14 @@ pub(crate) fn json(value: &impl Serialize) -> Result<String, Error> {
         .map_err(|error| Error::System { what: "writing JSON".to_owned(), source: error.into() })
 }
 
-fn latency_line(latency: &LatencySummary, paced: bool) -> String {
-    let from = if paced { "from the intended send time" } else { "one message of each write" };
-    format!("{} ({from})", percentiles(latency))
+fn latency_line(latency: &LatencySummary, load: &Load) -> String {
+    let from =
+        if load.pace.rate.is_some() { "from the intended send time" } else { "one message of each write" };
+    let early = match latency.early {
+        0 => String::new(),
+        early => format!(", {early} more came too early"),
+    };
+    format!("{} ({from}{early})", percentiles(latency))
 }
 
 /// The figures of a distribution.

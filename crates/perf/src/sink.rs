@@ -13,9 +13,9 @@ use leveret_codec::method::{Method, basic, channel, confirm, connection, exchang
 use leveret_codec::table::FieldTable;
 
 use crate::error::Error;
+use crate::message::{MessageBatch, MessageShape, RoutingKeys};
 use crate::wire::{
-    BASIC_ACK, BASIC_PUBLISH, BODY, FrameReader, METHOD, MessageBatch, MessageShape, READ_BUFFER_BYTES,
-    RawFrame, push_ack,
+    BASIC_ACK, BASIC_PUBLISH, BODY, FrameReader, METHOD, READ_BUFFER_BYTES, RawFrame, push_ack,
 };
 
 const FRAME_MAX: u32 = 131_072;
@@ -288,11 +288,10 @@ impl Session {
             return Ok(());
         }
         let shape = MessageShape {
-            exchange: String::new(),
-            routing_key: consume.queue.to_owned(),
+            routing_keys: RoutingKeys::one(consume.queue),
             size: self.options.size,
-            persistent: false,
             frame_max: FRAME_MAX,
+            ..MessageShape::default()
         };
         let replay = Replay {
             batch: MessageBatch::delivering(&shape, consume.consumer_tag),
@@ -335,7 +334,7 @@ impl Replay {
             if self.numbered {
                 self.batch.number(self.delivered + 1);
             }
-            let octets = self.batch.octets(self.batch.range(count));
+            let octets = self.batch.octets(self.batch.range(0..count));
             if lock(&self.writer).write_all(octets).is_err() {
                 return;
             }

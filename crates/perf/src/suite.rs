@@ -1,6 +1,5 @@
 //! The benchmark table: each row a load, run against each broker in turn, so that whatever else the
-//! machine does hits all of them, and against the sink. The rows are flags of `run`, so that each can be
-//! repeated by hand.
+//! machine does hits all of them, and against the sink. The rows are in `rows`, those of several steps in `steps`.
 
 use std::fmt::Write as _;
 
@@ -12,58 +11,17 @@ use crate::cli::{Cli, URI_DEFAULT, seconds};
 use crate::client::Client;
 use crate::error::Error;
 use crate::load::Load;
+use crate::probe::Figure;
 use crate::process::Process;
 use crate::report::{Report, grouped, json};
 use crate::uri::Uri;
 use crate::wire::{COLD_BUFFER_BYTES, FrameReader};
 
-/// One row of the table.
-#[derive(Debug, Clone, Copy)]
-struct Row {
-    name: &'static str,
-    /// Broker CPU per message that Leveret is to reach, in microseconds.
-    goal_us: Option<f64>,
-    /// As for `leveret-perf run`.
-    flags: &'static str,
-}
+mod rows;
+mod steps;
 
-const ROWS: [Row; 15] = [
-    Row { name: "base16", goal_us: Some(0.25), flags: "-s 16" },
-    Row { name: "base1k", goal_us: Some(0.8), flags: "-s 1024" },
-    Row { name: "publish-only", goal_us: Some(0.15), flags: "-y 0" },
-    Row { name: "ack", goal_us: Some(0.4), flags: "-q 1000 -A 100" },
-    Row { name: "confirms", goal_us: Some(0.5), flags: "-c 1000" },
-    Row { name: "persistent", goal_us: Some(0.8), flags: "-f persistent -c 1000 -q 1000 -A 100" },
-    // One synced publish at a time, and a hundred of those beside each other: `disk` says what the disk can do.
-    Row { name: "sync1", goal_us: None, flags: "-y 0 -f persistent -c 1" },
-    Row {
-        name: "sync100",
-        goal_us: None,
-        flags: "-x 100 -y 0 -f persistent -c 1 \
-                --queue-pattern leveret-perf-%d --queue-pattern-from 1 --queue-pattern-to 100",
-    },
-    Row { name: "8x8", goal_us: Some(0.3), flags: "-x 8 -y 8" },
-    Row {
-        name: "16x16",
-        goal_us: Some(0.3),
-        flags: "-x 16 -y 16 --queue-pattern leveret-perf-%d --queue-pattern-from 1 --queue-pattern-to 16",
-    },
-    Row {
-        name: "fanout",
-        goal_us: Some(0.2),
-        flags: "-y 4 -e leveret-perf-fanout -t fanout \
-                --queue-pattern leveret-perf-%d --queue-pattern-from 1 --queue-pattern-to 4",
-    },
-    Row { name: "tx", goal_us: Some(1.0), flags: "--tx 100" },
-    Row {
-        name: "stream",
-        goal_us: Some(0.4),
-        flags: "-f persistent -q 1000 -A 100 --auto-delete false \
-                --queue-args x-queue-type=stream --consumer-args x-stream-offset=first",
-    },
-    Row { name: "body100k", goal_us: Some(40.0), flags: "-s 100000" },
-    Row { name: "latency5k", goal_us: None, flags: "-r 5000" },
-];
+use rows::{Check, Group, ROWS, Row, Work};
+use steps::Steps;
 
 /// What stands in the broker column for the sink.
 const CEILING: &str = "ceiling";
@@ -77,6 +35,12 @@ pub(crate) struct SuiteArgs {
     /// Only these rows, separated by commas.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
+    /// The rows of this group.
+    #[arg(long, value_enum, default_value = "base", conflicts_with = "rows")]
+    group: Group,
+    /// Messages of the rows that take several steps; these are run once, whatever --rounds says.
+    #[arg(long, default_value_t = 1_000_000)]
+    messages: u64,
     /// Measured seconds of each run.
     #[arg(short = 'z', long = "time", default_value_t = 5.0)]
     seconds: f64,
@@ -126,12 +90,33 @@ struct Cell {
     goal_us_per_message: Option<f64>,
     #[serde(flatten)]
     report: Option<Report>,
+    /// What a row of several steps found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    figures: Vec<Figure>,
+    /// Why the broker cannot do this, in its own words.
+    not_supported: Option<String>,
     error: Option<String>,
+}
+
+impl Cell {
+    /// What was done for it.
+    fn work(&self) -> Option<Work> {
+        ROWS.iter().find(|row| row.name == self.row).map(|row| row.work)
+    }
+
+    /// Why there are no figures.
+    fn reason(&self) -> String {
+        match (&self.not_supported, &self.error) {
+            (Some(text), _) => format!("not supported: {text}"),
+            (None, Some(error)) => format!("failed: {error}"),
+            (None, None) => "not run".to_owned(),
+        }
+    }
 }
 
 /// Runs the rows and prints the table.
 pub(crate) fn run(args: &SuiteArgs) -> Result<(), Error> {
-    let rows = chosen_rows(&args.rows)?;
+    let rows = chosen_rows(&args.rows, args.group)?;
     for target in &args.brokers {
         reach(target)?;
     }
@@ -148,9 +133,9 @@ pub(crate) fn run(args: &SuiteArgs) -> Result<(), Error> {
     if failed.is_empty() { Ok(()) } else { Err(Error::Usage(format!("rows failed: {}", failed.join(", ")))) }
 }
 
-fn chosen_rows(names: &[String]) -> Result<Vec<&'static Row>, Error> {
+fn chosen_rows(names: &[String], group: Group) -> Result<Vec<&'static Row>, Error> {
     if names.is_empty() {
-        return Ok(ROWS.iter().collect());
+        return Ok(ROWS.iter().filter(|row| row.group == group).collect());
     }
     let known = || ROWS.map(|row| row.name).join(", ");
     let find = |name: &String| {
@@ -168,58 +153,115 @@ fn reach(target: &Target) -> Result<(), Error> {
     target.process.map_or(Ok(0.0), Process::cpu_seconds).map(|_| ())
 }
 
-/// All rounds of one row, the brokers in turn.
+/// One row, for all brokers.
 fn run_row(row: &'static Row, args: &SuiteArgs) -> Result<Vec<Cell>, Error> {
-    let load = row.load(args)?;
-    let with_ceiling = usize::from(!args.no_ceiling);
+    match row.work {
+        Work::Load { flags, check } => run_load(row, &to_load(flags, args)?, check, args),
+        Work::Steps(work) => {
+            let run = |target: &Target| {
+                eprintln!("{}: {}", row.name, target.name);
+                let steps = Steps { uri: &target.uri, process: target.process, messages: args.messages };
+                row.stepped(target.name.clone(), work(&steps))
+            };
+            Ok(args.brokers.iter().map(run).collect())
+        }
+    }
+}
+
+/// All rounds of one load, the brokers in turn.
+fn run_load(
+    row: &'static Row,
+    load: &Load,
+    check: Option<Check>,
+    args: &SuiteArgs,
+) -> Result<Vec<Cell>, Error> {
+    // The sink keeps nothing back, so it cannot be late.
+    let with_ceiling = !args.no_ceiling && load.expected_delay.is_zero();
     let mut runs: Vec<Vec<Result<Report, Error>>> = Vec::new();
-    runs.resize_with(args.brokers.len() + with_ceiling, Vec::new);
+    runs.resize_with(args.brokers.len() + usize::from(with_ceiling), Vec::new);
     for round in 0..args.rounds.max(1) {
         for (index, runs) in runs.iter_mut().enumerate() {
             let outcome = match args.brokers.get(index) {
+                Some(_) if matches!(runs.last(), Some(Err(Error::NotSupported(_)))) => continue,
                 Some(target) => {
                     eprintln!("{} {} of {}: {}", row.name, round + 1, args.rounds.max(1), target.name);
-                    Load { uri: target.uri.clone(), broker: target.process, ..load.clone() }.run()
+                    let load = Load { uri: target.uri.clone(), broker: target.process, ..load.clone() };
+                    check.map_or(Ok(()), |check| check(&target.uri)).and_then(|()| load.run())
                 }
-                None => ceiling::run(&load),
+                None => ceiling::run(load),
             };
-            runs.push(outcome.map(|outcome| Report::new(&outcome)));
+            runs.push(outcome.and_then(|outcome| refuse_early(Report::new(&outcome))));
         }
     }
     let names = args.brokers.iter().map(|target| target.name.clone()).chain([CEILING.to_owned()]);
-    Ok(names.zip(runs).map(|(name, runs)| row.cell(name, runs)).collect())
+    let is_paced = load.pace.rate.is_some();
+    Ok(names.zip(runs).map(|(name, runs)| row.loaded(name, runs, is_paced)).collect())
+}
+
+/// A row's flags parsed the way they would be by hand; its own warm-up holds if it is the longer one.
+fn to_load(flags: &str, args: &SuiteArgs) -> Result<Load, Error> {
+    let words = ["leveret-perf", "--uri", URI_DEFAULT].into_iter().chain(flags.split_whitespace());
+    let cli = Cli::try_parse_from(words).map_err(|error| Error::Usage(error.to_string()))?;
+    let mut load = cli.run.to_load()?;
+    let warmup = seconds(args.warmup_seconds, "--warmup")?;
+    load.duration = seconds(args.seconds, "-z")?;
+    load.warmup = if flags.contains("--warmup") { load.warmup.max(warmup) } else { warmup };
+    Ok(load)
+}
+
+/// A table of lateness has no place for what must not be.
+fn refuse_early(report: Report) -> Result<Report, Error> {
+    match report.latency.map_or(0, |latency| latency.early) {
+        0 => Ok(report),
+        early => Err(Error::Protocol(format!("{early} messages came before they were due"))),
+    }
+}
+
+/// What the rounds are ordered by: the rate, or the latency where the rate is given.
+fn rank(report: &Report, is_paced: bool) -> f64 {
+    match report.latency {
+        Some(latency) if is_paced => latency.p99_us,
+        _ => moved(report),
+    }
 }
 
 impl Row {
-    /// The row's flags parsed the way they would be by hand.
-    fn load(&self, args: &SuiteArgs) -> Result<Load, Error> {
-        let words = ["leveret-perf", "--uri", URI_DEFAULT].into_iter().chain(self.flags.split_whitespace());
-        let cli = Cli::try_parse_from(words).map_err(|error| Error::Usage(error.to_string()))?;
-        let mut load = cli.run.to_load()?;
-        load.duration = seconds(args.seconds, "-z")?;
-        load.warmup = seconds(args.warmup_seconds, "--warmup")?;
-        Ok(load)
-    }
-
-    /// What the rounds are ordered by: the rate, or the latency where the rate is given.
-    fn rank(&self, report: &Report) -> f64 {
-        match report.latency {
-            Some(latency) if self.flags.contains("-r ") => latency.p99_us,
-            _ => moved(report),
+    /// The median run stands for all; one that failed makes the cell fail.
+    fn loaded(&self, broker: String, runs: Vec<Result<Report, Error>>, is_paced: bool) -> Cell {
+        match runs.into_iter().collect::<Result<Vec<_>, _>>() {
+            Ok(mut reports) => {
+                reports.sort_by(|a, b| rank(a, is_paced).total_cmp(&rank(b, is_paced)));
+                let median = reports.len() / 2;
+                Cell { report: reports.into_iter().nth(median), ..self.empty(broker) }
+            }
+            Err(error) => self.failed(broker, error),
         }
     }
 
-    /// The median run stands for all; one that failed makes the cell fail.
-    fn cell(&self, broker: String, runs: Vec<Result<Report, Error>>) -> Cell {
-        let (report, error) = match runs.into_iter().collect::<Result<Vec<_>, _>>() {
-            Ok(mut reports) => {
-                reports.sort_by(|a, b| self.rank(a).total_cmp(&self.rank(b)));
-                let median = reports.len() / 2;
-                (reports.into_iter().nth(median), None)
-            }
-            Err(error) => (None, Some(error.to_string())),
-        };
-        Cell { row: self.name, broker, goal_us_per_message: self.goal_us, report, error }
+    fn stepped(&self, broker: String, found: Result<Vec<Figure>, Error>) -> Cell {
+        match found {
+            Ok(figures) => Cell { figures, ..self.empty(broker) },
+            Err(error) => self.failed(broker, error),
+        }
+    }
+
+    fn failed(&self, broker: String, error: Error) -> Cell {
+        match error {
+            Error::NotSupported(text) => Cell { not_supported: Some(text), ..self.empty(broker) },
+            error => Cell { error: Some(error.to_string()), ..self.empty(broker) },
+        }
+    }
+
+    fn empty(&self, broker: String) -> Cell {
+        Cell {
+            row: self.name,
+            broker,
+            goal_us_per_message: self.goal_us,
+            report: None,
+            figures: Vec::new(),
+            not_supported: None,
+            error: None,
+        }
     }
 }
 
@@ -229,8 +271,36 @@ fn moved(report: &Report) -> f64 {
 }
 
 /// The cells as a Markdown table. `CPU ratio` compares with the first broker, `of ceiling` the rate
-/// with that of the sink.
+/// with that of the sink. Rows of several steps have a table of their own.
 fn table(cells: &[Cell]) -> String {
+    let (stepped, loaded): (Vec<&Cell>, Vec<&Cell>) =
+        cells.iter().partition(|cell| matches!(cell.work(), Some(Work::Steps(_))));
+    let mut text = String::new();
+    if !loaded.is_empty() {
+        text.push_str(&table_of_loads(&loaded));
+    }
+    if !stepped.is_empty() {
+        let between = if loaded.is_empty() { "" } else { "\n" };
+        let _ = write!(text, "{between}{}", table_of_figures(&stepped));
+    }
+    text
+}
+
+fn table_of_figures(cells: &[&Cell]) -> String {
+    let mut text = String::from("| row | broker | what | value |\n|---|---|---|---|\n");
+    for cell in cells {
+        if cell.report.is_none() && cell.figures.is_empty() {
+            let _ = writeln!(text, "| {} | {} | {} | |", cell.row, cell.broker, cell.reason());
+        }
+        for figure in &cell.figures {
+            let _ =
+                writeln!(text, "| {} | {} | {} | {} |", cell.row, cell.broker, figure.what, figure.text());
+        }
+    }
+    text
+}
+
+fn table_of_loads(cells: &[&Cell]) -> String {
     let mut text = String::from(
         "| row | broker | sent/s | received/s | CPU us/msg | goal | CPU ratio | median ms | p99 ms \
          | generator us/msg | of ceiling |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
@@ -247,8 +317,7 @@ fn table(cells: &[Cell]) -> String {
 
 fn line(cell: &Cell, first: Option<&Report>, ceiling: Option<&Report>) -> String {
     let Some(report) = &cell.report else {
-        let error = cell.error.as_deref().unwrap_or("not run");
-        return format!("| {} | {} | failed: {error} | | | | | | | | |", cell.row, cell.broker);
+        return format!("| {} | {} | {} | | | | | | | | |", cell.row, cell.broker, cell.reason());
     };
     let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.3}"));
     // Where nobody consumes, what there is to wait for is the confirm.
@@ -293,7 +362,9 @@ mod tests {
     #[test]
     fn the_flags_of_every_row_are_valid() {
         for row in ROWS {
-            assert!(row.load(&args("-z 1")).is_ok(), "{}", row.name);
+            if let Work::Load { flags, .. } = row.work {
+                assert!(to_load(flags, &args("-z 1")).is_ok(), "{}", row.name);
+            }
         }
     }
 
@@ -308,9 +379,46 @@ mod tests {
 
     #[test]
     fn an_unknown_row_is_refused_with_the_known_ones() {
-        let error = chosen_rows(&["nosuch".to_owned()]).unwrap_err().to_string();
+        let error = chosen_rows(&["nosuch".to_owned()], Group::Base).unwrap_err().to_string();
         assert!(error.contains("base16"), "{error}");
-        assert_eq!(chosen_rows(&["tx".to_owned()]).unwrap().len(), 1);
+        assert_eq!(chosen_rows(&["tx".to_owned()], Group::Base).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_group_is_all_its_rows_and_no_others() {
+        let names =
+            |group| chosen_rows(&[], group).unwrap().into_iter().map(|row| row.name).collect::<Vec<_>>();
+        let (base, features) = (names(Group::Base), names(Group::Features));
+        assert_eq!(base.len() + features.len(), ROWS.len());
+        assert!(base.contains(&"base16") && !features.contains(&"base16"));
+        assert!(features.contains(&"hash100") && features.contains(&"dead-letter"));
+    }
+
+    #[test]
+    fn a_delayed_row_warms_up_for_longer_than_its_delay() {
+        for row in chosen_rows(&[], Group::Features).unwrap() {
+            if let Work::Load { flags, .. } = row.work {
+                let load = to_load(flags, &args("--warmup 0.5")).unwrap();
+                assert!(load.warmup > load.expected_delay, "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_broker_refuses_is_shown_with_its_words_and_is_no_failure() {
+        let refused = || Error::NotSupported("503 unknown exchange type".to_owned());
+        let [load, steps] =
+            ["hash100", "dead-letter"].map(|name| chosen_rows(&[name.to_owned()], Group::Base).unwrap()[0]);
+        let cells = [
+            load.loaded("one".to_owned(), vec![Err(refused())], false),
+            steps.stepped("one".to_owned(), Err(refused())),
+            steps.stepped("two".to_owned(), Ok(vec![Figure::new("time", 2.0, "s")])),
+        ];
+        assert!(cells.iter().all(|cell| cell.error.is_none()));
+        let text = table(&cells);
+        assert!(text.contains("| hash100 | one | not supported: 503 unknown exchange type |"), "{text}");
+        assert!(text.contains("| dead-letter | one | not supported: 503 unknown exchange type |"), "{text}");
+        assert!(text.contains("| dead-letter | two | time | 2.00 s |"), "{text}");
     }
 
     #[test]
@@ -322,9 +430,9 @@ mod tests {
         };
         let row = &ROWS[0];
         let cells = [
-            row.cell("one".to_owned(), vec![report(300, 0.9), report(100, 0.1), report(200, 0.2)]),
-            row.cell("two".to_owned(), vec![report(400, 0.2)]),
-            row.cell(CEILING.to_owned(), vec![report(800, 0.1)]),
+            row.loaded("one".to_owned(), vec![report(300, 0.9), report(100, 0.1), report(200, 0.2)], false),
+            row.loaded("two".to_owned(), vec![report(400, 0.2)], false),
+            row.loaded(CEILING.to_owned(), vec![report(800, 0.1)], false),
         ];
         let text = table(&cells);
         assert!(text.contains("| base16 | one | 0 | 200 | 1000.000 | 0.25 | 1.00 |"), "{text}");

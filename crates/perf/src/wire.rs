@@ -1,14 +1,10 @@
-//! The hot side of the wire: frame boundaries in a large read buffer, and publish frames encoded
-//! once and written again and again. `client`, `producer`, `consumer` and `sink` read and write
-//! through this; nothing here knows what a connection is for.
+//! The hot side of the wire: frame boundaries in a large read buffer, stamps and acks. `client`,
+//! `producer`, `consumer` and `sink` read and write through this; nothing here knows what a connection is for.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::ops::Range;
 
-use leveret_codec::frame::{self, FRAME_END, FRAME_HEADER_SIZE, FRAME_OVERHEAD};
-use leveret_codec::method::{Method, basic};
-use leveret_codec::properties::{ContentHeader, Properties};
+use leveret_codec::frame::{FRAME_END, FRAME_HEADER_SIZE, FRAME_OVERHEAD};
 
 use crate::error::Error;
 
@@ -16,8 +12,6 @@ use crate::error::Error;
 pub(crate) const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Read buffer of a connection that only opens, declares and closes; `connection.start` must fit.
 pub(crate) const COLD_BUFFER_BYTES: usize = 16 * 1024;
-/// One write carries at least this much if the load has it.
-pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 /// Octets of a body that carry the time stamp: eight of time, eight that say whose it is.
 pub(crate) const STAMP_BYTES: usize = 16;
 
@@ -168,122 +162,6 @@ fn not_a_frame(held: &[u8]) -> Error {
         "octets that are no AMQP 0-9-1 frame: {:?}",
         beginning.escape_ascii().to_string()
     ))
-}
-
-/// What a publish frame is made of.
-#[derive(Debug, Clone)]
-pub(crate) struct MessageShape {
-    /// Exchange to publish to, empty for the default one.
-    pub(crate) exchange: String,
-    /// Routing key.
-    pub(crate) routing_key: String,
-    /// Body size in octets.
-    pub(crate) size: usize,
-    /// Delivery mode 2.
-    pub(crate) persistent: bool,
-    /// As negotiated.
-    pub(crate) frame_max: u32,
-}
-
-/// Many copies of one encoded message, written by the batch.
-#[derive(Debug)]
-pub(crate) struct MessageBatch {
-    octets: Vec<u8>,
-    message_bytes: usize,
-    /// Messages in the batch.
-    pub(crate) count: usize,
-    /// Where in a message its stamp lies; `None` if the body is too short for one.
-    stamp_at: Option<usize>,
-    /// Where in a deliver message its tag lies.
-    tag_at: Option<usize>,
-}
-
-impl MessageBatch {
-    /// Publish frames: `count` of them, or as many as fill [`BATCH_BYTES`].
-    pub(crate) fn publishing(shape: &MessageShape, count: Option<usize>) -> Self {
-        let method = Method::BasicPublish(basic::Publish {
-            exchange: &shape.exchange,
-            routing_key: &shape.routing_key,
-            mandatory: false,
-            immediate: false,
-        });
-        Self::new(&method, shape, count, None)
-    }
-
-    /// Deliver frames as a broker sends them; the sink replays these.
-    pub(crate) fn delivering(shape: &MessageShape, consumer_tag: &str) -> Self {
-        let method = Method::BasicDeliver(basic::Deliver {
-            consumer_tag,
-            delivery_tag: 0,
-            redelivered: false,
-            exchange: &shape.exchange,
-            routing_key: &shape.routing_key,
-        });
-        let tag_at = FRAME_HEADER_SIZE + 4 + 1 + consumer_tag.len();
-        Self::new(&method, shape, None, Some(tag_at))
-    }
-
-    fn new(method: &Method<'_>, shape: &MessageShape, count: Option<usize>, tag_at: Option<usize>) -> Self {
-        let mut message = Vec::new();
-        frame::encode_method(&mut message, 1, method);
-        let properties = Properties { delivery_mode: shape.persistent.then_some(2), ..Properties::default() };
-        let header = ContentHeader { class_id: 60, body_size: shape.size as u64, properties };
-        frame::encode_content_header(&mut message, 1, &header);
-        let stamp_at = (shape.size >= STAMP_BYTES).then_some(message.len() + FRAME_HEADER_SIZE);
-        frame::encode_body(&mut message, 1, &vec![b'.'; shape.size], shape.frame_max);
-        let count = count.unwrap_or_else(|| BATCH_BYTES.div_ceil(message.len())).max(1);
-        Self { message_bytes: message.len(), octets: message.repeat(count), count, stamp_at, tag_at }
-    }
-
-    /// Octets of one message with all its frames.
-    pub(crate) fn message_bytes(&self) -> usize {
-        self.message_bytes
-    }
-
-    /// Writes a time and the mark of this run into the body of one message.
-    #[inline]
-    pub(crate) fn stamp(&mut self, index: usize, nanoseconds: u64, mark: u64) {
-        let Some(offset) = self.stamp_at else { return };
-        let at = index * self.message_bytes + offset;
-        if let Some(stamp) = self.octets.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<STAMP_BYTES>) {
-            *stamp = (u128::from(nanoseconds) << 64 | u128::from(mark)).to_be_bytes();
-        }
-    }
-
-    /// Numbers the deliveries of the batch from `first` on.
-    pub(crate) fn number(&mut self, first: u64) {
-        let Some(tag_at) = self.tag_at else { return };
-        for (tag, message) in (first..).zip(self.octets.chunks_exact_mut(self.message_bytes)) {
-            if let Some(field) = message.get_mut(tag_at..).and_then(<[u8]>::first_chunk_mut::<8>) {
-                *field = tag.to_be_bytes();
-            }
-        }
-    }
-
-    /// Appends something that is to be written after the messages.
-    pub(crate) fn append(&mut self, octets: &[u8]) {
-        self.octets.extend_from_slice(octets);
-    }
-
-    /// Where the first `count` messages lie.
-    pub(crate) fn range(&self, count: usize) -> Range<usize> {
-        0..count * self.message_bytes
-    }
-
-    /// Where all messages and what was appended lie.
-    pub(crate) fn range_with_appended(&self) -> Range<usize> {
-        0..self.octets.len()
-    }
-
-    /// Where lies what was appended.
-    pub(crate) fn range_of_appended(&self) -> Range<usize> {
-        self.count * self.message_bytes..self.octets.len()
-    }
-
-    /// Octets ready to write.
-    pub(crate) fn octets(&self, range: Range<usize>) -> &[u8] {
-        self.octets.get(range).unwrap_or_default()
-    }
 }
 
 /// The time in a stamped body, if this run wrote it.

@@ -40,11 +40,11 @@ impl Raised {
         self.0 == 0
     }
 
-    fn is_disk_low(self) -> bool {
+    pub(crate) fn is_disk_low(self) -> bool {
         [Reason::Disk, Reason::DiskFull, Reason::NoReserve].into_iter().any(|reason| self.has(reason))
     }
 
-    fn has(self, reason: Reason) -> bool {
+    pub(crate) fn has(self, reason: Reason) -> bool {
         self.0 & reason as u8 != 0
     }
 

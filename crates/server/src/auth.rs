@@ -30,6 +30,16 @@ pub(crate) enum LoginRefusal {
     NotFromHere,
 }
 
+/// The user that a response names; empty if it names none.
+pub(crate) fn user_of(mechanism: &str, response: &[u8]) -> String {
+    let credentials = match mechanism {
+        "PLAIN" => plain(response),
+        "AMQPLAIN" => amqplain(response),
+        _ => None,
+    };
+    credentials.map(|credentials| credentials.user).unwrap_or_default()
+}
+
 /// Checks a login and gives the user's name.
 pub(crate) fn authenticate(
     config: &Config,

@@ -33,6 +33,7 @@ use tracing::{debug, warn};
 use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
 use crate::error::{AmqpError, ReplyCode, Scope};
+use crate::events::Acting;
 use crate::limits::CHANNEL_TURN_BYTES;
 use confirm::Confirms;
 use consume::ReplyConsumer;
@@ -107,6 +108,8 @@ struct Channel {
     awaits_load: Option<Arc<Queue>>,
     /// Something was sent since the outbound buffer was looked at.
     has_sent: bool,
+    /// Its opening was told, its end was not.
+    is_announced: bool,
 }
 
 /// Runs a channel until it is closed or its connection ends.
@@ -158,6 +161,7 @@ impl Channel {
             reply_consumer: None,
             awaits_load: None,
             has_sent: false,
+            is_announced: false,
         }
     }
 
@@ -167,6 +171,7 @@ impl Channel {
         loop {
             let pause = {
                 let _wakes = GatherWakes::begin();
+                let _acting = Acting::on_behalf_of(&self.connection);
                 let pause = self.process(run, &mut at);
                 self.flush();
                 pause
@@ -312,6 +317,8 @@ impl Channel {
         {
             debug!("channel opened");
             self.state = State::Open;
+            self.is_announced = true;
+            self.connection.tell_channel_created(self.number);
             self.send(&Method::ChannelOpenOk(channel::OpenOk));
             return Ok(());
         }
@@ -458,8 +465,10 @@ impl Channel {
 
     /// Hands messages to the queues once there are many.
     fn flush_routes_if_large(&mut self) {
-        let position = self.routes.flush_if_large(&**self.connection.server.broker.store());
-        self.note_handed_over(position);
+        if self.routes.is_large() {
+            let position = self.routes.flush(&**self.connection.server.broker.store());
+            self.note_handed_over(position);
+        }
     }
 
     /// Notes from when on what the queues were handed is safe; never, if one of them was stopped meanwhile. What they
@@ -493,12 +502,16 @@ impl Channel {
         self.content = Content::default();
         self.end_consumers();
         self.publish_traced();
+        if std::mem::take(&mut self.is_announced) {
+            self.connection.tell_channel_closed(self.number);
+        }
     }
 }
 
 impl Drop for Channel {
     fn drop(&mut self) {
         let _wakes = GatherWakes::begin();
+        let _acting = Acting::on_behalf_of(&self.connection);
         self.clean_up();
         self.inbox.end();
         if std::thread::panicking() {

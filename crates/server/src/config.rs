@@ -79,6 +79,10 @@ options! {
     /// Users that may connect from this machine only.
     loopback_users: Vec<String> = "guest", kind::names_or_none();
 
+    /// Whether what happens in the broker (queues, exchanges, bindings, connections, channels and consumers that come
+    /// and go, logins, alarms) is published to the exchange amq.rabbitmq.event of the default virtual host.
+    event_exchange: bool = "false", kind::boolean();
+
     /// Heartbeat suggested to clients, in seconds; 0 suggests none. A client may choose another value.
     heartbeat_s: u16 = "60", kind::number(0..=u64::from(u16::MAX), "seconds");
 

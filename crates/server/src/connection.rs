@@ -16,6 +16,7 @@ use hashbrown::HashSet;
 use leveret_broker::{ConnectionId, QueueName, Vhost};
 use leveret_codec::frame;
 use leveret_codec::method::{Method, MethodId, connection};
+use leveret_codec::table::FieldTable;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -38,6 +39,11 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     /// COMPAT: both ends, as RabbitMQ names connections.
     pub(crate) name: String,
+    pub(crate) local: Option<SocketAddr>,
+    /// How the user logged in.
+    pub(crate) mechanism: String,
+    /// What the client said of itself; empty where nobody is told.
+    pub(crate) client_properties: FieldTable,
     pub(crate) server: Arc<Server>,
     pub(crate) user: String,
     pub(crate) vhost: Arc<Vhost>,
@@ -149,7 +155,8 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
         let task = tokio::spawn(writer::run(write, Arc::clone(&outbound), heartbeat_changes));
         let writer = Writer { task, outbound: Arc::clone(&outbound), heartbeat };
         let mut reader = FrameReader::new(read);
-        let handshake = Handshake { server: &server, reader: &mut reader, outbound: &outbound, peer };
+        let local = local.ok();
+        let handshake = Handshake { server: &server, reader: &mut reader, outbound: &outbound, peer, local };
         let limit = Duration::from_millis(server.config.handshake_timeout_ms);
         let handshake = Box::pin(async {
             tokio::select! {
@@ -163,7 +170,7 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
                 writer.finish(Duration::ZERO).await;
             }
             Some(Err(end)) => Box::pin(refuse(&server, reader, writer, end)).await,
-            Some(Ok(opened)) => run_open(server, reader, writer, opened, (peer, local.ok())).await,
+            Some(Ok(opened)) => run_open(server, reader, writer, opened, (peer, local)).await,
         }
     }
     .instrument(span)
@@ -212,7 +219,10 @@ async fn run_open(
     let connection = Arc::new(Connection {
         id: ConnectionId::next(),
         peer,
-        name: connection_name(peer, local),
+        name: name_of(peer, local),
+        local,
+        mechanism: opened.mechanism,
+        client_properties: opened.client_properties,
         user: opened.user,
         vhost: opened.vhost,
         frame_max: opened.frame_max,
@@ -226,6 +236,7 @@ async fn run_open(
         server: Arc::clone(&server),
     });
     server.register(&connection);
+    connection.tell_created(heartbeat.as_secs());
     info!(user = %connection.user, vhost = %connection.vhost.name, "connection opened");
     let open_ok = Method::ConnectionOpenOk(connection::OpenOk);
     frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &open_ok);
@@ -236,7 +247,7 @@ async fn run_open(
 }
 
 /// COMPAT: an address is written without brackets, and one that could not be told is missing.
-fn connection_name(peer: SocketAddr, local: Option<SocketAddr>) -> String {
+pub(crate) fn name_of(peer: SocketAddr, local: Option<SocketAddr>) -> String {
     let written = |address: SocketAddr| format!("{}:{}", address.ip().to_canonical(), address.port());
     format!("{} -> {}", written(peer), local.map(written).unwrap_or_default())
 }
@@ -276,6 +287,7 @@ async fn end_connection(
     let queues = std::mem::take(&mut *connection.exclusive_queues.lock());
     let queues: Vec<_> = queues.into_iter().collect();
     connection.vhost.delete_exclusive_queues(&queues, connection.id);
+    connection.tell_closed();
     // Before the goodbye: a client that has seen it may count on its place being free.
     connection.server.unregister(connection);
     let mut frames = reader.into_frames();

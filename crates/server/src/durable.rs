@@ -43,7 +43,7 @@ pub(crate) fn restore(broker: &Broker, recovered: Recovered) {
     let started = Instant::now();
     let Recovered { definitions, queues, extent } = recovered;
     for refused in broker.restore(definitions, queues) {
-        error!(%refused, "a binding was left out");
+        error!(%refused, "a definition was left out");
     }
     let (mut count, mut messages) = (0, 0);
     for queue in broker.queues() {

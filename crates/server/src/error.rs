@@ -167,6 +167,7 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         BrokerError::VhostNotFound { .. } => ReplyCode::NotAllowed,
         BrokerError::QueueNotFound { .. }
         | BrokerError::ExchangeNotFound { .. }
+        | BrokerError::PolicyNotFound { .. }
         // COMPAT: what RabbitMQ answers for a queue whose process has crashed for good.
         | BrokerError::QueueStopped { .. } => ReplyCode::NotFound,
         BrokerError::QueueLocked { .. } => ReplyCode::ResourceLocked,
@@ -187,13 +188,18 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::ImpossibleProperty { .. }
         | BrokerError::ServerNamedQueue { .. }
         | BrokerError::NamePrefixTooLong { .. }
+        | BrokerError::InvalidPolicy { .. }
         | BrokerError::UnknownExchangeType { .. }
         | BrokerError::UnsupportedExchangeType { .. }
         | BrokerError::InvalidXMatch { .. }
         | BrokerError::InvalidXMatchType { .. }
         | BrokerError::TwoHashSources
+        | BrokerError::DelayedTypeMissing
+        | BrokerError::DelayedTwice
+        | BrokerError::DelayTooLong { .. }
         | BrokerError::UnsupportedHashProperty { .. }
         | BrokerError::HashArgumentType { .. }
+        | BrokerError::InvalidHistoryLength { .. }
         | BrokerError::WeightNotInteger { .. }
         | BrokerError::WeightNotPositive
         | BrokerError::WeightTooLarge { .. }

@@ -19,6 +19,9 @@ pub mod config;
 mod connection;
 mod durable;
 mod error;
+mod events;
+#[cfg(test)]
+mod held;
 mod limits;
 mod server;
 mod timers;

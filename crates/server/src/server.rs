@@ -22,6 +22,7 @@ use crate::channel::timeouts::Timeouts;
 use crate::config::Config;
 use crate::connection::{self, Connection};
 use crate::durable;
+use crate::events;
 use crate::timers::TimerThread;
 
 /// Connections that the kernel completes before they are accepted.
@@ -126,7 +127,9 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let closing = Duration::from_millis(config.closing_timeout_ms);
     let (store, recovered) = durable::open(&config)?;
     let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
+    events::prepare(&server);
     durable::restore(&server.broker, recovered);
+    events::start(&server);
     server.broker.memory().limit_cache(durable::cache_bytes(&server.config));
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;

@@ -283,6 +283,9 @@ impl Check<'_> {
                 Definition::PutQueue(_, spec) => {
                     known.without_vhost(&spec.vhost, &format!("queue '{}'", spec.name))
                 }
+                Definition::PutPolicy(vhost, _, policy) => {
+                    known.without_vhost(vhost, &format!("policy '{}'", policy.name))
+                }
                 Definition::Bind(vhost, binding) => {
                     bindings += 1;
                     known.without_end(vhost, binding)

@@ -1,24 +1,27 @@
 //! Definitions as catalog entries. The key names the thing, so that deleting it and putting it again meet the same
-//! entry; the value holds the rest. A binding is its own name, so all of it is in the key.
+//! entry; the value, behind its version, holds the rest. A binding is its own name, so all of it is in the key.
 //!
 //! ```text
-//! 'v' vhost                                  = version
-//! 'e' vhost exchange                         = version, type, flags, alternate (if the flag says so), arguments
-//! 'q' vhost queue                            = version, queue id u64, flags, arguments
-//! 'b' vhost source target kind, target, routing key, arguments = version
+//! 'v' vhost                                                    =
+//! 'e' vhost exchange                                           = type, flags, alternate (if there is one), arguments
+//! 'q' vhost queue                                              = queue id u64, flags, arguments
+//! 'b' vhost source target kind, target, routing key, arguments =
+//! 'p' vhost policy, 'o' vhost operator policy                  = apply-to, priority i64, pattern, definition
 //! ```
-//! Names have their length in front; arguments are a field table as on the wire, those of a binding sorted.
+//! Names have their length in front; arguments and definitions are field tables as on the wire, a binding's sorted.
 
 use leveret_broker::definition::{BindingSpec, Definition};
 use leveret_broker::exchange::destination::canonical;
 use leveret_broker::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
 use leveret_broker::names::{ExchangeName, QueueId, QueueName, VhostName};
+use leveret_broker::policy::{ApplyTo, Policy, PolicyKind};
 use leveret_broker::queue::QueueSpec;
 use leveret_broker::queue::arguments::QueueArguments;
 use leveret_codec::table::FieldTable;
 
 use crate::entries::{
-    Change, EntryError, KEY_BINDING, KEY_EXCHANGE, KEY_QUEUE, KEY_VHOST, VALUE_VERSION, versioned,
+    Change, EntryError, KEY_BINDING, KEY_EXCHANGE, KEY_OPERATOR_POLICY, KEY_POLICY, KEY_QUEUE, KEY_VHOST,
+    VALUE_VERSION, versioned,
 };
 use crate::octets::{Reader, put_sized};
 
@@ -49,6 +52,12 @@ pub fn change_of(definition: &Definition) -> Change {
         }
         Definition::Bind(vhost, binding) => Change::put(binding_key(vhost, binding), vec![VALUE_VERSION]),
         Definition::Unbind(vhost, binding) => Change::delete(binding_key(vhost, binding)),
+        Definition::PutPolicy(vhost, kind, policy) => {
+            Change::put(key_of(policy_key(*kind), &[vhost.as_str(), &policy.name]), policy_value(policy))
+        }
+        Definition::DeletePolicy(vhost, kind, name) => {
+            Change::delete(key_of(policy_key(*kind), &[vhost.as_str(), name]))
+        }
     }
 }
 
@@ -81,6 +90,8 @@ fn exchange_value(spec: &ExchangeSpec) -> Vec<u8> {
         ExchangeType::ModulusHash => b'm',
         ExchangeType::Random => b'r',
         ExchangeType::LocalRandom => b'l',
+        ExchangeType::Delayed => b'w',
+        ExchangeType::RecentHistory => b'y',
     };
     let flags = flag(AUTO_DELETE, spec.auto_delete)
         | flag(INTERNAL, spec.internal)
@@ -101,6 +112,34 @@ fn queue_value(id: QueueId, spec: &QueueSpec) -> Vec<u8> {
     value
 }
 
+fn policy_key(kind: PolicyKind) -> u8 {
+    match kind {
+        PolicyKind::Policy => KEY_POLICY,
+        PolicyKind::Operator => KEY_OPERATOR_POLICY,
+    }
+}
+
+/// What policies are for, as one octet each.
+const APPLY_TO: &[(u8, ApplyTo)] = &[
+    (b'a', ApplyTo::All),
+    (b'q', ApplyTo::Queues),
+    (b'e', ApplyTo::Exchanges),
+    (b'c', ApplyTo::ClassicQueues),
+    (b'm', ApplyTo::QuorumQueues),
+    (b's', ApplyTo::Streams),
+];
+
+fn policy_value(policy: &Policy) -> Vec<u8> {
+    let apply_to = APPLY_TO.iter().find(|(_, apply_to)| *apply_to == policy.apply_to);
+    // INVARIANT: the table has them all, as a test says.
+    let apply_to = apply_to.map_or(b'a', |(octet, _)| *octet);
+    let mut value = vec![VALUE_VERSION, apply_to];
+    value.extend_from_slice(&policy.priority.to_le_bytes());
+    put_sized(&mut value, policy.pattern.as_bytes());
+    value.extend_from_slice(&policy.definition.encoded());
+    value
+}
+
 fn flag(flag: u8, is_set: bool) -> u8 {
     if is_set { flag } else { 0 }
 }
@@ -114,7 +153,8 @@ pub fn definition_of(key: &[u8], value: &[u8]) -> Result<Definition, EntryError>
     let cut_off = || EntryError::of_key(key, "its key is damaged");
     let mut names = Reader::new(key);
     let kind = names.u8().ok_or_else(cut_off)?;
-    if ![KEY_VHOST, KEY_EXCHANGE, KEY_QUEUE, KEY_BINDING].contains(&kind) {
+    let kinds = [KEY_VHOST, KEY_EXCHANGE, KEY_QUEUE, KEY_BINDING, KEY_POLICY, KEY_OPERATOR_POLICY];
+    if !kinds.contains(&kind) {
         return Err(EntryError::of_key(key, "not known to this version of Leveret"));
     }
     let vhost = names.text().map(VhostName::from).ok_or_else(cut_off)?;
@@ -124,9 +164,14 @@ pub fn definition_of(key: &[u8], value: &[u8]) -> Result<Definition, EntryError>
             binding_of(names, value).map(|binding| Definition::Bind(vhost, binding)).ok_or_else(cut_off)
         }
         KEY_VHOST if names.is_empty() => Ok(Definition::PutVhost(vhost)),
-        KEY_EXCHANGE | KEY_QUEUE => {
+        KEY_EXCHANGE | KEY_QUEUE | KEY_POLICY | KEY_OPERATOR_POLICY => {
             let name = names.text().filter(|_| names.is_empty()).ok_or_else(cut_off)?;
-            if kind == KEY_QUEUE { queue_of(vhost, name, value) } else { exchange_of(vhost, name, value) }
+            match kind {
+                KEY_QUEUE => queue_of(vhost, name, value),
+                KEY_EXCHANGE => exchange_of(vhost, name, value),
+                KEY_POLICY => policy_of(vhost, PolicyKind::Policy, name, value),
+                _ => policy_of(vhost, PolicyKind::Operator, name, value),
+            }
         }
         _ => Err(cut_off()),
     }
@@ -155,6 +200,8 @@ fn exchange_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<De
         Some(b'm') => ExchangeType::ModulusHash,
         Some(b'r') => ExchangeType::Random,
         Some(b'l') => ExchangeType::LocalRandom,
+        Some(b'w') => ExchangeType::Delayed,
+        Some(b'y') => ExchangeType::RecentHistory,
         _ => return Err(error()),
     };
     let flags = value.u8().ok_or_else(error)?;
@@ -191,6 +238,25 @@ fn queue_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<Defin
         vhost,
     };
     Ok(Definition::PutQueue(id, spec))
+}
+
+fn policy_of(
+    vhost: VhostName,
+    kind: PolicyKind,
+    name: &str,
+    mut value: Reader<'_>,
+) -> Result<Definition, EntryError> {
+    let mut read = || {
+        let octet = value.u8()?;
+        let (_, apply_to) = *APPLY_TO.iter().find(|(known, _)| *known == octet)?;
+        let priority = value.u64()?.cast_signed();
+        let pattern = value.text()?.to_owned();
+        let definition = FieldTable::decode(value.rest()).ok()?;
+        Some(Policy { name: name.to_owned(), pattern, apply_to, priority, definition })
+    };
+    let damaged = || EntryError::new(format!("policy '{name}' in vhost '{vhost}'"), "its entry is damaged");
+    let policy = read().ok_or_else(damaged)?;
+    Ok(Definition::PutPolicy(vhost, kind, policy))
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ use crate::octets::{Reader, put_sized, put_varint};
 /// First octets of keys. Those of definitions come first.
 pub(crate) const KEY_BINDING: u8 = b'b';
 pub(crate) const KEY_EXCHANGE: u8 = b'e';
+pub(crate) const KEY_OPERATOR_POLICY: u8 = b'o';
+pub(crate) const KEY_POLICY: u8 = b'p';
 pub(crate) const KEY_QUEUE: u8 = b'q';
 pub(crate) const KEY_VHOST: u8 = b'v';
 const KEY_BLOCK: u8 = b'B';
@@ -301,7 +303,7 @@ pub(crate) fn versioned<'a>(key: &[u8], value: &'a [u8]) -> Result<Reader<'a>, E
 /// A catalog's entries, understood.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// What exists, in an order in which it can be made: vhosts, exchanges, queues, bindings.
+    /// What exists, in an order in which it can be made: vhosts, policies, exchanges, queues, bindings.
     pub definitions: Vec<Definition>,
     /// Blocks by queue, sorted by position. A queue here need not be among the definitions: it was deleted, and
     /// its blocks not forgotten yet.
@@ -327,9 +329,10 @@ impl Contents {
         }
         contents.definitions.sort_by_key(|definition| match definition {
             Definition::PutVhost(_) => 0,
-            Definition::PutExchange(..) => 1,
-            Definition::PutQueue(..) => 2,
-            _ => 3,
+            Definition::PutPolicy(..) => 1,
+            Definition::PutExchange(..) => 2,
+            Definition::PutQueue(..) => 3,
+            _ => 4,
         });
         contents
     }

@@ -1,19 +1,24 @@
-// The story of a broker's user, told with amqp091-go: every step is a function that checks what it sees and
-// ends the program at the first thing that is not as expected. AMQP_URI names the broker.
+// The story of a broker's user, told with amqp091-go: every step is a function that checks what it sees; the first one
+// that fails ends the program. `story jobs` tells that of a job queue instead, and tries all its steps; those named after
+// `--without` are left out. AMQP_URI names the broker.
 package main
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
+	"slices"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-var steps = []struct {
+type step struct {
 	name string
 	run  func(*story)
-}{
+}
+
+var steps = []step{
 	{"connect", connect},
 	{"declare_exchanges", declareExchanges},
 	{"declare_queues", declareQueues},
@@ -46,11 +51,37 @@ func main() {
 	conn, err := amqp.Dial(s.uri)
 	check(err, "connect")
 	s.conn = conn
-	for _, step := range steps {
-		step.run(s)
-		fmt.Println("ok", step.name)
+	failed := 0
+	if len(os.Args) > 1 && os.Args[1] == "jobs" {
+		for _, step := range jobSteps {
+			if !slices.Contains(os.Args[2:], "--without="+step.name) && !s.try(step) {
+				failed++
+			}
+		}
+	} else {
+		for _, step := range steps {
+			if !s.try(step) {
+				os.Exit(1)
+			}
+		}
 	}
 	check(conn.Close(), "close the connection")
+	if failed > 0 {
+		os.Exit(1)
+	}
+}
+
+// try runs a step, and says how it ended.
+func (s *story) try(step step) (succeeded bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			fmt.Fprintf(os.Stderr, "FAILED %s: %v\n", step.name, cause)
+			debug.PrintStack()
+		}
+	}()
+	step.run(s)
+	fmt.Println("ok", step.name)
+	return true
 }
 
 func connect(s *story) {

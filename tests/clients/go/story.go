@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"reflect"
 	"time"
 
@@ -77,8 +76,7 @@ func receive[T any](from <-chan T, what string) T {
 		expect(open, what+", but its channel was closed")
 		return value
 	case <-time.After(patience):
-		fail("expected %s in %v", what, patience)
-		panic("unreachable")
+		panic(fmt.Sprintf("expected %s in %v", what, patience))
 	}
 }
 
@@ -143,7 +141,7 @@ func expect(truth bool, what string) {
 	}
 }
 
+// fail ends the step.
 func fail(format string, values ...any) {
-	fmt.Fprintf(os.Stderr, "FAILED "+format+"\n", values...)
-	os.Exit(1)
+	panic(fmt.Sprintf(format, values...))
 }

@@ -4,19 +4,34 @@
 use leveret_codec::properties::Properties;
 use leveret_codec::table::FieldTableRef;
 
+use crate::message::MessageView;
+
 /// A message on its way through exchanges.
 #[derive(Clone, Copy, Debug)]
 pub struct Addressing<'a> {
     routing_keys: &'a [&'a str],
     properties: &'a [u8],
+    message: Option<&'a MessageView<'a>>,
 }
 
 impl<'a> Addressing<'a> {
-    /// A message with these keys (its routing key, then CC and BCC) and these encoded properties; none may be
-    /// given as an empty slice.
+    /// What a message with these keys (its routing key, then CC and BCC) and these encoded properties would be routed
+    /// by; no properties may be given as an empty slice.
     #[must_use]
     pub fn new(routing_keys: &'a [&'a str], properties: &'a [u8]) -> Self {
-        Self { routing_keys, properties }
+        Self { routing_keys, properties, message: None }
+    }
+
+    /// A message that is being published with these keys: exchanges that keep messages keep it.
+    #[must_use]
+    pub fn of(routing_keys: &'a [&'a str], message: &'a MessageView<'a>) -> Self {
+        Self { routing_keys, properties: message.properties, message: Some(message) }
+    }
+
+    /// The message itself, if it is being published.
+    #[must_use]
+    pub fn message(&self) -> Option<&'a MessageView<'a>> {
+        self.message
     }
 
     /// All keys.

@@ -9,9 +9,9 @@ mod text;
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::queue_type::QueueType;
-use super::settings::{DeadLetterStrategy, DelayedRetryType, Overflow, QueueSettings, RequestedSettings};
+use super::settings::{QueueSettings, RequestedSettings};
 use crate::error::BrokerError;
-use crate::names::{ExchangeName, generated};
+use crate::names::generated;
 pub use consumer::ConsumerArguments;
 use known::{Fault, KNOWN};
 pub use text::type_name;
@@ -90,7 +90,7 @@ impl QueueArguments {
         let number = |key: &str| table.get(key).and_then(FieldValue::as_integer);
         let flag = |key: &str| table.get(key).and_then(FieldValue::as_bool).unwrap_or_default();
         let unsigned = |key: &str| number(key).and_then(|number| u64::try_from(number).ok());
-        let requested = requested(&table);
+        let requested = RequestedSettings::read(|argument| table.get(argument));
         let deduplication = flag("x-message-deduplication").then(|| Deduplication {
             cache_size: unsigned("x-cache-size"),
             cache_ttl_ms: unsigned("x-cache-ttl"),
@@ -209,34 +209,6 @@ fn queue_type(table: &FieldTable) -> Result<QueueType, String> {
         Some(FieldValue::LongString(name)) => QueueType::named(name)
             .ok_or_else(|| format!("\"unsupported queue type '{}'\"", String::from_utf8_lossy(name))),
         Some(other) => Err(format!("{{unacceptable_type,{}}}", type_name(other))),
-    }
-}
-
-/// What checked arguments ask for.
-fn requested(table: &FieldTable) -> RequestedSettings {
-    let unsigned = |key: &str| {
-        table.get(key).and_then(FieldValue::as_integer).and_then(|number| u64::try_from(number).ok())
-    };
-    let text = |key: &str| match table.get(key) {
-        Some(FieldValue::LongString(octets)) => Some(String::from_utf8_lossy(octets)),
-        _ => None,
-    };
-    RequestedSettings {
-        message_ttl_ms: unsigned("x-message-ttl"),
-        expires_ms: unsigned("x-expires"),
-        max_length: unsigned("x-max-length"),
-        max_length_bytes: unsigned("x-max-length-bytes"),
-        overflow: text("x-overflow").and_then(|name| Overflow::named(&name)),
-        dead_letter_exchange: text("x-dead-letter-exchange").map(|name| ExchangeName::from(&*name)),
-        dead_letter_routing_key: text("x-dead-letter-routing-key").map(|key| Box::from(&*key)),
-        dead_letter_strategy: text("x-dead-letter-strategy")
-            .and_then(|name| DeadLetterStrategy::named(&name)),
-        // COMPAT: what is no integer is larger than any.
-        delivery_limit: table.get("x-delivery-limit").map(|limit| limit.as_integer().unwrap_or(i64::MAX)),
-        consumer_timeout_ms: unsigned("x-consumer-timeout"),
-        delayed_retry_type: text("x-delayed-retry-type").and_then(|name| DelayedRetryType::named(&name)),
-        delayed_retry_min_ms: unsigned("x-delayed-retry-min"),
-        delayed_retry_max_ms: unsigned("x-delayed-retry-max"),
     }
 }
 

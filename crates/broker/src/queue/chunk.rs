@@ -128,6 +128,8 @@ pub(crate) struct Chunk {
     pub(crate) has_moved: bool,
     /// Somebody writes it to the disk, or reads it.
     pub(crate) is_busy: bool,
+    /// Messages in it that were taken and are needed soon: it stays in memory.
+    pub(crate) expected: u32,
 }
 
 impl Chunk {
@@ -147,6 +149,7 @@ impl Chunk {
             has_gaps: false,
             has_moved: false,
             is_busy: false,
+            expected: 0,
         }
     }
 
@@ -174,6 +177,7 @@ impl Chunk {
             settled,
             has_moved: false,
             is_busy: false,
+            expected: 0,
         }
     }
 

@@ -303,6 +303,31 @@ impl Levels {
         wanted
     }
 
+    /// A message that was taken is needed soon: its chunk is kept in memory, and awaited if it is not there.
+    pub(crate) fn expect(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).expect(reference);
+    }
+
+    /// Whether the chunk of a message that was taken is not in memory.
+    pub(crate) fn is_absent(&self, reference: MessageRef) -> bool {
+        self.get(reference.level).is_absent(reference)
+    }
+
+    /// Has the chunk of a message brought into memory.
+    pub(crate) fn await_chunk(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).await_chunk(reference);
+    }
+
+    /// Whether a chunk is awaited that nobody brings yet.
+    pub(crate) fn has_awaited(&self) -> bool {
+        self.each().any(Messages::has_awaited)
+    }
+
+    /// The chunks that are awaited, for whoever brings them.
+    pub(crate) fn take_awaited(&mut self) -> Vec<Incoming> {
+        self.each_mut().flat_map(Messages::take_awaited).collect()
+    }
+
     /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
     pub(crate) fn is_short(&self) -> bool {
         let mut ahead = 0;

@@ -10,6 +10,7 @@ use super::settings::{Overflow, QueueSettings};
 use super::{DeathReason, DeletedQueue, Queue, State};
 use crate::delivery::Deadline;
 use crate::message::{MessageBatch, MessageRef};
+use crate::policy::{AppliedPolicies, PolicySet};
 use crate::store::JournalPosition;
 use crate::time::Timestamp;
 use crate::timers::Timed;
@@ -46,11 +47,29 @@ impl Queue {
     /// with the topology locked. COMPAT: messages keep the time at which they expire.
     pub fn apply(&self, settings: QueueSettings) {
         let mut state = self.state.lock();
+        self.put_in_force(&mut state, settings);
+        self.touch(&mut state);
+        self.settle_down(state);
+    }
+
+    fn put_in_force(&self, state: &mut State, settings: QueueSettings) {
         state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
         self.consumer_timeout_ms.store(settings.consumer_timeout_bits(), Ordering::Relaxed);
         state.settings = settings;
-        self.touch(&mut state);
-        self.settle_down(state);
+    }
+
+    /// Puts the policies that are for it in force, before [`begin`](Self::begin).
+    pub(crate) fn take_over(&self, policies: &PolicySet) {
+        let arguments = &self.spec.arguments;
+        let applied = policies.of_queue(self.spec.name.as_str(), arguments.queue_type());
+        if !applied.is_empty() {
+            self.put_in_force(&mut self.state.lock(), applied.settings(arguments));
+        }
+    }
+
+    /// Whether these policies are those in force.
+    pub(crate) fn is_under(&self, policies: &AppliedPolicies) -> bool {
+        self.state.lock().settings.policies == *policies
     }
 
     /// What is in force.
@@ -96,10 +115,15 @@ impl Queue {
             return;
         }
         let now = self.services.clock.now();
-        if state.messages.may_expire() {
-            self.expire(state, Deadline::at(now));
+        loop {
+            if state.messages.may_expire() {
+                self.expire(state, Deadline::at(now));
+            }
+            // What comes next then may have expired as well.
+            if !self.drop_excess(state) {
+                break;
+            }
         }
-        self.drop_excess(state);
         let due = [self.unused_until(state), self.next_expiry(state)].into_iter().flatten().min();
         if let Some(due) = due
             && state.armed.is_none_or(|armed| due < armed)
@@ -136,8 +160,9 @@ impl Queue {
         self.kill(state, &expired, DeathReason::Expired);
     }
 
-    /// Takes out what is too much, the oldest first. COMPAT: of a priority queue, the oldest of the highest priority.
-    fn drop_excess(&self, state: &mut State) {
+    /// Takes out what is too much, the oldest first; whether anything was. COMPAT: of a priority queue, the oldest of
+    /// the highest priority.
+    fn drop_excess(&self, state: &mut State) -> bool {
         let mut dropped: Vec<MessageRef> = Vec::new();
         while state.settings.is_exceeded_by(state.messages.ready(), state.messages.ready_bytes()) {
             match state.messages.take_next() {
@@ -150,6 +175,7 @@ impl Queue {
             }
         }
         self.kill(state, &dropped, DeathReason::MaxLength);
+        !dropped.is_empty()
     }
 
     /// Appends what there is a place for. COMPAT: a message needs one even if a consumer waits for it.

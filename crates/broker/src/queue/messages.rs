@@ -133,7 +133,12 @@ pub(crate) struct Messages {
     restored_below: u64,
     gauge: Arc<MemoryGauge>,
     memory_bytes: usize,
+    /// Chunks to be brought into memory for messages that were taken.
+    awaited: Vec<u32>,
 }
+
+/// Chunks that are awaited at a time: what is brought back for the sake of order must not fill the memory.
+const AWAITED_MAX: usize = 128;
 
 /// Where reading goes on in the front chunk.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,6 +173,7 @@ impl Messages {
             restored_below: 0,
             gauge: Arc::clone(&services.gauge),
             memory_bytes: 0,
+            awaited: Vec::new(),
         }
     }
 
@@ -422,6 +428,7 @@ impl Messages {
         let durable = self.durable;
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
         chunk.live = chunk.live.saturating_sub(1);
+        chunk.expected = chunk.expected.saturating_sub(1);
         chunk.body_bytes = chunk.body_bytes.saturating_sub(u64::from(reference.body_bytes));
         let number = chunk.number_of(reference.position);
         if durable {
@@ -649,6 +656,45 @@ impl Messages {
         wanted
     }
 
+    /// A message that was taken is needed soon: its chunk is kept in memory, and awaited if it is not there.
+    pub(crate) fn expect(&mut self, reference: MessageRef) {
+        let Some(chunk) = self.chunk_mut(reference.chunk) else { return };
+        chunk.expected = chunk.expected.saturating_add(1);
+        if chunk.contents.is_none() && self.awaited.len() < AWAITED_MAX {
+            self.await_chunk(reference);
+        }
+    }
+
+    /// Whether the chunk of a message that was taken is not in memory.
+    pub(crate) fn is_absent(&self, reference: MessageRef) -> bool {
+        self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none())
+    }
+
+    /// Has the chunk of a message brought into memory.
+    pub(crate) fn await_chunk(&mut self, reference: MessageRef) {
+        if !self.awaited.contains(&reference.chunk) {
+            self.awaited.push(reference.chunk);
+        }
+    }
+
+    /// Whether a chunk is awaited that nobody brings yet.
+    pub(crate) fn has_awaited(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// The chunks that are awaited, for whoever brings them.
+    pub(crate) fn take_awaited(&mut self) -> Vec<Incoming> {
+        let awaited = std::mem::take(&mut self.awaited);
+        awaited.into_iter().filter_map(|slot| self.incoming(slot)).collect()
+    }
+
+    fn incoming(&self, slot: u32) -> Option<Incoming> {
+        let chunk = self.chunk(slot).filter(|chunk| chunk.contents.is_none())?;
+        let location = chunk.block.as_ref()?.location;
+        let (queue, level) = (self.queue, self.level);
+        Some(Incoming { slot, queue, level, first_position: chunk.first_position, location })
+    }
+
     /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
     pub(crate) fn is_short(&self) -> bool {
         if self.absent == 0 || self.ready() == 0 {
@@ -761,7 +807,9 @@ impl Messages {
         let unread = self.unread.iter().rev().copied();
         let may_leave = |slot: &u32| {
             let chunk = self.chunk(*slot);
-            chunk.is_some_and(|chunk| chunk.contents.is_some() && !chunk.is_busy && chunk.live > 0)
+            chunk.is_some_and(|chunk| {
+                chunk.contents.is_some() && !chunk.is_busy && chunk.live > 0 && chunk.expected == 0
+            })
         };
         let mut slots: Vec<_> =
             read.chain(unread.filter(|slot| !keep.contains(slot))).filter(may_leave).collect();

@@ -42,16 +42,21 @@ impl Queue {
 
     /// Brings the messages back into memory that are to be delivered next, and delivers them. Waits for the disk.
     pub fn load(&self) {
-        let wanted = {
-            let state = self.state.lock();
-            state.messages.wanted(state.dying.iter().map(|&(reference, _)| reference))
-        };
-        for incoming in wanted {
-            if !self.load_chunk(incoming) {
-                return;
-            }
-        }
         let mut state = self.state.lock();
+        let mut wanted = state.messages.wanted(state.dying.iter().map(|&(reference, _)| reference));
+        loop {
+            wanted.extend(state.messages.take_awaited());
+            if wanted.is_empty() {
+                break;
+            }
+            drop(state);
+            for incoming in wanted.drain(..) {
+                if !self.load_chunk(incoming) {
+                    return;
+                }
+            }
+            state = self.state.lock();
+        }
         state.is_loading = false;
         let waiters = std::mem::take(&mut state.load_waiters);
         self.dispatch(&mut state);

@@ -31,7 +31,7 @@ pub struct RecoveredMessages {
     pub missing_blocks: Option<String>,
 }
 
-/// One batch as [`Store::publish`] was given it.
+/// One batch as [`Store::publish`](crate::store::Store::publish) was given it.
 #[derive(Clone, Debug)]
 pub struct RecoveredRun {
     /// Position of its first message.
@@ -42,7 +42,7 @@ pub struct RecoveredRun {
     pub own: Bytes,
     /// Messages that were shared, in order.
     pub shared: Vec<SharedRun>,
-    /// The batch that was given to [`Store::share`], if any were.
+    /// The batch that was given to [`Store::share`](crate::store::Store::share), if any were.
     pub shared_batch: Bytes,
 }
 

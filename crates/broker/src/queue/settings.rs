@@ -1,8 +1,11 @@
 //! What is in force for a queue: its arguments, narrowed or supplied by the policies that match it. Worked out when a
 //! queue is declared and whenever a policy changes, so that nothing is looked up per message.
 
+use leveret_codec::table::FieldValue;
+
 use super::queue_type::QueueType;
 use crate::names::ExchangeName;
+use crate::policy::AppliedPolicies;
 
 /// What happens to a message for which a queue with a length limit has no place.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,6 +121,8 @@ pub struct QueueSettings {
     pub consumer_timeout_ms: Option<u64>,
     /// Whether returned messages wait before they are delivered again.
     pub delayed_retry: Option<DelayedRetry>,
+    /// The policies that had a say in this.
+    pub policies: AppliedPolicies,
 }
 
 /// What one side asks for: a queue's arguments, a policy or an operator policy. `None` where it says nothing.
@@ -169,24 +174,31 @@ impl RequestedSettings {
         delayed_retry_max_ms: None,
     };
 
-    /// What a policy and an operator policy ask for together. COMPAT: of numbers the lower one, of the least delay the
-    /// higher one; of anything else the operator's.
-    #[must_use]
-    pub fn narrowed_by(&self, operator: &Self) -> Self {
+    /// Takes the values of checked arguments, asked for by their names in queue.declare.
+    pub(crate) fn read<'a>(value: impl Fn(&str) -> Option<&'a FieldValue>) -> Self {
+        let unsigned = |argument| {
+            value(argument).and_then(FieldValue::as_integer).and_then(|number| u64::try_from(number).ok())
+        };
+        let text = |argument| match value(argument) {
+            Some(FieldValue::LongString(octets)) => Some(String::from_utf8_lossy(octets)),
+            _ => None,
+        };
         Self {
-            message_ttl_ms: lower(operator.message_ttl_ms, self.message_ttl_ms),
-            expires_ms: lower(operator.expires_ms, self.expires_ms),
-            max_length: lower(operator.max_length, self.max_length),
-            max_length_bytes: lower(operator.max_length_bytes, self.max_length_bytes),
-            overflow: operator.overflow.or(self.overflow),
-            dead_letter_exchange: first(&operator.dead_letter_exchange, &self.dead_letter_exchange),
-            dead_letter_routing_key: first(&operator.dead_letter_routing_key, &self.dead_letter_routing_key),
-            dead_letter_strategy: operator.dead_letter_strategy.or(self.dead_letter_strategy),
-            delivery_limit: delivery_limit(operator.delivery_limit, self.delivery_limit),
-            consumer_timeout_ms: lower(operator.consumer_timeout_ms, self.consumer_timeout_ms),
-            delayed_retry_type: operator.delayed_retry_type.or(self.delayed_retry_type),
-            delayed_retry_min_ms: operator.delayed_retry_min_ms.max(self.delayed_retry_min_ms),
-            delayed_retry_max_ms: lower(operator.delayed_retry_max_ms, self.delayed_retry_max_ms),
+            message_ttl_ms: unsigned("x-message-ttl"),
+            expires_ms: unsigned("x-expires"),
+            max_length: unsigned("x-max-length"),
+            max_length_bytes: unsigned("x-max-length-bytes"),
+            overflow: text("x-overflow").and_then(|name| Overflow::named(&name)),
+            dead_letter_exchange: text("x-dead-letter-exchange").map(|name| ExchangeName::from(&*name)),
+            dead_letter_routing_key: text("x-dead-letter-routing-key").map(|key| Box::from(&*key)),
+            dead_letter_strategy: text("x-dead-letter-strategy")
+                .and_then(|name| DeadLetterStrategy::named(&name)),
+            // COMPAT: what is no integer is larger than any.
+            delivery_limit: value("x-delivery-limit").map(|limit| limit.as_integer().unwrap_or(i64::MAX)),
+            consumer_timeout_ms: unsigned("x-consumer-timeout"),
+            delayed_retry_type: text("x-delayed-retry-type").and_then(|name| DelayedRetryType::named(&name)),
+            delayed_retry_min_ms: unsigned("x-delayed-retry-min"),
+            delayed_retry_max_ms: unsigned("x-delayed-retry-max"),
         }
     }
 }

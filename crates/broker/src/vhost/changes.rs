@@ -1,62 +1,86 @@
-//! What one operation changes among a vhost's durable definitions, in the order in which it happens. The vhost
-//! hands it to the store before it lets go of its topology; what is not durable is not noted.
+//! What one operation changes among a vhost's definitions, in the order in which it happens. Each change is raised
+//! as an event; the durable ones are noted, and the vhost hands them to the store before it lets go of its topology.
 
 use crate::definition::{BindingSpec, Definition};
+use crate::events::Events;
 use crate::exchange::destination::{BindingArguments, table_of};
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{QueueId, VhostName};
 use crate::queue::QueueSpec;
 
 /// Changes of definitions that take effect together.
-pub(crate) struct Changes {
+pub(crate) struct Changes<'a> {
     vhost: VhostName,
+    events: &'a Events,
     noted: Vec<Definition>,
 }
 
-impl Changes {
+impl<'a> Changes<'a> {
     /// None yet.
-    pub(crate) fn of(vhost: &VhostName) -> Self {
-        Self { vhost: vhost.clone(), noted: Vec::new() }
+    pub(crate) fn of(vhost: &VhostName, events: &'a Events) -> Self {
+        Self { vhost: vhost.clone(), events, noted: Vec::new() }
     }
 
     pub(crate) fn exchange_added(&mut self, spec: &ExchangeSpec) {
+        self.events.exchange_created(&self.vhost, spec);
         if spec.durable {
             self.noted.push(Definition::PutExchange(self.vhost.clone(), spec.clone()));
         }
     }
 
     pub(crate) fn exchange_removed(&mut self, spec: &ExchangeSpec) {
+        self.events.exchange_deleted(&self.vhost, spec);
         if spec.durable {
             self.noted.push(Definition::DeleteExchange(self.vhost.clone(), spec.name.clone()));
         }
     }
 
     pub(crate) fn queue_added(&mut self, id: QueueId, spec: &QueueSpec) {
+        if !spec.is_hidden() {
+            self.events.queue_created(spec);
+        }
         if spec.is_kept() {
             self.noted.push(Definition::PutQueue(id, spec.clone()));
         }
     }
 
     pub(crate) fn queue_removed(&mut self, spec: &QueueSpec) {
+        if !spec.is_hidden() {
+            self.events.queue_deleted(spec);
+        }
         if spec.is_kept() {
             self.noted.push(Definition::DeleteQueue(self.vhost.clone(), spec.name.clone()));
         }
     }
 
-    /// A binding between durable ends was added.
-    pub(crate) fn bound(&mut self, source: &str, target: BindingTarget, key: &str, with: &BindingArguments) {
-        self.noted.push(Definition::Bind(self.vhost.clone(), binding(source, target, key, with)));
-    }
-
-    /// A binding between durable ends was removed.
-    pub(crate) fn unbound(
+    /// A binding was added, which is kept if both its ends are durable.
+    pub(crate) fn bound(
         &mut self,
+        is_kept: bool,
         source: &str,
         target: BindingTarget,
         key: &str,
         with: &BindingArguments,
     ) {
-        self.noted.push(Definition::Unbind(self.vhost.clone(), binding(source, target, key, with)));
+        self.events.binding("binding.created", &self.vhost, source, &target, key, with);
+        if is_kept {
+            self.noted.push(Definition::Bind(self.vhost.clone(), binding(source, target, key, with)));
+        }
+    }
+
+    /// A binding was removed.
+    pub(crate) fn unbound(
+        &mut self,
+        is_kept: bool,
+        source: &str,
+        target: BindingTarget,
+        key: &str,
+        with: &BindingArguments,
+    ) {
+        self.events.binding("binding.deleted", &self.vhost, source, &target, key, with);
+        if is_kept {
+            self.noted.push(Definition::Unbind(self.vhost.clone(), binding(source, target, key, with)));
+        }
     }
 
     /// What was noted.

@@ -10,7 +10,7 @@ use super::changes::Changes;
 use super::{Binding, Vhost};
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
-use crate::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
+use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
 use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
 use crate::queue::{Queue, QueueSpec, QueueType};
@@ -18,8 +18,7 @@ use crate::reply_to::REPLY_TO;
 use crate::store::JournalPosition;
 
 /// Exchange arguments of RabbitMQ and its plugins whose effect is not implemented yet.
-const UNSUPPORTED_OF_EXCHANGE: &[&str] =
-    &["x-delayed-type", "x-message-deduplication", "x-cache-size", "x-cache-ttl"];
+const UNSUPPORTED_OF_EXCHANGE: &[&str] = &["x-message-deduplication", "x-cache-size", "x-cache-ttl"];
 
 /// What queue.declare asks for.
 #[derive(Clone, Debug)]
@@ -74,7 +73,7 @@ impl Vhost {
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
         let durable = declaration.durable && !declaration.exclusive;
         // A deletion holds the topology from when the queue ends until its name is free: not in between.
-        let _topology = self.topology.read();
+        let topology = self.topology.read();
         match self.queues.entry(name) {
             Entry::Occupied(existing) => {
                 let queue = Arc::clone(existing.get());
@@ -100,7 +99,8 @@ impl Vhost {
                     arguments,
                 };
                 let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
-                let mut changes = Changes::of(&self.name);
+                queue.take_over(topology.policies());
+                let mut changes = Changes::of(&self.name, &self.services.events);
                 changes.queue_added(queue.id, &queue.spec);
                 let position = self.define(changes.into_noted());
                 // Not before the store knows of it: nothing may be published to it first.
@@ -181,7 +181,7 @@ impl Vhost {
             alternate,
             arguments: declaration.arguments,
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.add_exchange(spec, &mut changes)?;
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
@@ -285,7 +285,7 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_exchange(&name.into(), &mut changes);
         self.topology_moved();
         Ok(self.define(changes.into_noted()))
@@ -314,12 +314,18 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name);
-        if !topology.bind(source, destination, routing_key, arguments, &mut changes)? {
+        let mut changes = Changes::of(&self.name, &self.services.events);
+        if !topology.bind(source, destination.clone(), routing_key, arguments, &mut changes)? {
             return Ok(self.defined_at());
         }
+        let history = topology.find(source).and_then(Exchange::history);
         self.topology_moved();
-        Ok(self.define(changes.into_noted()))
+        let position = self.define(changes.into_noted());
+        drop(topology);
+        if let Some(history) = history {
+            self.publish_history(&destination, &history);
+        }
+        Ok(position)
     }
 
     /// Removes a binding; where that is safe. COMPAT: what is missing, be it an end or the binding, is no error.
@@ -349,7 +355,7 @@ impl Vhost {
             }
             BindingTarget::Exchange(name) => Destination::Exchange(name.clone()),
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         if !topology.unbind(source, destination, routing_key, arguments, &mut changes) {
             return Ok(self.defined_at());
         }

@@ -7,7 +7,9 @@ use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
 use super::{Route, Vhost};
 use crate::dead_letter::{Grave, goes_in_circles};
+use crate::delayed::due::{LongDelay, without_blind_copies};
 use crate::exchange::addressing::Addressing;
+use crate::exchange::destination::Destination;
 use crate::message::{MessageBatch, MessageView};
 use crate::names::QueueId;
 use crate::queue::Queue;
@@ -27,8 +29,13 @@ impl Outgoing {
         Self { now, targets: Vec::new(), last: None }
     }
 
-    /// Adds a message for a queue.
-    pub(crate) fn add(&mut self, queue: &Arc<Queue>, message: &MessageView<'_>) {
+    /// Adds a message for a queue; a hidden one keeps it until `deliver_at`.
+    pub(crate) fn add(
+        &mut self,
+        queue: &Arc<Queue>,
+        message: &MessageView<'_>,
+        deliver_at: Option<Timestamp>,
+    ) {
         let level = queue.spec.level_of(message.properties);
         let is_same = |(target, _, batch): &(Arc<Queue>, _, MessageBatch)| {
             target.id == queue.id && batch.level() == level
@@ -41,7 +48,10 @@ impl Outgoing {
                 self.targets.len() - 1
             }
         };
-        if let Some((_, ttl, batch)) = self.targets.get_mut(index) {
+        if let Some((queue, ttl, batch)) = self.targets.get_mut(index) {
+            if let Some(at) = deliver_at.filter(|_| queue.is_hidden()) {
+                return batch.push_delayed(message, at);
+            }
             batch.push_expiring(message, ttl.map(|ttl| self.now.after_ms(ttl)));
         }
     }
@@ -85,6 +95,64 @@ impl Vhost {
         outgoing.hand_over();
     }
 
+    /// Publishes messages that a delayed exchange kept until now; from when on that is safe. COMPAT: by what is bound
+    /// to it now, with the keys they came with.
+    pub(crate) fn publish_due(&self, exchange: &str, messages: &MessageBatch) -> JournalPosition {
+        let mut outgoing = Outgoing::new(self.services.clock.now());
+        for message in messages.iter() {
+            let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
+            let open = headers_of(&message).map(|headers| copies_of(&headers)).unwrap_or_default();
+            let blind = without_blind_copies(message.properties);
+            let (properties, blind) = match &blind {
+                Some((properties, keys)) => (properties.as_slice(), keys.as_slice()),
+                None => (message.properties, &[][..]),
+            };
+            let message = MessageView { properties, ..message };
+            let mut keys = vec![text(message.routing_key())];
+            keys.extend(open.iter().chain(blind).map(String::as_str));
+            let addressing = Addressing::of(&keys, &message);
+            let route = self.topology.read().route(exchange, &addressing, self, LongDelay::Shortened);
+            let Ok(route) = route else { continue };
+            route.queues.iter().for_each(|queue| outgoing.add(queue, &message, route.deliver_at));
+        }
+        outgoing.hand_over().0
+    }
+
+    /// Gives a destination that was bound what the exchange had before, oldest first. COMPAT: names and properties are
+    /// those of the messages; the time until they expire begins anew. RabbitMQ 3.10 gives exchanges the newest first.
+    pub(crate) fn publish_history(&self, destination: &Destination, history: &MessageBatch) {
+        let now = self.services.clock.now();
+        let mut outgoing = Outgoing::new(now);
+        for message in history.iter() {
+            let properties = Properties::decode(message.properties).unwrap_or_default();
+            let expiration =
+                properties.expiration.and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+            let mut expiring = MessageBatch::default();
+            expiring.push_expiring(&message, expiration.map(|ttl| now.after_ms(ttl)));
+            let route = match destination {
+                Destination::Queue(queue) => {
+                    Route { queues: vec![Arc::clone(queue)], routed: true, ..Route::default() }
+                }
+                Destination::Exchange(name) => {
+                    let copies = properties.headers.as_ref().map(copies_of).unwrap_or_default();
+                    let mut keys = vec![std::str::from_utf8(message.routing_key()).unwrap_or_default()];
+                    keys.extend(copies.iter().map(String::as_str));
+                    let addressing = Addressing::of(&keys, &message);
+                    let topology = self.topology.read();
+                    match topology.route(name.as_str(), &addressing, self, LongDelay::Shortened) {
+                        Ok(route) => route,
+                        Err(_) => continue,
+                    }
+                }
+            };
+            for view in expiring.iter() {
+                route.queues.iter().for_each(|queue| outgoing.add(queue, &view, route.deliver_at));
+            }
+        }
+        // What refuses has no publisher to tell.
+        outgoing.hand_over();
+    }
+
     /// Adds a message for every queue that its exchange leads to and that `is_wanted`. Nothing if the exchange is
     /// missing.
     pub(crate) fn route_internal(
@@ -108,12 +176,13 @@ impl Vhost {
             if !exchange.is_empty() && topology.find(exchange).is_none() {
                 return None;
             }
-            let addressing = Addressing::new(&keys, message.properties);
-            let route = topology.route(exchange, &addressing, &|name| self.default_route(name));
+            let addressing = Addressing::of(&keys, message);
+            let route = topology.route(exchange, &addressing, self, LongDelay::Shortened).ok()?;
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };
-        route.queues.iter().filter(|queue| is_wanted(queue)).for_each(|queue| outgoing.add(queue, message));
+        let wanted = route.queues.iter().filter(|queue| is_wanted(queue));
+        wanted.for_each(|queue| outgoing.add(queue, message, route.deliver_at));
         if route.cacheable {
             outgoing.last = Some((names, generation, route));
         }

@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 
 use super::Vhost;
 use super::changes::Changes;
+use super::topology::Topology;
 use crate::definition::BindingSpec;
+use crate::delayed::Bucket;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, ExchangeSpec};
@@ -21,7 +23,7 @@ impl Vhost {
     pub fn restore_exchange(&self, spec: ExchangeSpec) -> Result<(), BrokerError> {
         let mut topology = self.topology.write();
         if topology.find(spec.name.as_str()).is_none() {
-            topology.add_exchange(spec, &mut Changes::of(&self.name))?;
+            topology.add_exchange(spec, &mut Changes::of(&self.name, &self.services.events))?;
             self.topology_moved();
         }
         Ok(())
@@ -30,9 +32,23 @@ impl Vhost {
     /// Brings a queue back, with what is in it, without its bindings.
     pub fn restore_queue(&self, id: QueueId, spec: QueueSpec, recovered: Vec<(u8, RecoveredMessages)>) {
         let queue = Queue::restored(id, spec, &self.services, Weak::clone(&self.this), recovered);
-        let _topology = self.topology.read();
+        let topology = self.topology.read();
+        if queue.is_hidden() {
+            return self.restore_hidden(&topology, queue);
+        }
+        queue.take_over(topology.policies());
         self.queues.insert(queue.spec.name.clone(), queue);
         self.topology_moved();
+    }
+
+    /// Gives a hidden queue back to what it belongs to. One that belongs to nothing stays where it is, unreached.
+    fn restore_hidden(&self, topology: &Topology, queue: Arc<Queue>) {
+        if let Some((bucket, exchange)) = Bucket::named(queue.spec.name.as_str())
+            && let Some(delayed) = topology.find(exchange).and_then(|exchange| exchange.delayed.as_ref())
+        {
+            delayed.restore(bucket, Arc::clone(&queue));
+        }
+        self.hidden.add(queue);
     }
 
     /// Brings a binding back whose ends were brought back before. One that is there already stays.
@@ -56,7 +72,7 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name);
+        let mut changes = Changes::of(&self.name, &self.services.events);
         topology.bind(source, destination, &binding.routing_key, &binding.arguments, &mut changes)?;
         self.topology_moved();
         Ok(())

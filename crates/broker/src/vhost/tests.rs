@@ -2,6 +2,8 @@
 //! then go.
 
 mod definitions;
+mod mortality;
+mod policies;
 mod types;
 
 use std::sync::atomic::{AtomicUsize, Ordering};

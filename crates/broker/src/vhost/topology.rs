@@ -6,17 +6,24 @@ use std::sync::Arc;
 use hashbrown::{HashMap, HashSet};
 use leveret_codec::table::FieldTable;
 
-use super::Route;
 use super::changes::Changes;
+use super::hidden::HiddenQueues;
+use super::{Route, Vhost};
+use crate::delayed::DelayedMessages;
+use crate::delayed::due::{LongDelay, due_at};
 use crate::error::BrokerError;
+use crate::events::EVENT_EXCHANGE;
 use crate::exchange::addressing::Addressing;
 use crate::exchange::destination::{BindingArguments, BoundDestination, Destination, canonical};
 use crate::exchange::distinct::Distinct;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
+use crate::policy::PolicySet;
 use crate::queue::Queue;
+use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
+use crate::time::Timestamp;
 
 /// One binding, as listed.
 #[derive(Clone, Debug)]
@@ -66,12 +73,23 @@ struct Origin {
 /// Exchanges by name, and the bindings from both ends.
 pub(crate) struct Topology {
     exchanges: HashMap<ExchangeName, Exchange>,
+    /// Counts the messages that exchanges keep.
+    gauge: Arc<MemoryGauge>,
     /// So that a queue or exchange that goes finds its bindings without looking through all exchanges.
     by_destination: HashMap<DestinationKey, HashSet<Origin>>,
+    /// Where exchanges keep what must wait.
+    hidden: Arc<HiddenQueues>,
+    /// Changed with the topology locked, so that whoever declares something has it under those in force.
+    policies: Arc<PolicySet>,
 }
 
 impl Topology {
-    pub(crate) fn with_standard_exchanges() -> Self {
+    /// Exchanges that each vhost has, and that of the events where they are published.
+    pub(crate) fn with_standard_exchanges(
+        has_events: bool,
+        hidden: Arc<HiddenQueues>,
+        gauge: Arc<MemoryGauge>,
+    ) -> Self {
         let standard = [
             ("amq.direct", ExchangeType::Direct, false),
             ("amq.fanout", ExchangeType::Fanout, false),
@@ -80,7 +98,8 @@ impl Topology {
             ("amq.match", ExchangeType::Headers, false),
             ("amq.rabbitmq.trace", ExchangeType::Topic, true),
         ];
-        let exchanges = standard.into_iter().filter_map(|(name, exchange_type, internal)| {
+        let events = has_events.then_some((EVENT_EXCHANGE, ExchangeType::Topic, true));
+        let exchanges = standard.into_iter().chain(events).filter_map(|(name, exchange_type, internal)| {
             let name = ExchangeName::from(name);
             let spec = ExchangeSpec {
                 name: name.clone(),
@@ -92,9 +111,10 @@ impl Topology {
                 arguments: FieldTable::new(),
             };
             // Not refused: there are no arguments.
-            Some((name, Exchange::new(spec).ok()?))
+            Some((name, Exchange::new(spec, &gauge).ok()?))
         });
-        Self { exchanges: exchanges.collect(), by_destination: HashMap::new() }
+        let policies = Arc::default();
+        Self { exchanges: exchanges.collect(), gauge, by_destination: HashMap::new(), hidden, policies }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -108,6 +128,19 @@ impl Topology {
         self.exchanges.get(name)
     }
 
+    /// The policies of the vhost.
+    pub(crate) fn policies(&self) -> &Arc<PolicySet> {
+        &self.policies
+    }
+
+    /// Puts other policies in force, for the exchanges at once.
+    pub(crate) fn set_policies(&mut self, policies: Arc<PolicySet>) {
+        for (name, exchange) in &mut self.exchanges {
+            exchange.policies = policies.of_exchange(name.as_str());
+        }
+        self.policies = policies;
+    }
+
     pub(crate) fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
         self.exchanges.values()
     }
@@ -119,7 +152,11 @@ impl Topology {
         spec: ExchangeSpec,
         changes: &mut Changes,
     ) -> Result<(), BrokerError> {
-        let exchange = Exchange::new(spec)?;
+        let mut exchange = Exchange::new(spec, &self.gauge)?;
+        if exchange.spec.exchange_type == ExchangeType::Delayed {
+            exchange.delayed = Some(DelayedMessages::new(&exchange.spec, &self.hidden));
+        }
+        exchange.policies = self.policies.of_exchange(exchange.spec.name.as_str());
         changes.exchange_added(&exchange.spec);
         self.exchanges.insert(exchange.spec.name.clone(), exchange);
         Ok(())
@@ -144,16 +181,15 @@ impl Topology {
         arguments: &FieldTable,
         changes: &mut Changes,
     ) -> Result<bool, BrokerError> {
-        let target = self.is_durable(&destination).then(|| target_of(&destination));
+        let durable_end = self.is_durable(&destination);
+        let target = target_of(&destination);
         let Some(exchange) = self.exchanges.get_mut(source) else { return Ok(false) };
         let key = DestinationKey::from(&destination);
         let canonical = canonical(arguments);
         let bound = BoundDestination { destination, arguments: canonical.clone() };
         let added = exchange.bind(routing_key, bound, arguments)?;
         if added {
-            if let (true, Some(target)) = (exchange.spec.durable, target) {
-                changes.bound(source, target, routing_key, &canonical);
-            }
+            changes.bound(exchange.spec.durable && durable_end, source, target, routing_key, &canonical);
             let source = exchange.spec.name.clone();
             let origin = Origin { source, routing_key: routing_key.into(), arguments: canonical };
             self.by_destination.entry(key).or_default().insert(origin);
@@ -193,9 +229,8 @@ impl Topology {
         if !exchange.unbind(routing_key, &bound) {
             return false;
         }
-        if exchange.spec.durable && durable_end {
-            changes.unbound(source, target_of(&bound.destination), routing_key, &bound.arguments);
-        }
+        let is_kept = exchange.spec.durable && durable_end;
+        changes.unbound(is_kept, source, target_of(&bound.destination), routing_key, &bound.arguments);
         let origin = Origin {
             source: exchange.spec.name.clone(),
             routing_key: routing_key.into(),
@@ -227,12 +262,11 @@ impl Topology {
 
     fn remove_one_exchange(&mut self, name: &ExchangeName, changes: &mut Changes) -> Vec<ExchangeName> {
         // Noted while it is still there: it may be bound to itself.
-        if let Some(exchange) = self.exchanges.get(name).filter(|exchange| exchange.spec.durable) {
+        if let Some(exchange) = self.exchanges.get(name) {
             exchange.for_each_binding(&mut |routing_key, bound| {
-                if self.is_durable(&bound.destination) {
-                    let target = target_of(&bound.destination);
-                    changes.unbound(name.as_str(), target, routing_key, &bound.arguments);
-                }
+                let is_kept = exchange.spec.durable && self.is_durable(&bound.destination);
+                let target = target_of(&bound.destination);
+                changes.unbound(is_kept, name.as_str(), target, routing_key, &bound.arguments);
             });
         }
         let Some(exchange) = self.exchanges.remove(name) else { return Vec::new() };
@@ -248,6 +282,7 @@ impl Topology {
         let destination = Destination::Exchange(name.clone());
         let left = self.remove_destination(&destination, exchange.spec.durable, changes);
         changes.exchange_removed(&exchange.spec);
+        exchange.delayed.into_iter().for_each(|delayed| delayed.end(changes));
         left
     }
 
@@ -278,9 +313,8 @@ impl Topology {
             if !exchange.unbind(&routing_key, &bound) {
                 continue;
             }
-            if exchange.spec.durable && durable {
-                changes.unbound(source.as_str(), target_of(destination), &routing_key, &bound.arguments);
-            }
+            let (is_kept, target) = (exchange.spec.durable && durable, target_of(destination));
+            changes.unbound(is_kept, source.as_str(), target, &routing_key, &bound.arguments);
             if self.is_left(&source) {
                 left.push(source);
             }
@@ -310,13 +344,17 @@ impl Topology {
     }
 
     /// Walks from `exchange` along bindings and alternate exchanges, each exchange once, and gathers the
-    /// queues, each once. `default_route` is the default exchange.
+    /// queues, each once. Where a delayed exchange keeps the message, its walk ends.
+    ///
+    /// # Errors
+    /// It would be kept for too long, where that is refused.
     pub(crate) fn route(
         &self,
         exchange: &str,
         message: &Addressing<'_>,
-        default_route: &dyn Fn(&str) -> Option<Arc<Queue>>,
-    ) -> Route {
+        vhost: &Vhost,
+        long: LongDelay,
+    ) -> Result<Route, BrokerError> {
         let mut walk = Walk { cacheable: message.routing_keys().len() == 1, ..Walk::default() };
         walk.visit(&exchange.into());
         let mut next = 0;
@@ -325,12 +363,17 @@ impl Topology {
             if name.as_str().is_empty() {
                 for key in message.routing_keys() {
                     walk.reply_gone |= key.starts_with(REPLY_TO_PREFIX);
-                    default_route(key).iter().for_each(|queue| walk.reach(queue));
+                    vhost.default_route(key).iter().for_each(|queue| walk.reach(queue));
                 }
                 continue;
             }
             let Some(exchange) = self.exchanges.get(&name) else { continue };
             walk.cacheable &= exchange.routes_by_key();
+            if let Some(delayed) = &exchange.delayed
+                && walk.delay(delayed, message, vhost, long)?
+            {
+                continue;
+            }
             let mut matched = false;
             exchange.route(message, &mut |destination| {
                 matched = true;
@@ -339,15 +382,16 @@ impl Topology {
                     Destination::Exchange(name) => walk.visit(name),
                 }
             });
-            if let (false, Some(alternate)) = (matched, &exchange.spec.alternate) {
+            if let (false, Some(alternate)) = (matched, exchange.alternate()) {
                 walk.visit(alternate);
             }
         }
-        Route {
+        Ok(Route {
             routed: !walk.queues.is_empty() || walk.reply_gone,
             queues: walk.queues,
             cacheable: walk.cacheable,
-        }
+            deliver_at: walk.deliver_at,
+        })
     }
 }
 
@@ -359,9 +403,27 @@ struct Walk {
     reached: Distinct<QueueId>,
     cacheable: bool,
     reply_gone: bool,
+    deliver_at: Option<Timestamp>,
 }
 
 impl Walk {
+    /// Leaves the message to a delayed exchange, if it is not due yet.
+    fn delay(
+        &mut self,
+        delayed: &DelayedMessages,
+        message: &Addressing<'_>,
+        vhost: &Vhost,
+        long: LongDelay,
+    ) -> Result<bool, BrokerError> {
+        self.cacheable = false;
+        if self.deliver_at.is_none() {
+            self.deliver_at = due_at(message.headers(), long, || vhost.clock().now())?;
+        }
+        let Some(due) = self.deliver_at else { return Ok(false) };
+        delayed.queue_for(due, vhost.clock().now()).iter().for_each(|queue| self.reach(queue));
+        Ok(true)
+    }
+
     fn visit(&mut self, exchange: &ExchangeName) {
         if self.exchanges.items().len() < ROUTE_EXCHANGES_MAX {
             self.exchanges.add(exchange.clone());

@@ -7,7 +7,7 @@ use leveret_codec::method::{Method, MethodId, channel};
 use crate::client::Client;
 use crate::error::Error;
 use crate::grow::Grow;
-use crate::grow::probe::{Figure, given_back, mebibytes, memory_each};
+use crate::probe::{Figure, given_back, mebibytes, memory_each};
 
 /// Threads that open connections; the generator must not be what is waited for.
 const OPENERS: usize = 8;

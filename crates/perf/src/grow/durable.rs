@@ -13,10 +13,10 @@ use leveret_codec::table::FieldTable;
 use crate::error::Error;
 use crate::grow::Grow;
 use crate::grow::messages::plain;
-use crate::grow::probe::{Figure, mebibytes, memory_each};
 use crate::grow::server::Ending;
 use crate::grow::topology::{declare_pipelined, delete_pipelined};
 use crate::load::Load;
+use crate::probe::{Figure, mebibytes, memory_each};
 use crate::producer::Pace;
 
 /// Unconfirmed messages while the backlog is made.

@@ -6,10 +6,11 @@ use leveret_codec::method::queue;
 use leveret_codec::table::FieldTable;
 
 use crate::cli::seconds;
+use crate::client::Exchange;
 use crate::error::Error;
 use crate::grow::Grow;
-use crate::grow::probe::{Figure, given_back, mebibytes};
-use crate::load::{Load, Outcome};
+use crate::load::Load;
+use crate::probe::{Figure, given_back, mebibytes, moved, octets_each};
 use crate::producer::Pace;
 
 /// Consuming connections of the fanout; the queues are spread over them.
@@ -33,7 +34,7 @@ pub(super) fn fanout(grow: &Grow) -> Result<Vec<Figure>, Error> {
         pace: Pace { confirm_window: FANOUT_WINDOW, ..Pace::default() },
         queues: (0..count).map(|index| format!("{name}-{index}")).collect(),
         queues_per_consumer: count.div_ceil(consumers),
-        exchange: Some((name, "fanout".to_owned())),
+        exchange: Some(Exchange { name, kind: "fanout".to_owned(), arguments: FieldTable::new() }),
         predeclared: false,
         persistent: false,
         ..plain(grow)?
@@ -83,7 +84,7 @@ fn in_and_out(grow: &Grow, queue: &str, count: u64) -> Result<Vec<Figure>, Error
     let kind = if grow.persistent() { "persistent" } else { "transient" };
     let mut figures = moved(&format!("{count} {kind} messages of {} B in", grow.args.size), &published);
     figures.extend(moved("the same out", &consumed));
-    figures.extend(per_message(before, full, count));
+    figures.extend(octets_each("memory of a message", before, full, count));
     figures.extend(mebibytes("resident before", before));
     figures.extend(mebibytes("resident with the backlog", full));
     figures.extend(mebibytes("resident after", drained));
@@ -91,43 +92,13 @@ fn in_and_out(grow: &Grow, queue: &str, count: u64) -> Result<Vec<Figure>, Error
     Ok(figures)
 }
 
-fn moved(what: &str, outcome: &Outcome) -> Vec<Figure> {
-    let mut figures = vec![Figure::new(what, outcome.rate(outcome.moved()), "/s")];
-    let cpu = outcome.broker_us_per_message();
-    figures.extend(cpu.map(|us| Figure::new(&format!("{what}, broker CPU"), us, "us each")));
-    figures
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a report of three digits")]
-fn per_message(before: Option<u64>, full: Option<u64>, count: u64) -> Option<Figure> {
-    let (before, full) = before.zip(full)?;
-    let each = (full as f64 - before as f64) / count.max(1) as f64;
-    Some(Figure::new("memory of a message", each, "B each"))
-}
-
 /// Nobody publishes or consumes yet, and the queues are there.
 pub(super) fn plain(grow: &Grow) -> Result<Load, Error> {
     Ok(Load {
-        uri: grow.args.uri.clone(),
-        broker: grow.probe.process(),
-        producers: 0,
-        consumers: 0,
         size: grow.args.size,
         duration: seconds(grow.args.seconds, "-z")?,
         warmup: WARMUP,
-        pace: Pace::default(),
-        producer_messages: None,
-        consumer_messages: None,
-        prefetch: 0,
-        ack_every: 0,
         persistent: grow.persistent(),
-        queues: Vec::new(),
-        queues_per_consumer: 1,
-        exchange: None,
-        routing_key: String::new(),
-        predeclared: true,
-        auto_delete: false,
-        queue_arguments: FieldTable::new(),
-        consumer_arguments: FieldTable::new(),
+        ..Load::idle(grow.args.uri.clone(), grow.probe.process())
     })
 }

@@ -10,8 +10,8 @@ use crate::cli::seconds;
 use crate::client::{Client, bind, delete_queue};
 use crate::error::Error;
 use crate::grow::Grow;
-use crate::grow::probe::{Figure, given_back, memory_each};
-use crate::wire::{MessageBatch, MessageShape};
+use crate::message::{MessageBatch, MessageShape, RoutingKeys};
+use crate::probe::{Figure, given_back, memory_each};
 
 /// Methods that are written before their answers are waited for.
 const PIPELINE: usize = 100;
@@ -190,10 +190,10 @@ fn words(index: usize) -> String {
 }
 
 fn one_message(exchange: &str, routing_key: &str, frame_max: u32) -> Vec<u8> {
-    let (exchange, routing_key) = (exchange.to_owned(), routing_key.to_owned());
-    let shape = MessageShape { exchange, routing_key, size: 16, persistent: false, frame_max };
+    let (exchange, routing_keys) = (exchange.to_owned(), RoutingKeys::one(routing_key));
+    let shape = MessageShape { exchange, routing_keys, size: 16, frame_max, ..MessageShape::default() };
     let batch = MessageBatch::publishing(&shape, Some(1));
-    batch.octets(batch.range(1)).to_vec()
+    batch.octets(batch.range(0..1)).to_vec()
 }
 
 /// A durable queue that stays, or a transient one that goes with the connection.

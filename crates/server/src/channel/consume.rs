@@ -13,6 +13,7 @@ use leveret_codec::method::{Method, MethodId, basic};
 use super::deliveries::{Consumer, ConsumerSink};
 use super::{Channel, Outcome};
 use crate::error::{AmqpError, ReplyCode};
+use crate::events::ConsumerFields;
 
 /// The consumer of a channel's direct replies.
 pub(crate) struct ReplyConsumer {
@@ -57,7 +58,15 @@ impl Channel {
         let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
         let queue_type = queue.spec.arguments.queue_type();
         let arguments = ConsumerArguments::parse(&consume.arguments, queue_type, &name, vhost.name.as_str());
-        self.add_consumer(&tag, &queue, consume, arguments.map_err(refuse)?).map_err(refuse)
+        self.add_consumer(&tag, &queue, consume, arguments.map_err(refuse)?).map_err(refuse)?;
+        let made = ConsumerFields {
+            exclusive: consume.exclusive,
+            ack_required: !consume.no_ack,
+            prefetch: self.consumer_prefetch,
+            arguments: &consume.arguments,
+        };
+        self.connection.tell_consumer(self.number, &tag, &name, Some(&made));
+        Ok(())
     }
 
     /// Adds a consumer; its consume-ok leaves before its first delivery.
@@ -124,7 +133,7 @@ impl Channel {
         let consumer = self.deliveries.state.lock().consumers.remove(cancel.consumer_tag);
         // COMPAT: an unknown tag is cancelled as well.
         if let Some(consumer) = consumer {
-            self.cancel_consumer(&consumer);
+            self.cancel_consumer(cancel.consumer_tag, &consumer);
         }
         if self.reply_consumer.as_ref().is_some_and(|reply| reply.tag == cancel.consumer_tag) {
             self.close_reply_consumer();
@@ -135,7 +144,8 @@ impl Channel {
         Ok(())
     }
 
-    fn cancel_consumer(&self, consumer: &Consumer) {
+    fn cancel_consumer(&self, tag: &str, consumer: &Consumer) {
+        self.deliveries.tell_consumer_deleted(tag, &consumer.queue);
         self.connection.vhost.cancel_consumer(&consumer.queue, consumer.id);
         self.forget_consumer(consumer);
     }
@@ -165,8 +175,8 @@ impl Channel {
         self.requeue_unacked();
         self.flush_settlements();
         let consumers = std::mem::take(&mut self.deliveries.state.lock().consumers);
-        for consumer in consumers.values() {
-            self.cancel_consumer(consumer);
+        for (tag, consumer) in &consumers {
+            self.cancel_consumer(tag, consumer);
         }
         self.close_reply_consumer();
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use leveret_broker::message::Body;
+use leveret_broker::reply_to::REPLY_TO_PREFIX;
 use leveret_broker::time::Timestamp;
 use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
 use leveret_broker::{
@@ -133,6 +134,14 @@ impl Deliveries {
         let mut outbound = self.outbound.lock();
         frame::encode_method(&mut outbound.pending.octets, self.channel, method);
         encode_content(&mut outbound, self.channel, self.frame_max, message);
+    }
+
+    /// Tells that a consumer has gone. COMPAT: nothing is told of those of direct replies.
+    pub(super) fn tell_consumer_deleted(&self, tag: &str, queue: &Queue) {
+        let queue = queue.spec.name.as_str();
+        if !queue.starts_with(REPLY_TO_PREFIX) {
+            self.connection.tell_consumer(self.channel, tag, queue, None);
+        }
     }
 
     /// Hands one message out for basic.get.
@@ -267,7 +276,9 @@ impl DeliverySink for ConsumerSink {
         if !is_mine {
             return;
         }
-        state.consumers.remove(&*self.tag);
+        if let Some(consumer) = state.consumers.remove(&*self.tag) {
+            self.deliveries.tell_consumer_deleted(&self.tag, &consumer.queue);
+        }
         state.unacked.release_origin(self.origin);
         // COMPAT: only a client that announced it is told.
         if self.deliveries.capabilities.consumer_cancel_notify && !state.closed {

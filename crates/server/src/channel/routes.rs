@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
@@ -29,6 +30,8 @@ struct TargetRules {
     ttl_ms: Option<u64>,
     /// It may refuse them.
     refuses: bool,
+    /// It keeps them until they are due.
+    delays: bool,
     /// The highest level they can have by their priority.
     level_max: u8,
 }
@@ -36,12 +39,12 @@ struct TargetRules {
 impl TargetRules {
     fn of(queue: &Queue) -> Self {
         let settings = queue.settings();
-        let level_max = queue.spec.level_max();
-        Self { ttl_ms: settings.message_ttl_ms, refuses: settings.refuses(), level_max }
+        let (refuses, delays, level_max) = (settings.refuses(), queue.is_hidden(), queue.spec.level_max());
+        Self { ttl_ms: settings.message_ttl_ms, refuses, delays, level_max }
     }
 
     fn is_any(&self) -> bool {
-        self.ttl_ms.is_some() || self.refuses || self.level_max > 0
+        self.ttl_ms.is_some() || self.refuses || self.delays || self.level_max > 0
     }
 }
 
@@ -54,6 +57,8 @@ struct CachedRoute {
     is_shared: bool,
     /// Some of them have rules.
     has_rules: bool,
+    /// When the message is due, where some of them keep it until then.
+    deliver_at: Option<Timestamp>,
     routed: Routed,
 }
 
@@ -158,19 +163,20 @@ impl Routes {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
-        let addressing = Addressing::new(&keys, publish.message.properties);
+        let addressing = Addressing::of(&keys, &publish.message);
         let found = vhost.route(text(publish.message.exchange()), &addressing)?;
         let routed =
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
         if self.is_tracing {
-            self.traced = Some(found.queues.iter().map(|queue| queue.spec.name.to_string()).collect());
+            let shown = found.queues.iter().filter(|queue| !queue.is_hidden());
+            self.traced = Some(shown.map(|queue| queue.spec.name.to_string()).collect());
         }
         let usable = found.queues.into_iter().filter(|queue| !queue.is_stopped());
         let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
         let has_rules = targets.iter().filter_map(|&index| self.targets.get(index as usize));
         let has_rules = has_rules.into_iter().any(|target| target.rules.is_any());
-        let route = CachedRoute { targets, is_shared, has_rules, routed };
+        let route = CachedRoute { targets, is_shared, has_rules, deliver_at: found.deliver_at, routed };
         self.push(&route, vhost, publish);
         if found.cacheable {
             if self.cache.len() >= ROUTES_CACHED_MAX {
@@ -247,6 +253,13 @@ impl Routes {
                 self.dirty.push(index);
             }
             let before = target.batch.record_bytes();
+            if let Some(at) = route.deliver_at.filter(|_| rules.delays) {
+                let kept = with_blind_copies(publish.message.properties, publish.copies);
+                let properties = kept.as_deref().unwrap_or(publish.message.properties);
+                target.batch.push_delayed(&MessageView { properties, ..publish.message }, at);
+                self.bytes += target.batch.record_bytes() - before;
+                continue;
+            }
             let ttl_ms = [publish.expiration_ms, rules.ttl_ms].into_iter().flatten().min();
             target.batch.push_expiring(&publish.message, ttl_ms.map(|ttl| now.after_ms(ttl)));
             if rules.refuses {
@@ -256,10 +269,10 @@ impl Routes {
         }
     }
 
-    /// Hands batches that have grown to a chunk's size to their queues.
-    pub(crate) fn flush_if_large(&mut self, store: &dyn Store) -> JournalPosition {
-        // A batch's buffer grows by doubling: it is handed over before it would grow past a chunk.
-        if self.bytes < CHUNK_BYTES / 8 * 7 { JournalPosition::SAFE } else { self.flush(store) }
+    /// Whether the batches have grown to a chunk's size: a batch's buffer grows by doubling, and is to be handed over
+    /// before it would grow past a chunk.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes >= CHUNK_BYTES / 8 * 7
     }
 
     /// Hands every batch to its queue. Returns from when on all of it is safe.

@@ -161,3 +161,6 @@ fn push_copy(batch: &mut MessageBatch, routing_key: &str, headers: &FieldTable, 
     };
     batch.push(&copy);
 }
+
+#[cfg(test)]
+mod tests;

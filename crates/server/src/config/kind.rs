@@ -26,6 +26,8 @@ pub(super) enum Typed {
     Text(String),
     /// A whole number of the file.
     Integer(u64),
+    /// A boolean of the file.
+    Boolean(bool),
     /// An array of strings of the file.
     List(Vec<String>),
     /// Anything else the file may hold; no kind takes it.
@@ -36,7 +38,7 @@ impl Typed {
     fn text(&self) -> Option<&str> {
         match self {
             Self::Word(text) | Self::Text(text) => Some(text),
-            Self::Integer(_) | Self::List(_) | Self::Other => None,
+            Self::Integer(_) | Self::Boolean(_) | Self::List(_) | Self::Other => None,
         }
     }
 
@@ -45,7 +47,7 @@ impl Typed {
         match self {
             Self::Word(text) | Self::Text(text) => Some(text.split(',').map(str::trim).collect()),
             Self::List(elements) => Some(elements.iter().map(String::as_str).collect()),
-            Self::Integer(_) | Self::Other => None,
+            Self::Integer(_) | Self::Boolean(_) | Self::Other => None,
         }
     }
 }
@@ -101,6 +103,15 @@ pub(super) fn log_directives() -> Kind<String> {
     })
 }
 
+/// Yes or no; in the file without quotes.
+pub(super) fn boolean() -> Kind<bool> {
+    Kind::new("true or false", |typed| match typed {
+        Typed::Boolean(value) => Some(*value),
+        Typed::Word(word) => word.parse().ok(),
+        _ => None,
+    })
+}
+
 /// One of a few words.
 pub(super) fn choice<T: Copy + 'static>(choices: &'static [(&'static str, T)]) -> Kind<T> {
     let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
@@ -137,7 +148,7 @@ pub(super) fn number<T: TryFrom<u64> + 'static>(range: RangeInclusive<u64>, unit
         let number = match typed {
             Typed::Integer(number) => *number,
             Typed::Word(word) => word.parse().ok()?,
-            Typed::Text(_) | Typed::List(_) | Typed::Other => return None,
+            Typed::Text(_) | Typed::Boolean(_) | Typed::List(_) | Typed::Other => return None,
         };
         range.contains(&number).then_some(number).and_then(|number| T::try_from(number).ok())
     })

@@ -196,7 +196,8 @@ fn typed(value: &DeValue<'_>) -> Typed {
             .map(|element| element.get_ref().as_str().map(str::to_owned))
             .collect::<Option<_>>()
             .map_or(Typed::Other, Typed::List),
-        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) | DeValue::Table(_) => Typed::Other,
+        DeValue::Boolean(value) => Typed::Boolean(*value),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Table(_) => Typed::Other,
     }
 }
 

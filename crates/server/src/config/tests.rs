@@ -102,6 +102,7 @@ const SAMPLES: &[Sample] = &[
     sample("default_password", "a,b", "'a,b'", |c| c.default_password == "a,b"),
     sample("default_vhost", "field", "'field'", |c| c.default_vhost == "field"),
     sample("loopback_users", "a, b", "['a', 'b']", |c| c.loopback_users == ["a", "b"]),
+    sample("event_exchange", "true", "true", |c| c.event_exchange),
     sample("heartbeat_s", "0", "0", |c| c.heartbeat_s == 0),
     sample("frame_max", "8192", "8192", |c| c.frame_max == 8192),
     sample("channel_max", "0", "0", |c| c.channel_max == 65535),
@@ -147,6 +148,7 @@ fn defaults_are_those_of_rabbitmq() {
     assert_eq!((config.default_user.as_str(), config.default_password.as_str()), ("guest", "guest"));
     assert_eq!(config.default_vhost, "/");
     assert_eq!(config.loopback_users, ["guest"]);
+    assert!(!config.event_exchange);
     assert_eq!((config.heartbeat_s, config.frame_max, config.channel_max), (60, 131_072, 2047));
     assert_eq!((config.handshake_timeout_ms, config.closing_timeout_ms), (10_000, 30_000));
     assert_eq!(config.message_bytes_max, 16_777_216);

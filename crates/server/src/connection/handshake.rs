@@ -18,6 +18,7 @@ use super::frames::{FrameReader, ReadEnd};
 use super::outbound::Outbound;
 use crate::auth::{self, LoginRefusal};
 use crate::error::{AmqpError, ReplyCode};
+use crate::events::Login;
 use crate::limits::FRAME_MAX_MIN;
 use crate::server::Server;
 
@@ -32,6 +33,17 @@ pub(crate) struct Opened {
     /// Zero for none.
     pub(crate) heartbeat: Duration,
     pub(crate) capabilities: Capabilities,
+    pub(crate) mechanism: String,
+    /// Empty where nobody is told.
+    pub(crate) client_properties: FieldTable,
+}
+
+/// Who logged in, how, and what the client said of itself.
+struct LoggedIn {
+    user: String,
+    mechanism: String,
+    capabilities: Capabilities,
+    client_properties: FieldTable,
 }
 
 /// What the client announced that changes what it is sent.
@@ -69,6 +81,7 @@ pub(crate) struct Handshake<'a> {
     pub(crate) reader: &'a mut FrameReader,
     pub(crate) outbound: &'a Arc<Outbound>,
     pub(crate) peer: std::net::SocketAddr,
+    pub(crate) local: Option<std::net::SocketAddr>,
 }
 
 /// A refused handshake and what is known of the client by then.
@@ -79,11 +92,21 @@ impl Handshake<'_> {
     pub(crate) async fn run(mut self) -> Step<Opened> {
         self.recv_protocol_header().await?;
         self.send_start();
-        let (user, capabilities) = self.recv_start_ok().await?;
+        let login = self.recv_start_ok().await?;
         self.send_tune();
         let (frame_max, channel_max, heartbeat) = self.recv_tune_ok().await?;
         let vhost = self.recv_open(frame_max).await?;
-        Ok(Opened { user, vhost, frame_max, channel_max, heartbeat, capabilities })
+        let LoggedIn { user, mechanism, capabilities, client_properties } = login;
+        Ok(Opened {
+            user,
+            vhost,
+            frame_max,
+            channel_max,
+            heartbeat,
+            capabilities,
+            mechanism,
+            client_properties,
+        })
     }
 
     async fn recv_protocol_header(&mut self) -> Step<()> {
@@ -112,24 +135,27 @@ impl Handshake<'_> {
         self.send(&Method::ConnectionStart(start));
     }
 
-    async fn recv_start_ok(&mut self) -> Step<(String, Capabilities)> {
+    async fn recv_start_ok(&mut self) -> Step<LoggedIn> {
         let peer = self.peer.ip();
         let config = &self.server.config;
         let received = self.recv(FRAME_MAX_MIN, |method| match method {
             Method::ConnectionStartOk(start_ok) => {
                 let capabilities = capabilities(&start_ok.client_properties);
                 let login = auth::authenticate(config, start_ok.mechanism, start_ok.response, peer);
-                Ok((login, capabilities, start_ok.mechanism.to_owned()))
+                let user = auth::user_of(start_ok.mechanism, start_ok.response);
+                let said = if config.event_exchange { start_ok.client_properties } else { FieldTable::new() };
+                Ok((login, user, capabilities, start_ok.mechanism.to_owned(), said))
             }
             other => Err(unexpected(&other)),
         });
         // COMPAT: before the login is known to be good, RabbitMQ answers mistakes with silence.
-        let (login, capabilities, mechanism) = match received.await {
+        let (login, user, capabilities, mechanism, client_properties) = match received.await {
             Err(HandshakeEnd::Refused(error)) => return Err(HandshakeEnd::Silent(error.reply_text())),
             other => other?,
         };
+        self.tell_login(&user, &mechanism, login.as_ref().err());
         let refusal = match login {
-            Ok(user) => return Ok((user, capabilities)),
+            Ok(user) => return Ok(LoggedIn { user, mechanism, capabilities, client_properties }),
             Err(refusal) => refusal,
         };
         let reason = format!("login by {mechanism} refused: {refusal:?}");
@@ -146,6 +172,14 @@ impl Handshake<'_> {
                 ))
             }
             _ => Err(HandshakeEnd::Silent(reason)),
+        }
+    }
+
+    /// Tells how a login came out. A response that says no user is none.
+    fn tell_login(&self, user: &str, mechanism: &str, refusal: Option<&LoginRefusal>) {
+        let error = refusal.map(|_| format!("user '{user}' - invalid credentials"));
+        if !user.is_empty() {
+            Login { user, mechanism, peer: self.peer, local: self.local, error }.tell(self.server);
         }
     }
 

@@ -49,6 +49,8 @@ fn exchange() -> impl Strategy<Value = ExchangeSpec> {
         ExchangeType::ModulusHash,
         ExchangeType::Random,
         ExchangeType::LocalRandom,
+        ExchangeType::Delayed,
+        ExchangeType::RecentHistory,
     ]);
     (name(), exchange_type, any::<bool>(), any::<bool>(), prop::option::of(name()), table()).prop_map(
         |(name, exchange_type, auto_delete, internal, alternate, arguments)| ExchangeSpec {
@@ -88,6 +90,30 @@ fn binding() -> impl Strategy<Value = BindingSpec> {
     })
 }
 
+fn kind() -> impl Strategy<Value = PolicyKind> {
+    prop::sample::select(vec![PolicyKind::Policy, PolicyKind::Operator])
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let apply_to = prop::sample::select(vec![
+        ApplyTo::All,
+        ApplyTo::Queues,
+        ApplyTo::Exchanges,
+        ApplyTo::ClassicQueues,
+        ApplyTo::QuorumQueues,
+        ApplyTo::Streams,
+    ]);
+    (name(), any::<String>(), apply_to, any::<i64>(), table()).prop_map(
+        |(name, pattern, apply_to, priority, definition)| Policy {
+            name,
+            pattern,
+            apply_to,
+            priority,
+            definition,
+        },
+    )
+}
+
 /// Any change of definitions.
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     let vhost = || name().prop_map(VhostName::from);
@@ -99,6 +125,9 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         (vhost(), name()).prop_map(|(vhost, name)| Definition::DeleteQueue(vhost, name.into())),
         (vhost(), binding()).prop_map(|(vhost, binding)| Definition::Bind(vhost, binding)),
         (vhost(), binding()).prop_map(|(vhost, binding)| Definition::Unbind(vhost, binding)),
+        (vhost(), kind(), policy())
+            .prop_map(|(vhost, kind, policy)| Definition::PutPolicy(vhost, kind, policy)),
+        (vhost(), kind(), name()).prop_map(|(vhost, kind, name)| Definition::DeletePolicy(vhost, kind, name)),
     ]
 }
 

@@ -111,9 +111,10 @@ proptest! {
 fn definitions_come_in_an_order_in_which_they_can_be_made() {
     let rank = |definition: &Definition| match definition {
         Definition::PutVhost(_) => 0,
-        Definition::PutExchange(..) => 1,
-        Definition::PutQueue(..) => 2,
-        _ => 3,
+        Definition::PutPolicy(..) => 1,
+        Definition::PutExchange(..) => 2,
+        Definition::PutQueue(..) => 3,
+        _ => 4,
     };
     proptest!(|(changes in changes())| {
         let mut entries = Entries::new();

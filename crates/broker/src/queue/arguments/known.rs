@@ -4,6 +4,7 @@
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::text::type_name;
+use crate::policy::is_age;
 use crate::queue::queue_type::QueueType;
 
 /// COMPAT: no time is longer than ten years, in milliseconds.
@@ -219,12 +220,7 @@ fn master_locator(value: &FieldValue, _: &FieldTable) -> Result<(), Fault> {
 /// Digits, then a unit.
 fn max_age(value: &FieldValue, _: &FieldTable) -> Result<(), Fault> {
     let found = octets(value)?;
-    let is_age = found.split_last().is_some_and(|(unit, digits)| {
-        b"YMDhms".contains(unit)
-            && digits.iter().all(u8::is_ascii_digit)
-            && digits.iter().any(|&digit| digit != b'0')
-    });
-    if is_age { Ok(()) } else { Err(reason("invalid_max_age")) }
+    if is_age(found) { Ok(()) } else { Err(reason("invalid_max_age")) }
 }
 
 fn segment_bytes(value: &FieldValue, _: &FieldTable) -> Result<(), Fault> {

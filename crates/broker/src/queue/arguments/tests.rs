@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::queue::settings::DELIVERY_LIMIT;
+use crate::queue::settings::{DELIVERY_LIMIT, Overflow};
 
 const TYPES: [QueueType; 3] = [QueueType::Classic, QueueType::Quorum, QueueType::Stream];
 

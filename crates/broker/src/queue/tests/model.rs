@@ -224,6 +224,9 @@ impl Model {
             return;
         }
         let store = Arc::clone(&self.bench.store);
+        // What the next checkpoint would have been told is lost: the blocks of the last one are there.
+        store.freed.lock().clear();
+        store.forgotten.lock().clear();
         let below = store.delivering_below.lock().clone();
         let recovered = self.spec.levels(self.bench.queue.id).map(|(level, id)| {
             let blocks = self.catalog.values().filter(|block| block.queue == id).cloned();

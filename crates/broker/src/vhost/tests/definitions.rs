@@ -17,8 +17,8 @@ use crate::store::{Block, BlockError, BlockLocation, Journaled, Store};
 
 /// Remembers definitions, one position for each time it is told.
 #[derive(Default)]
-struct RecordingStore {
-    told: Mutex<Vec<Vec<Definition>>>,
+pub(super) struct RecordingStore {
+    pub(super) told: Mutex<Vec<Vec<Definition>>>,
 }
 
 impl Store for RecordingStore {
@@ -76,9 +76,9 @@ impl Store for RecordingStore {
 }
 
 /// A vhost and what its store is told.
-struct Recorded {
-    vhost: Arc<Vhost>,
-    store: Arc<RecordingStore>,
+pub(super) struct Recorded {
+    pub(super) vhost: Arc<Vhost>,
+    pub(super) store: Arc<RecordingStore>,
 }
 
 impl Recorded {
@@ -89,14 +89,14 @@ impl Recorded {
     }
 
     /// A vhost that was made, with its store told of that alone.
-    fn begun() -> Self {
+    pub(super) fn begun() -> Self {
         let recorded = Self::new();
         assert_eq!(recorded.told(), ["vhost /"]);
         recorded
     }
 
     /// What the store was told since the last time, each time in one line.
-    fn told(&self) -> Vec<String> {
+    pub(super) fn told(&self) -> Vec<String> {
         let told = std::mem::take(&mut *self.store.told.lock());
         told.iter().map(|changes| changes.iter().map(line).collect::<Vec<_>>().join("; ")).collect()
     }
@@ -115,6 +115,8 @@ fn line(change: &Definition) -> String {
         Definition::DeleteQueue(_, name) => format!("no queue {name}"),
         Definition::Bind(_, binding) => format!("bind {}", binding_line(binding)),
         Definition::Unbind(_, binding) => format!("unbind {}", binding_line(binding)),
+        Definition::PutPolicy(_, kind, policy) => format!("{kind:?} {}", policy.name),
+        Definition::DeletePolicy(_, kind, name) => format!("no {kind:?} {name}"),
     }
 }
 
@@ -319,6 +321,7 @@ impl Kept {
             Definition::DeleteQueue(_, name) => self.queues.remove(&name).is_some(),
             Definition::Bind(_, binding) => self.bindings.insert(key(&binding), binding).is_none(),
             Definition::Unbind(_, binding) => self.bindings.remove(&key(&binding)).is_some(),
+            Definition::PutPolicy(..) | Definition::DeletePolicy(..) => false,
         };
         assert!(is_change, "out of order: {change:?}");
     }

@@ -1,14 +1,12 @@
 //! The list of answers by itself, then the answers of a broker whose store makes nothing safe before it is told to.
 
-mod held;
-
 use leveret_codec::method::{basic, channel, confirm, connection, queue, tx};
 use leveret_codec::table::FieldTable;
 use tokio::time::timeout;
 
 use super::*;
 use crate::alarms::Reason;
-use held::{Client, PATIENCE};
+use crate::held::{Client, PATIENCE};
 
 const NO_POSITION: Option<JournalPosition> = None;
 

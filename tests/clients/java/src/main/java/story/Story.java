@@ -34,7 +34,7 @@ public final class Story {
     /** Short, for the broker cuts a reply text after 255 characters. */
     private final String run = "java-" + UUID.randomUUID().toString().substring(0, 8);
 
-    private Story(String uri) throws Exception {
+    Story(String uri) throws Exception {
         factory.setUri(uri);
         connection = factory.newConnection("story");
     }

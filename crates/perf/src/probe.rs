@@ -1,4 +1,5 @@
-//! Time, CPU time and memory of the broker around one step, and the figures made of them.
+//! Time, CPU time and memory of the broker around one step, and the figures made of them. Used by the rows of `grow`
+//! and by those of `suite` that take several steps.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::load::Outcome;
 use crate::process::Process;
 use crate::report::grouped;
 
@@ -20,23 +22,23 @@ const SETTLE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// One measured value.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Figure {
+pub(crate) struct Figure {
     /// What was measured.
-    pub(super) what: String,
+    pub(crate) what: String,
     /// How much.
-    pub(super) value: f64,
+    pub(crate) value: f64,
     /// Of what.
-    pub(super) unit: &'static str,
+    pub(crate) unit: &'static str,
 }
 
 impl Figure {
     /// A value with its unit.
-    pub(super) fn new(what: &str, value: f64, unit: &'static str) -> Self {
+    pub(crate) fn new(what: &str, value: f64, unit: &'static str) -> Self {
         Self { what: what.to_owned(), value, unit }
     }
 
     /// For the table: three digits are enough.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self.value.abs() {
             0.0..10.0 => format!("{:.2} {}", self.value, self.unit),
             10.0..100.0 => format!("{:.1} {}", self.value, self.unit),
@@ -48,16 +50,16 @@ impl Figure {
 
 /// How long a step took, and what it cost the broker.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Step {
+pub(crate) struct Step {
     /// Wall time.
-    pub(super) seconds: f64,
+    pub(crate) seconds: f64,
     /// User and system time of the broker.
-    pub(super) cpu: Option<f64>,
+    pub(crate) cpu: Option<f64>,
 }
 
 impl Step {
     /// Rate and, if the process is known, CPU time each.
-    pub(super) fn figures(&self, what: &str, count: usize) -> Vec<Figure> {
+    pub(crate) fn figures(&self, what: &str, count: usize) -> Vec<Figure> {
         let count = as_f64(count);
         let mut figures = vec![Figure::new(what, count / self.seconds.max(1e-9), "/s")];
         if let Some(cpu) = self.cpu {
@@ -69,29 +71,29 @@ impl Step {
 
 /// Looks at the broker's process, if it is known.
 #[derive(Debug)]
-pub(super) struct Probe {
+pub(crate) struct Probe {
     /// Another one after each restart. A mutex as rows share this among threads.
     process: Mutex<Option<Process>>,
 }
 
 impl Probe {
     /// For this process.
-    pub(super) fn new(process: Option<Process>) -> Self {
+    pub(crate) fn new(process: Option<Process>) -> Self {
         Self { process: Mutex::new(process) }
     }
 
     /// The broker was started again.
-    pub(super) fn follow(&self, process: Process) {
+    pub(crate) fn follow(&self, process: Process) {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
     }
 
     /// The process itself.
-    pub(super) fn process(&self) -> Option<Process> {
+    pub(crate) fn process(&self) -> Option<Process> {
         *self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Measures one step.
-    pub(super) fn measure<T>(&self, step: impl FnOnce() -> Result<T, Error>) -> Result<(T, Step), Error> {
+    pub(crate) fn measure<T>(&self, step: impl FnOnce() -> Result<T, Error>) -> Result<(T, Step), Error> {
         let cpu = || self.process().map(Process::cpu_seconds).transpose();
         let (before, started) = (cpu()?, Instant::now());
         let done = step()?;
@@ -100,7 +102,7 @@ impl Probe {
     }
 
     /// Resident memory once it has stopped moving: allocators and collectors give back late.
-    pub(super) fn settled(&self) -> Result<Option<u64>, Error> {
+    pub(crate) fn settled(&self) -> Result<Option<u64>, Error> {
         let Some(process) = self.process() else { return Ok(None) };
         let deadline = Instant::now() + SETTLE_DEADLINE;
         let (mut resident, mut still) = (process.resident_bytes()?, 0);
@@ -115,7 +117,7 @@ impl Probe {
 }
 
 /// What each of `count` things takes, in KiB.
-pub(super) fn memory_each(
+pub(crate) fn memory_each(
     what: &str,
     before: Option<u64>,
     after: Option<u64>,
@@ -126,15 +128,29 @@ pub(super) fn memory_each(
     Some(Figure::new(what, each, "KiB each"))
 }
 
+/// What each of `count` things takes, in octets.
+pub(crate) fn octets_each(what: &str, before: Option<u64>, after: Option<u64>, count: u64) -> Option<Figure> {
+    let (before, after) = before.zip(after)?;
+    Some(Figure::new(what, (octets(after) - octets(before)) / octets(count).max(1.0), "B each"))
+}
+
+/// Rate of a load and, if the process is known, CPU time each.
+pub(crate) fn moved(what: &str, outcome: &Outcome) -> Vec<Figure> {
+    let mut figures = vec![Figure::new(what, outcome.rate(outcome.moved()), "/s")];
+    let cpu = outcome.broker_us_per_message();
+    figures.extend(cpu.map(|us| Figure::new(&format!("{what}, broker CPU"), us, "us each")));
+    figures
+}
+
 /// How much of what was taken is free again.
-pub(super) fn given_back(what: &str, memory: [Option<u64>; 3]) -> Option<Figure> {
+pub(crate) fn given_back(what: &str, memory: [Option<u64>; 3]) -> Option<Figure> {
     let [Some(before), Some(top), Some(after)] = memory else { return None };
     let taken = octets(top) - octets(before);
     (taken > 0.0).then(|| Figure::new(what, 100.0 * (octets(top) - octets(after)) / taken, "%"))
 }
 
 /// Memory as it is, in MiB.
-pub(super) fn mebibytes(what: &str, resident: Option<u64>) -> Option<Figure> {
+pub(crate) fn mebibytes(what: &str, resident: Option<u64>) -> Option<Figure> {
     resident.map(|resident| Figure::new(what, octets(resident) / 1_048_576.0, "MiB"))
 }
 

@@ -22,10 +22,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config;
+use crate::events;
 use crate::server::Server;
 
 /// How long anything may take that a test waits for.
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 type Listener = (JournalPosition, Box<dyn FnOnce() + Send>);
 
@@ -38,7 +39,7 @@ struct State {
 
 /// Each thing it is told takes one position.
 #[derive(Default)]
-pub(super) struct HeldStore {
+pub(crate) struct HeldStore {
     state: Mutex<State>,
     was_told: Notify,
 }
@@ -51,12 +52,12 @@ impl HeldStore {
         JournalPosition(state.told)
     }
 
-    pub(super) fn told(&self) -> u64 {
+    pub(crate) fn told(&self) -> u64 {
         self.state.lock().told
     }
 
     /// Waits until it was told so many things in all.
-    pub(super) async fn await_told(&self, count: u64) {
+    pub(crate) async fn await_told(&self, count: u64) {
         let told = async {
             loop {
                 let was_told = self.was_told.notified();
@@ -71,7 +72,7 @@ impl HeldStore {
     }
 
     /// Makes everything up to a position safe.
-    pub(super) fn release(&self, position: u64) {
+    pub(crate) fn release(&self, position: u64) {
         let mut state = self.state.lock();
         state.safe = JournalPosition(position);
         let (due, waiting) =
@@ -141,24 +142,41 @@ impl Store for HeldStore {
 }
 
 /// A client with channel 1 open, and all behind it.
-pub(super) struct Client {
-    pub(super) stream: TcpStream,
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     received: Vec<u8>,
-    pub(super) store: Arc<HeldStore>,
-    pub(super) server: Arc<Server>,
+    pub(crate) store: Arc<HeldStore>,
+    pub(crate) server: Arc<Server>,
     /// Ends with the connection.
-    pub(super) served: JoinHandle<()>,
+    pub(crate) served: JoinHandle<()>,
 }
 
 impl Client {
-    pub(super) async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
+        Self::open_with(&[]).await
+    }
+
+    /// One of a broker that was started with these flags.
+    pub(crate) async fn open_with(flags: &[&str]) -> Self {
         let store = Arc::<HeldStore>::default();
-        let (_, config) = config::load(["leveret".into()], []).expect("the defaults are good");
+        let (_, config) =
+            config::load(["leveret"].iter().chain(flags).map(Into::into), []).expect("the defaults are good");
         let told: Arc<dyn Store> = Arc::<HeldStore>::clone(&store);
         let server = Arc::new(Server::new(config, told));
+        events::prepare(&server);
         server.broker.create_vhost("/");
+        events::start(&server);
         // The default vhost is nothing that anybody here waits for.
         store.state.lock().told = 0;
+        Self::connect(server, store).await
+    }
+
+    /// A second one of the same broker.
+    pub(crate) async fn open_another(&self) -> Self {
+        Self::connect(Arc::clone(&self.server), Arc::clone(&self.store)).await
+    }
+
+    async fn connect(server: Arc<Server>, store: Arc<HeldStore>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let stream = TcpStream::connect(listener.local_addr().expect("it has one")).await;
         let (socket, peer) = listener.accept().await.expect("the client connects");
@@ -192,13 +210,13 @@ impl Client {
         self.expect(MethodId::CHANNEL_OPEN_OK).await;
     }
 
-    pub(super) async fn send(&mut self, channel: u16, method: &Method<'_>) {
+    pub(crate) async fn send(&mut self, channel: u16, method: &Method<'_>) {
         let mut octets = Vec::new();
         frame::encode_method(&mut octets, channel, method);
         self.stream.write_all(&octets).await.expect("it reads");
     }
 
-    pub(super) async fn declare(&mut self, queue: &str) {
+    pub(crate) async fn declare(&mut self, queue: &str) {
         self.send(
             1,
             &Method::QueueDeclare(queue::Declare {
@@ -215,7 +233,7 @@ impl Client {
     }
 
     /// Publishes an empty persistent message to a queue.
-    pub(super) async fn publish(&mut self, queue: &str, mandatory: bool) {
+    pub(crate) async fn publish(&mut self, queue: &str, mandatory: bool) {
         let publish = basic::Publish { exchange: "", routing_key: queue, mandatory, immediate: false };
         let properties = Properties { delivery_mode: Some(2), ..Properties::default() };
         let header = ContentHeader { class_id: 60, body_size: 0, properties };
@@ -226,7 +244,7 @@ impl Client {
     }
 
     /// The payload of the next method; content is passed over.
-    pub(super) async fn next(&mut self) -> Vec<u8> {
+    pub(crate) async fn next(&mut self) -> Vec<u8> {
         loop {
             if let Ok(Some((frame, size))) = frame::decode_frame(&self.received, u32::MAX) {
                 let method = (frame.frame_type == frame::FrameType::Method).then(|| frame.payload.to_vec());
@@ -244,7 +262,7 @@ impl Client {
 
     /// The next method, which is this one.
     #[track_caller]
-    pub(super) fn expect(&mut self, id: MethodId) -> impl Future<Output = Vec<u8>> {
+    pub(crate) fn expect(&mut self, id: MethodId) -> impl Future<Output = Vec<u8>> {
         let caller = std::panic::Location::caller();
         async move {
             let payload = self.next().await;
@@ -255,7 +273,7 @@ impl Client {
     }
 
     /// Name of the queue in the declare-ok that is next.
-    pub(super) async fn declared(&mut self) -> String {
+    pub(crate) async fn declared(&mut self) -> String {
         let payload = self.expect(MethodId::QUEUE_DECLARE_OK).await;
         match Method::decode(&payload) {
             Ok(Method::QueueDeclareOk(declare_ok)) => declare_ok.queue.to_owned(),
@@ -264,7 +282,7 @@ impl Client {
     }
 
     /// Whether nothing has come that was not read.
-    pub(super) fn is_silent(&self) -> bool {
+    pub(crate) fn is_silent(&self) -> bool {
         let mut octet = [0];
         self.received.is_empty()
             && matches!(self.stream.try_read(&mut octet), Err(error) if error.kind() == io::ErrorKind::WouldBlock)

@@ -1,0 +1,214 @@
+//! What happens in a broker, told to whoever listens: queues, exchanges and bindings that come and go, and what the
+//! server adds of its own. COMPAT: names, fields and their types are those of RabbitMQ's event exchange.
+//!
+//! Raised with the topology locked, so that events are in the order of what they tell; a sink only notes them.
+
+use std::sync::{Arc, OnceLock};
+
+use leveret_codec::table::{FieldTable, FieldValue};
+
+use crate::exchange::destination::{BindingArguments, table_of};
+use crate::exchange::{BindingTarget, ExchangeSpec};
+use crate::names::{ConnectionId, VhostName};
+use crate::queue::QueueSpec;
+use crate::queue::arguments::type_name;
+
+/// The exchange to which events are published.
+pub const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// What, as a routing key.
+    pub name: &'static str,
+    /// The fields that tell of it.
+    pub fields: FieldTable,
+}
+
+/// Takes events. Called with locks held: it notes the event and returns.
+pub trait EventSink: Send + Sync {
+    /// Notes an event.
+    fn raise(&self, event: Event);
+}
+
+/// Where a broker's events go, if anybody wants them.
+#[derive(Default)]
+pub struct Events {
+    home: OnceLock<Home>,
+    sink: OnceLock<Arc<dyn EventSink>>,
+}
+
+struct Home {
+    vhost: VhostName,
+    node: String,
+}
+
+impl Events {
+    /// Declares [`EVENT_EXCHANGE`] in the vhost of that name when it is made. `node` is named in the events. Only the
+    /// first call counts.
+    pub fn publish_in(&self, vhost: VhostName, node: String) {
+        // A second one has no effect, as documented.
+        let _ = self.home.set(Home { vhost, node });
+    }
+
+    /// Whether a vhost has [`EVENT_EXCHANGE`].
+    pub(crate) fn are_published_in(&self, vhost: &VhostName) -> bool {
+        self.home.get().is_some_and(|home| home.vhost == *vhost)
+    }
+
+    /// Begins to raise events: what was recovered before is none. Only the first call counts.
+    pub fn set_sink(&self, sink: Arc<dyn EventSink>) {
+        // A second one has no effect, as documented.
+        let _ = self.sink.set(sink);
+    }
+
+    /// Tells of an event, which is not made if nobody listens.
+    pub fn raise(&self, event: impl FnOnce() -> Event) {
+        if let Some(sink) = self.sink.get() {
+            sink.raise(event());
+        }
+    }
+
+    /// COMPAT: what stands for the process of a connection, or of one of its channels.
+    #[must_use]
+    pub fn pid(&self, connection: ConnectionId, channel: u16) -> String {
+        let node = self.home.get().map_or("nonode", |home| home.node.as_str());
+        format!("<{node}.0.{}.{channel}>", connection.0)
+    }
+
+    pub(crate) fn queue_created(&self, spec: &QueueSpec) {
+        self.raise(|| {
+            let owner = spec.owner.map(|owner| self.pid(owner, 0)).unwrap_or_default();
+            let fields = FieldTable::new()
+                .with("vhost", spec.vhost.as_str())
+                .with("name", spec.name.as_str())
+                .with("durable", spec.durable)
+                .with("auto_delete", spec.auto_delete)
+                .with("arguments", terms(spec.arguments.table()))
+                .with("owner_pid", owner)
+                .with("exclusive", spec.owner.is_some());
+            Event { name: "queue.created", fields }
+        });
+    }
+
+    pub(crate) fn queue_deleted(&self, spec: &QueueSpec) {
+        self.raise(|| Event {
+            name: "queue.deleted",
+            fields: FieldTable::new().with("vhost", spec.vhost.as_str()).with("name", spec.name.as_str()),
+        });
+    }
+
+    pub(crate) fn exchange_created(&self, vhost: &VhostName, spec: &ExchangeSpec) {
+        self.raise(|| {
+            let fields = FieldTable::new()
+                .with("vhost", vhost.as_str())
+                .with("name", spec.name.as_str())
+                .with("type", spec.exchange_type.as_str())
+                .with("durable", spec.durable)
+                .with("auto_delete", spec.auto_delete)
+                .with("internal", spec.internal)
+                .with("arguments", terms(&spec.arguments))
+                .with("policy", "");
+            Event { name: "exchange.created", fields }
+        });
+    }
+
+    pub(crate) fn exchange_deleted(&self, vhost: &VhostName, spec: &ExchangeSpec) {
+        self.raise(|| Event {
+            name: "exchange.deleted",
+            fields: FieldTable::new().with("vhost", vhost.as_str()).with("name", spec.name.as_str()),
+        });
+    }
+
+    pub(crate) fn binding(
+        &self,
+        name: &'static str,
+        vhost: &VhostName,
+        source: &str,
+        target: &BindingTarget,
+        routing_key: &str,
+        arguments: &BindingArguments,
+    ) {
+        self.raise(|| {
+            let (kind, destination) = match target {
+                BindingTarget::Queue(name) => ("queue", name.as_str()),
+                BindingTarget::Exchange(name) => ("exchange", name.as_str()),
+            };
+            let fields = FieldTable::new()
+                .with("source_name", source)
+                .with("source_kind", "exchange")
+                .with("destination_name", destination)
+                .with("destination_kind", kind)
+                .with("routing_key", routing_key)
+                .with("arguments", terms(&table_of(arguments)))
+                .with("vhost", vhost.as_str());
+            Event { name, fields }
+        });
+    }
+
+    pub(crate) fn vhost_created(&self, vhost: &VhostName) {
+        self.raise(|| Event {
+            name: "vhost.created",
+            fields: FieldTable::new()
+                .with("name", vhost.as_str())
+                .with("description", "")
+                .with("tags", "")
+                .with("tracing", false)
+                .with("default_queue_type", "undefined"),
+        });
+    }
+}
+
+/// COMPAT: arguments are a list of Erlang terms, one for each, as text.
+#[must_use]
+pub fn terms(table: &FieldTable) -> FieldValue {
+    let fields = table.iter().map(|(key, value)| FieldValue::from(field(key.as_bytes(), value)));
+    FieldValue::Array(fields.collect())
+}
+
+fn field(key: &[u8], value: &FieldValue) -> String {
+    format!("{{{},{},{}}}", binary(key), type_name(value), term(value))
+}
+
+fn binary(octets: &[u8]) -> String {
+    match octets {
+        [] => "<<>>".to_owned(),
+        _ => format!("<<{:?}>>", String::from_utf8_lossy(octets)),
+    }
+}
+
+fn term(value: &FieldValue) -> String {
+    match value {
+        FieldValue::LongString(octets) | FieldValue::Bytes(octets) => binary(octets),
+        FieldValue::Table(table) => {
+            let fields: Vec<_> = table.iter().map(|(key, value)| field(key.as_bytes(), value)).collect();
+            format!("[{}]", fields.join(","))
+        }
+        FieldValue::Array(values) => {
+            let typed = |value| format!("{{{},{}}}", type_name(value), term(value));
+            format!("[{}]", values.iter().map(typed).collect::<Vec<_>>().join(","))
+        }
+        FieldValue::Decimal { scale, value } => format!("{{{scale},{value}}}"),
+        FieldValue::Void => "undefined".to_owned(),
+        other => crate::queue::arguments::value_text(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_written_as_erlang_terms() {
+        let table = FieldTable::new()
+            .with("alternate-exchange", "zz")
+            .with("t", FieldTable::new().with("a", vec![FieldValue::from(1), "x".into()]))
+            .with("b", true);
+        let expected = [
+            "{<<\"alternate-exchange\">>,longstr,<<\"zz\">>}",
+            "{<<\"t\">>,table,[{<<\"a\">>,array,[{signedint,1},{longstr,<<\"x\">>}]}]}",
+            "{<<\"b\">>,bool,true}",
+        ];
+        assert_eq!(terms(&table), FieldValue::Array(expected.map(FieldValue::from).to_vec()));
+    }
+}
