@@ -22,6 +22,7 @@ mod handshake;
 mod heartbeats;
 mod limits;
 mod pipelining;
+mod priorities;
 mod publishing;
 mod queues;
 mod refusals;

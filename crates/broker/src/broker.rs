@@ -71,7 +71,8 @@ impl Broker {
                 }
                 Definition::PutQueue(id, spec) => {
                     let vhost = self.restore_vhost(spec.vhost.as_str());
-                    let recovered = messages.remove(&id).unwrap_or_default();
+                    let found = |(level, id)| Some((level, messages.remove(&id)?));
+                    let recovered = spec.levels(id).filter_map(found).collect();
                     vhost.restore_queue(id, spec, recovered);
                 }
                 Definition::Bind(vhost, binding) => {

@@ -49,8 +49,8 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    /// What the arguments of an exchange ask for, if anything. COMPAT: an exchange of the plugin's own type has to say how
-    /// many ids are remembered.
+    /// What the arguments of an exchange ask for, if anything. COMPAT: an exchange of the plugin's own type has to say
+    /// how many ids are remembered.
     ///
     /// # Errors
     /// A value that is not possible.

@@ -48,6 +48,17 @@ pub enum Definition {
     DeletePolicy(VhostName, PolicyKind, String),
 }
 
+impl Definition {
+    /// Ids by which the store knows the messages of the queue that exists by this; none if it is none.
+    pub fn queue_ids(&self) -> impl Iterator<Item = QueueId> + use<> {
+        let queue = match self {
+            Self::PutQueue(id, spec) => Some(spec.level_ids(*id)),
+            _ => None,
+        };
+        queue.into_iter().flatten()
+    }
+}
+
 /// A binding by the names of its ends.
 #[derive(Clone, Debug)]
 pub struct BindingSpec {

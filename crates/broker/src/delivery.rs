@@ -56,6 +56,15 @@ pub(crate) struct Deadline {
     pub(crate) now: Timestamp,
     /// Messages from this position on have come just now: they have not, even if their time is over at once.
     pub(crate) new_from: u64,
+    /// In this level.
+    pub(crate) new_level: u8,
+}
+
+impl Deadline {
+    /// Where nothing has come just now.
+    pub(crate) fn at(now: Timestamp) -> Self {
+        Self { now, new_from: u64::MAX, new_level: 0 }
+    }
 }
 
 /// The messages one consumer may take in one turn.

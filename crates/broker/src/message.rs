@@ -184,6 +184,8 @@ pub struct MessageBatch {
     persistent: u32,
     /// Some message expires.
     expires: bool,
+    /// Level of a priority queue that all of them go to.
+    level: u8,
     /// Capacity of the buffer that was handed over last: the next one starts with it.
     expected_bytes: usize,
     /// Messages that the journal holds already, in order.
@@ -204,6 +206,18 @@ pub struct SharedRun {
 }
 
 impl MessageBatch {
+    /// An empty one for a level of a priority queue.
+    #[must_use]
+    pub fn for_level(level: u8) -> Self {
+        Self { level, ..Self::default() }
+    }
+
+    /// The level of a priority queue that its messages go to; 0 where there are no priorities.
+    #[must_use]
+    pub fn level(&self) -> u8 {
+        self.level
+    }
+
     /// Messages in the batch.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -104,6 +104,20 @@ id_type!(
     /// One queue during its life: a queue deleted and declared again under its old name has another id.
     QueueId
 );
+impl QueueId {
+    /// The first of `levels + 1` unused values in a row: a queue, and its levels above the lowest.
+    #[must_use]
+    pub fn next_with_levels(levels: u8) -> Self {
+        Self(Self::counter().fetch_add(u64::from(levels) + 1, Ordering::Relaxed))
+    }
+
+    /// What the store knows a level of this queue by.
+    #[must_use]
+    pub fn of_level(self, level: u8) -> Self {
+        Self(self.0.saturating_add(u64::from(level)))
+    }
+}
+
 id_type!(
     /// One consumer during its life.
     ConsumerId

@@ -6,6 +6,7 @@ pub mod arguments;
 mod chunk;
 pub(crate) mod consumers;
 pub(crate) mod dying;
+mod levels;
 mod limits;
 pub mod memory;
 pub(crate) mod messages;
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use leveret_codec::properties::priority;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::delivery::{Deadline, Delivery, DeliverySink, DeliverySource, SettledRanges};
@@ -34,6 +36,7 @@ use arguments::QueueArguments;
 pub use consumers::{ConsumerActivity, ConsumerHolder, ConsumerSnapshot, ConsumerSpec};
 use consumers::{Consumers, SingleActive};
 pub use dying::DeathReason;
+use levels::Levels;
 use messages::Messages;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
@@ -54,6 +57,34 @@ pub struct QueueSpec {
     pub auto_delete: bool,
     /// Checked arguments.
     pub arguments: QueueArguments,
+}
+
+impl QueueSpec {
+    /// The highest level of priority that its messages have, 0 if they have none.
+    #[must_use]
+    pub fn level_max(&self) -> u8 {
+        self.arguments.max_priority().unwrap_or_default()
+    }
+
+    /// The level of a message with these properties. COMPAT: the lowest one if it has no priority, the highest one if
+    /// its priority is above.
+    #[must_use]
+    pub fn level_of(&self, properties: &[u8]) -> u8 {
+        match self.level_max() {
+            0 => 0,
+            max => priority(properties).unwrap_or_default().min(max),
+        }
+    }
+
+    /// What the store knows the queue's levels by, the lowest and the queue's own first.
+    pub fn level_ids(&self, id: QueueId) -> impl Iterator<Item = QueueId> + use<> {
+        self.levels(id).map(|(_, level)| level)
+    }
+
+    /// The same, each with its level.
+    pub(crate) fn levels(&self, id: QueueId) -> impl Iterator<Item = (u8, QueueId)> + use<> {
+        (0..=self.level_max()).map(move |level| (level, id.of_level(level)))
+    }
 }
 
 /// How a channel settles deliveries.
@@ -127,7 +158,7 @@ pub struct Queue {
 }
 
 struct State {
-    messages: Messages,
+    messages: Levels,
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
@@ -147,8 +178,6 @@ struct State {
     deleted: bool,
     /// Why the queue takes and gives nothing any more, if it does not.
     stopped: Option<String>,
-    /// Messages below this position are known to have been handed out, should the process end now.
-    delivering_below: u64,
     /// The store was asked to bring messages back.
     is_loading: bool,
     /// Who waits for that.
@@ -172,28 +201,34 @@ impl Queue {
     /// A new, empty queue.
     #[must_use]
     pub fn new(spec: QueueSpec, services: &Services, vhost: Weak<Vhost>) -> Arc<Self> {
-        let id = QueueId::next();
-        let messages = Messages::new(id, spec.durable, services);
+        let max = spec.level_max();
+        let id = QueueId::next_with_levels(max);
+        let messages = Levels::new(id, spec.durable, services, max);
         Self::with_messages(id, spec, services, vhost, messages)
     }
 
-    /// A durable queue as a restart found it.
+    /// A durable queue as a restart found it, each level that had something.
     #[must_use]
     pub fn restored(
         id: QueueId,
         spec: QueueSpec,
         services: &Services,
         vhost: Weak<Vhost>,
-        recovered: RecoveredMessages,
+        recovered: Vec<(u8, RecoveredMessages)>,
     ) -> Arc<Self> {
-        let delivering_below = recovered.delivered_below;
-        let damage = recovered.damage.clone().or_else(|| recovered.missing_blocks.clone());
-        let (messages, missing) = Messages::restored(id, services, recovered);
-        let missing =
-            missing.map(|position| format!("its message at {position} is not in the journal any more"));
-        let queue = Self::with_messages(id, spec, services, vhost, messages);
-        queue.state.lock().delivering_below = delivering_below;
-        if let Some(damage) = damage.or(missing) {
+        let max = spec.level_max();
+        let mut levels = Levels::new(id, true, services, max);
+        let mut damages = Vec::new();
+        for (level, recovered) in recovered {
+            let damage = recovered.damage.clone().or_else(|| recovered.missing_blocks.clone());
+            let (messages, missing) = Messages::restored(id, level, services, recovered);
+            let missing =
+                missing.map(|position| format!("its message at {position} is not in the journal any more"));
+            damages.extend(damage.or(missing));
+            levels.restore(messages);
+        }
+        let queue = Self::with_messages(id, spec, services, vhost, levels);
+        if let Some(damage) = damages.into_iter().next() {
             queue.stop(damage);
         }
         queue
@@ -204,7 +239,7 @@ impl Queue {
         spec: QueueSpec,
         services: &Services,
         vhost: Weak<Vhost>,
-        messages: Messages,
+        messages: Levels,
     ) -> Arc<Self> {
         let settings = spec.arguments.settings(&RequestedSettings::NONE);
         let consumer_timeout_ms = AtomicU64::new(settings.consumer_timeout_bits());
@@ -224,7 +259,6 @@ impl Queue {
             last_used: services.clock.now(),
             deleted: false,
             stopped: None,
-            delivering_below: 0,
             is_loading: false,
             load_waiters: Vec::new(),
         };
@@ -280,21 +314,23 @@ impl Queue {
             batch.clear();
             return if state.deleted { JournalPosition::SAFE } else { JournalPosition::NEVER };
         }
-        let new_from = state.messages.next_position();
+        let new_level = batch.level();
+        let new_from = state.messages.for_append(new_level).next_position();
         let safe_at = if state.is_limited && state.settings.refuses() {
             self.append_or_refuse(&mut state, batch, refused)
         } else {
             self.append(&mut state, batch)
         };
-        self.dispatch_new(&mut state, new_from);
+        self.dispatch_new(&mut state, new_from, new_level);
         self.settle_down(state);
         safe_at
     }
 
     fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {
+        let messages = state.messages.for_append(batch.level());
         let journaled = (self.spec.durable && batch.persistent() > 0)
-            .then(|| self.store.publish(self.id, state.messages.next_position(), batch));
-        state.messages.append(batch, journaled);
+            .then(|| self.store.publish(messages.id(), messages.next_position(), batch));
+        messages.append(batch, journaled);
         journaled.map_or(JournalPosition::SAFE, |journaled| journaled.safe_at)
     }
 
@@ -324,7 +360,7 @@ impl Queue {
         self.touch(&mut state);
         if state.messages.may_expire() {
             let now = self.services.clock.now();
-            self.expire(&mut state, Deadline { now, new_from: u64::MAX });
+            self.expire(&mut state, Deadline::at(now));
         }
         if state.messages.is_next_absent() {
             self.settle_down(state);
@@ -332,10 +368,12 @@ impl Queue {
         }
         self.note_delivering(&mut state, 1, 1);
         let left = state.messages.ready().saturating_sub(1);
-        let mut source = DeliverySource::new(&mut state.messages, no_ack, 1, None);
+        let messages = state.messages.next_level_mut();
+        let id = messages.id();
+        let mut source = DeliverySource::new(messages, no_ack, 1, None);
         let result = source.next_delivery().map(|delivery| hand_out(delivery, left));
         let taken = source.finish();
-        self.log_settled(&taken.settled);
+        self.log_settled(id, &taken.settled);
         if !no_ack {
             state.unacked += taken.count;
             state.unacked_bytes += taken.body_bytes;
@@ -375,17 +413,20 @@ impl Queue {
     fn let_go(&self, state: &mut State, messages: &[MessageRef]) -> JournalPosition {
         let mut safe_at = JournalPosition::SAFE;
         if self.spec.durable {
-            let mut settled = SettledRanges::default();
-            messages.iter().for_each(|&message| settled.add(message));
-            safe_at = self.log_settled(&settled);
+            for of_level in messages.chunk_by(|one, other| one.level == other.level) {
+                let mut settled = SettledRanges::default();
+                of_level.iter().for_each(|&message| settled.add(message));
+                let level = of_level.first().map_or(0, |message| message.level);
+                safe_at = safe_at.max(self.log_settled(self.id.of_level(level), &settled));
+            }
         }
         messages.iter().for_each(|&message| state.messages.settle(message));
         safe_at
     }
 
-    fn log_settled(&self, settled: &SettledRanges) -> JournalPosition {
+    fn log_settled(&self, level: QueueId, settled: &SettledRanges) -> JournalPosition {
         match settled.persistent() {
-            Some(ranges) if self.spec.durable => self.store.settle(self.id, ranges),
+            Some(ranges) if self.spec.durable => self.store.settle(level, ranges),
             _ => JournalPosition::SAFE,
         }
     }
@@ -397,11 +438,12 @@ impl Queue {
             return count;
         }
         let count = count.min(DELIVERIES_NOTED);
-        let (count, needed) = state.messages.reach(count.min(state.messages.ready()));
-        if needed > state.delivering_below {
-            let (_, ahead) = state.messages.reach(ahead.min(DELIVERIES_NOTED));
-            state.delivering_below = needed.max(ahead);
-            self.store.delivering(self.id, state.delivering_below);
+        let messages = state.messages.next_level_mut();
+        let (count, needed) = messages.reach(count.min(messages.ready()));
+        if needed > messages.noted_below() {
+            let (_, ahead) = messages.reach(ahead.min(DELIVERIES_NOTED));
+            messages.note_below(needed.max(ahead));
+            self.store.delivering(messages.id(), messages.noted_below());
         }
         count
     }
@@ -476,9 +518,12 @@ impl Queue {
     pub fn purge(&self) -> Result<(usize, JournalPosition), BrokerError> {
         let mut state = self.state.lock();
         self.check_usable(&state)?;
-        let (purged, positions) = state.messages.purge();
-        let is_told = self.spec.durable && purged > 0;
-        let safe_at = if is_told { self.store.settle(self.id, &positions) } else { JournalPosition::SAFE };
+        let mut safe_at = JournalPosition::SAFE;
+        let purged = state.messages.purge(|level, positions| {
+            if self.spec.durable {
+                safe_at = safe_at.max(self.store.settle(level, positions));
+            }
+        });
         Ok((purged, safe_at))
     }
 
@@ -511,7 +556,7 @@ impl Queue {
         let ready = state.messages.ready();
         state.messages.forget();
         if self.is_durable() {
-            self.store.forget_queue(self.id);
+            state.messages.ids().for_each(|level| self.store.forget_queue(level));
         }
         (state.unacked, state.unacked_bytes) = (0, 0);
         DeletedQueue { ready, consumers: state.consumers.drain() }
@@ -546,13 +591,14 @@ impl Queue {
 
     /// Hands ready messages to consumers while there are both.
     fn dispatch(&self, state: &mut State) {
-        self.dispatch_new(state, u64::MAX);
+        self.dispatch_new(state, u64::MAX, 0);
     }
 
-    /// The same where messages from `new_from` on have come just now: these are delivered even if they expire at once.
-    fn dispatch_new(&self, state: &mut State, new_from: u64) {
-        let deadline =
-            state.messages.may_expire().then(|| Deadline { now: self.services.clock.now(), new_from });
+    /// The same where messages from `new_from` on have come just now to a level: these are delivered even if they
+    /// expire at once.
+    fn dispatch_new(&self, state: &mut State, new_from: u64, new_level: u8) {
+        let may_expire = state.messages.may_expire();
+        let deadline = may_expire.then(|| Deadline { now: self.services.clock.now(), new_from, new_level });
         loop {
             if let Some(deadline) = deadline {
                 self.expire(state, deadline);
@@ -571,10 +617,13 @@ impl Queue {
             let (id, no_ack, credit) = (consumer.spec.id, consumer.spec.no_ack, consumer.credit());
             let sink = Arc::clone(&consumer.spec.sink);
             let limit = self.note_delivering(state, limit, credit);
-            let mut source = DeliverySource::new(&mut state.messages, no_ack, limit, deadline);
+            // A turn ends with its level.
+            let messages = state.messages.next_level_mut();
+            let level = messages.id();
+            let mut source = DeliverySource::new(messages, no_ack, limit, deadline);
             let sink_state = sink.deliver(&mut source);
             let taken = source.finish();
-            self.log_settled(&taken.settled);
+            self.log_settled(level, &taken.settled);
             if !no_ack {
                 state.unacked += taken.count;
                 state.unacked_bytes += taken.body_bytes;

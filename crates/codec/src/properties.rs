@@ -34,6 +34,32 @@ const CLUSTER_ID: u16 = 1 << 2;
 const UNASSIGNED: u16 = 1 << 1;
 const CONTINUED: u16 = 1;
 
+/// The priority among property octets that were checked, if there is one.
+///
+/// PERF: what comes before it is skipped, the table of headers by its length.
+#[must_use]
+pub fn priority(properties: &[u8]) -> Option<u8> {
+    let (&[high, low], mut rest) = properties.split_first_chunk()?;
+    let flags = u16::from_be_bytes([high, low]);
+    if flags & PRIORITY == 0 {
+        return None;
+    }
+    for short_string in [CONTENT_TYPE, CONTENT_ENCODING] {
+        if flags & short_string != 0 {
+            let (&length, behind) = rest.split_first()?;
+            rest = behind.get(usize::from(length)..)?;
+        }
+    }
+    if flags & HEADERS != 0 {
+        let (length, behind) = rest.split_first_chunk()?;
+        rest = behind.get(u32::from_be_bytes(*length) as usize..)?;
+    }
+    if flags & DELIVERY_MODE != 0 {
+        rest = rest.get(1..)?;
+    }
+    rest.first().copied()
+}
+
 /// The payload of a header frame: what follows a method with content, before the body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ContentHeader<'a> {

@@ -120,6 +120,14 @@ struct Tally {
     damage: Vec<String>,
 }
 
+impl Tally {
+    fn add(&mut self, mut other: Self) {
+        self.in_blocks += other.in_blocks;
+        self.in_journal += other.in_journal;
+        self.damage.append(&mut other.damage);
+    }
+}
+
 /// What the catalog is to a start.
 struct Catalog {
     entries: Entries,
@@ -142,7 +150,8 @@ impl Check<'_> {
             self.damage_of(queue, format!("it was stopped: {reason}"));
         }
         self.definitions(&contents.definitions);
-        let defined: BTreeSet<QueueId> = queues_of(&contents.definitions).map(|(id, _)| id).collect();
+        let defined: BTreeSet<QueueId> =
+            contents.definitions.iter().flat_map(Definition::queue_ids).collect();
         if is_snapshot {
             self.blocks_without_index(&survey)?;
         } else {
@@ -327,7 +336,8 @@ impl Check<'_> {
         queues.sort_by(|(_, one), (_, other)| (&one.vhost, &one.name).cmp(&(&other.vhost, &other.name)));
         self.report.queues = queues.len();
         for (id, spec) in queues {
-            let tally = tallies.remove(&id).unwrap_or_default();
+            let mut tally = Tally::default();
+            spec.level_ids(id).filter_map(|level| tallies.remove(&level)).for_each(|level| tally.add(level));
             self.report.messages_in_blocks += tally.in_blocks;
             self.report.messages_in_journal += tally.in_journal;
             self.queue(&format!("queue '{}' in vhost '{}'", spec.name, spec.vhost), &tally);

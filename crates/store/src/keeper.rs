@@ -444,13 +444,13 @@ impl Keeper {
         blocks: impl Iterator<Item = (QueueId, u64, BlockLocation)>,
     ) -> Result<(), CheckpointError> {
         let queues: HashMap<QueueId, Arc<Queue>> =
-            self.broker.queues().into_iter().map(|queue| (queue.id, queue)).collect();
-        for (queue, first_position, location) in blocks {
-            let Some(queue) = queues.get(&queue) else {
+            self.broker.queues().into_iter().flat_map(each_level).collect();
+        for (id, first_position, location) in blocks {
+            let Some(queue) = queues.get(&id) else {
                 self.store.segments.free(location);
                 continue;
             };
-            match queue.rewrite_block(first_position, location) {
+            match queue.rewrite_block(id, first_position, location) {
                 Ok(()) => {}
                 Err(leveret_broker::store::BlockError::Io(error)) => {
                     return Err(CheckpointError::Blocks(error));
@@ -466,4 +466,9 @@ impl Keeper {
         }
         Ok(())
     }
+}
+
+/// A queue by all ids that its blocks may have.
+fn each_level(queue: Arc<Queue>) -> impl Iterator<Item = (QueueId, Arc<Queue>)> {
+    queue.spec.level_ids(queue.id).map(move |level| (level, Arc::clone(&queue)))
 }

@@ -134,7 +134,7 @@ pub(crate) fn recover(
     }
     let highest = queues.keys().map(|queue| queue.0).max().unwrap_or_default();
     let defined = contents.definitions.iter().map(|definition| match definition {
-        Definition::PutQueue(id, _) => id.0,
+        Definition::PutQueue(id, spec) => id.of_level(spec.level_max()).0,
         _ => 0,
     });
     let next_queue_id = defined.max().unwrap_or_default().max(highest).max(contents.meta.next_queue_id) + 1;
@@ -176,11 +176,7 @@ fn note_damage(
 /// Drops queues that no definition has, makes blocks known to the files they lie in, and stops queues whose blocks
 /// are not there. Returns the changes by which the catalog forgets the queues that were dropped.
 pub(crate) fn adopt_blocks(recovered: &mut Recovered, segments: &Segments) -> Vec<Change> {
-    let defined = recovered.definitions.iter().filter_map(|definition| match definition {
-        Definition::PutQueue(id, _) => Some(*id),
-        _ => None,
-    });
-    let defined: HashSet<_> = defined.collect();
+    let defined: HashSet<_> = recovered.definitions.iter().flat_map(Definition::queue_ids).collect();
     let dropped = recovered.queues.extract_if(|queue, _| !defined.contains(queue));
     let forgotten = dropped.flat_map(|(queue, messages)| {
         let stopped = messages.damage.map(|_| StoppedEntry::delete(queue));

@@ -99,11 +99,7 @@ impl Queues {
     fn of(entries: &Entries, survey: &Survey) -> Self {
         let ids = |entries: &Entries| -> BTreeSet<QueueId> {
             let definitions = Contents::of(entries).definitions;
-            let queues = definitions.into_iter().filter_map(|definition| match definition {
-                Definition::PutQueue(id, _) => Some(id),
-                _ => None,
-            });
-            queues.collect()
+            definitions.iter().flat_map(Definition::queue_ids).collect()
         };
         let mut ever = ids(entries);
         let mut now = entries.clone();

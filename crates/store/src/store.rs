@@ -297,9 +297,11 @@ impl DurableStore {
 
     /// Has the catalog remember which queues recovery has stopped: what it did that for goes with the journal.
     fn note_stopped(&self, broker: &Broker) {
-        let stopped = broker.queues().into_iter().filter_map(|queue| Some((queue.id, queue.stopped()?)));
-        let for_good = stopped.filter(|(queue, _)| !self.lacking_blocks.contains(queue));
-        let entries = for_good.map(|(queue, reason)| StoppedEntry { queue, reason }.put());
+        let stopped = broker.queues().into_iter().filter_map(|queue| queue.stopped().zip(Some(queue)));
+        let is_lacking =
+            |queue: &Queue| queue.spec.level_ids(queue.id).any(|level| self.lacking_blocks.contains(&level));
+        let for_good = stopped.filter(|(_, queue)| !is_lacking(queue));
+        let entries = for_good.map(|(reason, queue)| StoppedEntry { queue: queue.id, reason }.put());
         self.pending.lock().forgotten.extend(entries);
     }
 

@@ -117,7 +117,7 @@ impl Queue {
         let now = self.services.clock.now();
         loop {
             if state.messages.may_expire() {
-                self.expire(state, Deadline { now, new_from: u64::MAX });
+                self.expire(state, Deadline::at(now));
             }
             // What comes next then may have expired as well.
             if !self.drop_excess(state) {
@@ -160,7 +160,8 @@ impl Queue {
         self.kill(state, &expired, DeathReason::Expired);
     }
 
-    /// Takes out what is too much, the oldest first; whether anything was.
+    /// Takes out what is too much, the oldest first; whether anything was. COMPAT: of a priority queue, the oldest of
+    /// the highest priority.
     fn drop_excess(&self, state: &mut State) -> bool {
         let mut dropped: Vec<MessageRef> = Vec::new();
         while state.settings.is_exceeded_by(state.messages.ready(), state.messages.ready_bytes()) {
@@ -189,15 +190,16 @@ impl Queue {
             return self.append(state, batch);
         }
         let mut safe_at = JournalPosition::SAFE;
-        let mut one = MessageBatch::default();
+        let level = batch.level();
+        let mut one = MessageBatch::for_level(level);
         for (number, view) in (0..).zip(batch.iter()) {
             one.push(&view);
             let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
             let is_too_much = state.settings.is_exceeded_by(messages + 1, body_bytes + one.body_bytes());
             if !is_too_much {
-                let new_from = state.messages.next_position();
+                let new_from = state.messages.for_append(level).next_position();
                 safe_at = safe_at.max(self.append(state, &mut one));
-                self.dispatch_new(state, new_from);
+                self.dispatch_new(state, new_from, level);
                 continue;
             }
             refused.push(number);

@@ -38,6 +38,8 @@ pub(crate) enum Peeked<'a> {
 /// A chunk on its way to the disk.
 pub(crate) struct Outgoing {
     slot: u32,
+    pub(crate) queue: QueueId,
+    pub(crate) level: u8,
     pub(crate) first_position: u64,
     pub(crate) span: u32,
     pub(crate) durable: bool,
@@ -48,6 +50,8 @@ pub(crate) struct Outgoing {
 #[derive(Clone, Copy)]
 pub(crate) struct Incoming {
     slot: u32,
+    pub(crate) queue: QueueId,
+    pub(crate) level: u8,
     pub(crate) first_position: u64,
     pub(crate) location: BlockLocation,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Incoming {
 /// A block being written again without what is settled of it.
 pub(crate) struct Rewrite {
     slot: u32,
+    pub(crate) queue: QueueId,
+    pub(crate) level: u8,
     first_position: u64,
     pub(crate) covers: u32,
     pub(crate) durable: bool,
@@ -92,13 +98,15 @@ pub(crate) enum PageOut {
 /// Messages brought back by consumers whose chunks are brought into memory together.
 const RETURNED_AHEAD: usize = 64;
 
-/// Ready and unacked messages of a queue.
+/// Ready and unacked messages of a queue, or of one level of a priority queue.
 ///
 /// INVARIANT: the messages not yet read lie in the chunks of `unread`, front to back, with positions that grow and
 /// end before `next_position`; every returned message is older than all of these. While the front chunk is in
 /// memory and something is unread, the cursor stands before a message that is not settled.
 pub(crate) struct Messages {
+    /// What the store knows them by.
     queue: QueueId,
+    level: u8,
     store: Arc<dyn Store>,
     /// Whether a restart finds messages again: then what is settled is noted.
     durable: bool,
@@ -119,6 +127,8 @@ pub(crate) struct Messages {
     returned: BTreeMap<u64, MessageRef>,
     /// Messages below may have been handed out before a restart.
     delivered_below: u64,
+    /// Messages below are known to the store to have been handed out, should the process end now.
+    noted_below: u64,
     /// Messages below were there when the process began: positions may be missing between them.
     restored_below: u64,
     gauge: Arc<MemoryGauge>,
@@ -141,9 +151,11 @@ struct Cursor {
 }
 
 impl Messages {
-    pub(crate) fn new(queue: QueueId, durable: bool, services: &Services) -> Self {
+    /// Empty ones of a level of `queue`.
+    pub(crate) fn new(queue: QueueId, level: u8, durable: bool, services: &Services) -> Self {
         Self {
-            queue,
+            queue: queue.of_level(level),
+            level,
             store: Arc::clone(&services.store),
             durable,
             chunks: Vec::new(),
@@ -157,6 +169,7 @@ impl Messages {
             may_expire: false,
             returned: BTreeMap::new(),
             delivered_below: 0,
+            noted_below: 0,
             restored_below: 0,
             gauge: Arc::clone(&services.gauge),
             memory_bytes: 0,
@@ -164,8 +177,29 @@ impl Messages {
         }
     }
 
+    /// What the store knows them by.
+    pub(crate) fn id(&self) -> QueueId {
+        self.queue
+    }
+
+    /// Which level of a priority queue they are.
+    pub(crate) fn level_number(&self) -> u8 {
+        self.level
+    }
+
+    /// Messages below this position are known to the store to have been handed out.
+    pub(crate) fn noted_below(&self) -> u64 {
+        self.noted_below
+    }
+
+    /// The store was told that messages below this position are handed out.
+    pub(crate) fn note_below(&mut self, position: u64) {
+        self.noted_below = position;
+    }
+
     /// Takes chunks over that a restart found, in order.
     pub(crate) fn restore(&mut self, chunks: Vec<Chunk>, next_position: u64, delivered_below: u64) {
+        self.noted_below = delivered_below;
         self.next_position = next_position;
         self.delivered_below = delivered_below.min(next_position);
         self.restored_below = next_position;
@@ -334,7 +368,8 @@ impl Messages {
         let Some(contents) = &chunk.contents else { return Next::Absent };
         let Some((message, next)) = contents.read(self.cursor.offset as usize) else { return Next::None };
         let position = chunk.first_position + u64::from(contents.number(self.cursor.index));
-        let reference = MessageRef::new(position, slot, self.cursor.offset, &message);
+        let mut reference = MessageRef::new(position, slot, self.cursor.offset, &message);
+        reference.level = self.level;
         self.unread_count -= 1;
         self.ready_bytes -= u64::from(reference.body_bytes);
         self.cursor.offset = next as u32;
@@ -369,7 +404,9 @@ impl Messages {
     /// Whether the message that would be taken next has expired. One that is on disk alone does not say.
     pub(crate) fn is_next_expired(&self, deadline: Deadline) -> bool {
         match self.peek() {
-            Peeked::Message(position, view) if position < deadline.new_from => {
+            Peeked::Message(position, view)
+                if position < deadline.new_from || deadline.new_level != self.level =>
+            {
                 view.expires_at().is_some_and(|at| at <= deadline.now)
             }
             _ => false,
@@ -617,6 +654,8 @@ impl Messages {
                 bytes += block.location.length as usize;
                 wanted.push(Incoming {
                     slot,
+                    queue: self.queue,
+                    level: self.level,
                     first_position: chunk.first_position,
                     location: block.location,
                 });
@@ -646,8 +685,8 @@ impl Messages {
         }
     }
 
-    /// Where the oldest ready message at or behind `from` lies, before which all were read; its chunk is awaited if that
-    /// is not in memory.
+    /// Where the oldest ready message at or behind `from` lies, before which all were read; its chunk is awaited if
+    /// that is not in memory.
     pub(crate) fn next_from(&mut self, from: u64) -> Option<u64> {
         let returned =
             self.returned.range(from..).next().map(|(&position, reference)| (position, reference.chunk));
@@ -685,7 +724,8 @@ impl Messages {
     fn incoming(&self, slot: u32) -> Option<Incoming> {
         let chunk = self.chunk(slot).filter(|chunk| chunk.contents.is_none())?;
         let location = chunk.block.as_ref()?.location;
-        Some(Incoming { slot, first_position: chunk.first_position, location })
+        let (queue, level) = (self.queue, self.level);
+        Some(Incoming { slot, queue, level, first_position: chunk.first_position, location })
     }
 
     /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
@@ -750,22 +790,26 @@ impl Messages {
         block.is_some_and(|block| block.location == incoming.location)
     }
 
-    /// Lets chunks leave memory that lie on disk already, and names those to be written first, up to `bytes`.
-    pub(crate) fn page_out(&mut self, which: PageOut, bytes: usize) -> Vec<Outgoing> {
+    /// Lets chunks leave memory that lie on disk already, and names those to be written first, up to `left` octets,
+    /// of which it takes them off.
+    pub(crate) fn page_out(&mut self, which: PageOut, left: &mut usize) -> Vec<Outgoing> {
         let mut outgoing = Vec::new();
-        let mut left = bytes;
+        if *left == 0 {
+            return outgoing;
+        }
+        let (queue, level) = (self.queue, self.level);
         for slot in self.leavable(which) {
-            if left == 0 {
+            if *left == 0 {
                 break;
             }
             let durable_queue = self.durable;
             let Some(chunk) = self.chunk_mut(slot) else { continue };
             let size = chunk.memory_bytes();
-            left = left.saturating_sub(size.max(1));
+            *left = left.saturating_sub(size.max(1));
             if chunk.is_written() {
                 self.drop_contents(slot);
             } else {
-                outgoing.extend(outgoing_of(slot, chunk, durable_queue));
+                outgoing.extend(outgoing_of((queue, level), slot, chunk, durable_queue));
             }
         }
         outgoing
@@ -808,14 +852,14 @@ impl Messages {
 
     /// Chunks that still need the journal below `position`, to be written as blocks.
     pub(crate) fn leave_journal(&mut self, position: JournalPosition) -> Vec<Outgoing> {
-        let durable = self.durable;
+        let (durable, id) = (self.durable, (self.queue, self.level));
         let is_due =
             |chunk: &Chunk| !chunk.is_busy && chunk.needs_journal.is_some_and(|needs| needs < position);
         let chunks =
             (0_u32..).zip(&mut self.chunks).filter_map(|(slot, chunk)| Some((slot, chunk.as_mut()?)));
         chunks
             .filter(|(_, chunk)| is_due(chunk))
-            .filter_map(|(slot, chunk)| outgoing_of(slot, chunk, durable))
+            .filter_map(|(slot, chunk)| outgoing_of(id, slot, chunk, durable))
             .collect()
     }
 
@@ -857,7 +901,8 @@ impl Messages {
         let contents = if covers == chunk.span { chunk.contents.clone() } else { None };
         chunk.is_busy = true;
         let settled = self.durable.then(|| chunk.settled.clone());
-        Some(Rewrite { slot, first_position, covers, durable, contents, settled })
+        let (queue, level) = (self.queue, self.level);
+        Some(Rewrite { slot, queue, level, first_position, covers, durable, contents, settled })
     }
 
     /// Notes where the block lies now, or that it could not be written.
@@ -893,11 +938,24 @@ impl Messages {
 }
 
 /// Marks a chunk as being written.
-fn outgoing_of(slot: u32, chunk: &mut Chunk, durable_queue: bool) -> Option<Outgoing> {
+fn outgoing_of(
+    (queue, level): (QueueId, u8),
+    slot: u32,
+    chunk: &mut Chunk,
+    durable_queue: bool,
+) -> Option<Outgoing> {
     let contents = Arc::clone(chunk.contents.as_ref()?);
     chunk.is_busy = true;
     let durable = durable_queue && chunk.persistent > 0;
-    Some(Outgoing { slot, first_position: chunk.first_position, span: chunk.span, durable, contents })
+    Some(Outgoing {
+        slot,
+        queue,
+        level,
+        first_position: chunk.first_position,
+        span: chunk.span,
+        durable,
+        contents,
+    })
 }
 
 /// The cursor before the first message of a chunk that is not settled.

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::messages::{Incoming, Outgoing, PageOut};
 use super::{Queue, State};
 use crate::message::{Contents, MessageView};
+use crate::names::QueueId;
 use crate::store::{Block, BlockError, BlockLocation, BlockState, JournalPosition};
 
 impl Queue {
@@ -63,10 +64,10 @@ impl Queue {
         waiters.into_iter().for_each(|waiter| waiter());
     }
 
-    /// Shows all messages that are ready, from the disk as well, where they stay. For a start, before anybody takes any.
-    /// Waits for the disk.
+    /// Shows all messages of a queue without priorities that are ready, from the disk as well, where they stay. For a
+    /// start, before anybody takes any. Waits for the disk.
     pub(crate) fn visit_ready(&self, visit: &mut dyn FnMut(&MessageView<'_>)) {
-        let chunks = self.state.lock().messages.unread_chunks();
+        let chunks = self.state.lock().messages.lowest().unread_chunks();
         for (incoming, contents, settled) in chunks {
             let contents = match (contents, incoming) {
                 (Some(contents), _) => contents,
@@ -91,7 +92,7 @@ impl Queue {
 
     /// `false` if the queue had to be stopped, or is gone.
     fn load_chunk(&self, incoming: Incoming) -> bool {
-        let read = self.store.read_block(incoming.location, self.id, incoming.first_position);
+        let read = self.store.read_block(incoming.location, incoming.queue, incoming.first_position);
         let contents = read.and_then(|payload| decoded(&payload));
         match contents {
             Ok(contents) => {
@@ -152,7 +153,9 @@ impl Queue {
         let mut result = Ok(());
         for chunk in outgoing {
             let location = match result {
-                Ok(()) => self.write(chunk.first_position, chunk.span, chunk.durable, &chunk.contents),
+                Ok(()) => {
+                    self.write(chunk.queue, chunk.first_position, chunk.span, chunk.durable, &chunk.contents)
+                }
                 Err(_) => Err(io::ErrorKind::Interrupted.into()),
             };
             let (location, error) = match location {
@@ -167,6 +170,7 @@ impl Queue {
 
     fn write(
         &self,
+        queue: QueueId,
         first_position: u64,
         count: u32,
         durable: bool,
@@ -175,7 +179,7 @@ impl Queue {
         let stored = contents.stored();
         let payload: Vec<&[u8]> =
             stored.small_parts().into_iter().chain(stored.bodies().map(|body| &**body)).collect();
-        self.store.write_block(&Block { queue: self.id, first_position, count, durable, payload: &payload })
+        self.store.write_block(&Block { queue, first_position, count, durable, payload: &payload })
     }
 
     /// What the store is to keep beside the queue's blocks and does not know yet.
@@ -186,25 +190,30 @@ impl Queue {
         }
     }
 
-    /// Writes a block again with only the messages that are left of it, so that the file it lies in can go. Waits
-    /// for the disk.
+    /// Writes a block of the queue, or of the level of it with this id, again with only the messages that are left of
+    /// it, so that the file it lies in can go. Waits for the disk.
     ///
     /// # Errors
     /// There is no room, or the disk fails: the block is still where it was.
-    pub fn rewrite_block(&self, first_position: u64, location: BlockLocation) -> Result<(), BlockError> {
-        let found = self.state.lock().messages.begin_rewrite(first_position, location);
+    pub fn rewrite_block(
+        &self,
+        level: QueueId,
+        first_position: u64,
+        location: BlockLocation,
+    ) -> Result<(), BlockError> {
+        let found = self.state.lock().messages.begin_rewrite(level, first_position, location);
         let Some(rewrite) = found else { return Ok(()) };
         let contents = match &rewrite.contents {
             Some(contents) => Ok(Arc::clone(contents)),
             None => {
-                let read = self.store.read_block(location, self.id, first_position);
+                let read = self.store.read_block(location, rewrite.queue, first_position);
                 read.and_then(|payload| decoded(&payload)).map(Arc::new)
             }
         };
         let written = contents.and_then(|contents| {
             let left = rewrite.left_of(&contents);
             let left = left.as_ref().unwrap_or(&contents);
-            Ok(self.write(first_position, rewrite.covers, rewrite.durable, left)?)
+            Ok(self.write(rewrite.queue, first_position, rewrite.covers, rewrite.durable, left)?)
         });
         let (location, result) = match written {
             Ok(location) => (Some(location), Ok(())),

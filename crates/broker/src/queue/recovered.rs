@@ -50,6 +50,7 @@ impl Messages {
     /// The messages, and the position of the first one that should be there and is not.
     pub(crate) fn restored(
         queue: QueueId,
+        level: u8,
         services: &Services,
         recovered: RecoveredMessages,
     ) -> (Self, Option<u64>) {
@@ -76,7 +77,7 @@ impl Messages {
             chunks.push(chunk_of(block, &settled));
         }
         chunks.sort_by_key(|chunk| chunk.first_position);
-        let mut messages = Self::new(queue, true, services);
+        let mut messages = Self::new(queue, level, true, services);
         messages.restore(chunks, next_position, recovered.delivered_below);
         (messages, missing)
     }

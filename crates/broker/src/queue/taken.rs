@@ -31,19 +31,20 @@ pub(crate) enum TakenFrom {
 }
 
 impl Queue {
-    /// The position of the next message that comes.
-    pub(crate) fn next_position(&self) -> u64 {
-        self.state.lock().messages.next_position()
+    /// Where messages lie that are there now: by priority, the highest first, the positions of each.
+    pub(crate) fn places(&self) -> Vec<(u8, Range<u64>)> {
+        self.state.lock().messages.ends().into_iter().map(|(level, end)| (level, 0..end)).collect()
     }
 
-    /// Takes up to `count` ready messages at these positions, the oldest first, as basic.get does; all before them were
-    /// taken once. If the next one is not in memory, `when_loaded` is called once it is, or never will be.
+    /// Takes up to `count` ready messages of a level at these positions, the oldest first, as basic.get does; all
+    /// before them were taken once. If the next one is not in memory, `when_loaded` is called once it is, or never
+    /// will be.
     ///
     /// # Errors
     /// The queue was deleted or is stopped.
     pub(crate) fn take_from(
         &self,
-        positions: Range<u64>,
+        (level, positions): (u8, Range<u64>),
         count: usize,
         when_loaded: Box<dyn FnOnce() + Send>,
         mut take: impl FnMut(MessageRef, &MessageView<'_>),
@@ -52,10 +53,10 @@ impl Queue {
         self.check_usable(&state)?;
         let mut from = positions.start;
         for _ in 0..count {
-            if state.messages.next_from(from).is_none_or(|next| next >= positions.end) {
+            if state.messages.get_mut(level).next_from(from).is_none_or(|next| next >= positions.end) {
                 return Ok(TakenFrom::End);
             }
-            let body_bytes = match state.messages.take_from(from) {
+            let body_bytes = match state.messages.get_mut(level).take_from(from) {
                 Next::Message(reference, _, view) => {
                     take(reference, &view);
                     from = reference.position + 1;

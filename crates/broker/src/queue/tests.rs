@@ -4,6 +4,7 @@
 mod model;
 mod single_active;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
@@ -25,20 +26,24 @@ use crate::store::{Block, BlockError, BlockLocation, BlockState, Journaled, Memo
 const NAMES: &[u8] = b"\x02ex\x03key";
 const PROPERTIES: &[u8] = b"\x10\x00\x02";
 
+/// A message: level by level, the highest first, since the store knows it by the highest id.
+type Place = (Reverse<QueueId>, u64);
+
 /// Keeps blocks in memory and remembers what it was told.
 #[derive(Default)]
 struct RecordingStore {
     memory: MemoryStore,
     position: AtomicU64,
     /// What was published, as a restart would find it.
-    published: Mutex<Vec<RecoveredRun>>,
-    /// Positions of the persistent messages among it.
-    persistent: Mutex<BTreeSet<u64>>,
-    settled: Mutex<Vec<Range<u64>>>,
-    forgotten: Mutex<Vec<u64>>,
+    published: Mutex<Vec<(QueueId, RecoveredRun)>>,
+    /// The persistent messages among it.
+    persistent: Mutex<BTreeSet<Place>>,
+    settled: Mutex<Vec<(QueueId, Range<u64>)>>,
+    /// First messages of blocks that are there no more.
+    forgotten: Mutex<Vec<Place>>,
     /// Blocks that are still there until the next checkpoint.
     freed: Mutex<Vec<BlockLocation>>,
-    delivering_below: AtomicU64,
+    delivering_below: Mutex<BTreeMap<QueueId, u64>>,
 }
 
 impl Store for RecordingStore {
@@ -46,9 +51,9 @@ impl Store for RecordingStore {
         JournalPosition::SAFE
     }
 
-    fn publish(&self, _queue: QueueId, first_position: u64, batch: &MessageBatch) -> Journaled {
+    fn publish(&self, queue: QueueId, first_position: u64, batch: &MessageBatch) -> Journaled {
         let persistent = (first_position..).zip(batch.iter()).filter(|(_, message)| message.persistent);
-        self.persistent.lock().extend(persistent.map(|(position, _)| position));
+        self.persistent.lock().extend(persistent.map(|(position, _)| (Reverse(queue), position)));
         let begins_at = JournalPosition(self.position.fetch_add(1, Ordering::Relaxed) + 1);
         let stored = batch.stored();
         let mut own = stored.small_parts().concat();
@@ -60,12 +65,12 @@ impl Store for RecordingStore {
             shared: Vec::new(),
             shared_batch: Bytes::new(),
         };
-        self.published.lock().push(run);
+        self.published.lock().push((queue, run));
         Journaled { begins_at, safe_at: begins_at }
     }
 
-    fn settle(&self, _queue: QueueId, positions: &[Range<u64>]) -> JournalPosition {
-        self.settled.lock().extend_from_slice(positions);
+    fn settle(&self, queue: QueueId, positions: &[Range<u64>]) -> JournalPosition {
+        self.settled.lock().extend(positions.iter().map(|range| (queue, range.clone())));
         self.safe()
     }
 
@@ -73,8 +78,9 @@ impl Store for RecordingStore {
         JournalPosition::SAFE
     }
 
-    fn delivering(&self, _queue: QueueId, position: u64) {
-        assert!(self.delivering_below.swap(position, Ordering::Relaxed) < position);
+    fn delivering(&self, queue: QueueId, position: u64) {
+        let before = self.delivering_below.lock().insert(queue, position);
+        assert!(before.is_none_or(|before| before < position));
     }
 
     fn safe(&self) -> JournalPosition {
@@ -97,8 +103,8 @@ impl Store for RecordingStore {
         self.freed.lock().push(location);
     }
 
-    fn forget_block(&self, _queue: QueueId, first_position: u64) {
-        self.forgotten.lock().push(first_position);
+    fn forget_block(&self, queue: QueueId, first_position: u64) {
+        self.forgotten.lock().push((Reverse(queue), first_position));
     }
 
     fn forget_queue(&self, _queue: QueueId) {}
@@ -270,7 +276,7 @@ impl Bench {
     }
 
     fn settled_ranges(&self) -> impl Iterator<Item = Range<u64>> {
-        std::mem::take(&mut *self.store.settled.lock()).into_iter()
+        std::mem::take(&mut *self.store.settled.lock()).into_iter().map(|(_, range)| range)
     }
 
     fn counts(&self) -> (usize, usize, usize) {
@@ -452,7 +458,9 @@ fn only_persistent_messages_of_durable_queues_wait_for_the_journal() {
         bench.push(b"third", persistent);
         let position = bench.flush();
         assert_eq!(position > JournalPosition::SAFE, waits);
-        assert_eq!(*bench.store.persistent.lock(), if waits { BTreeSet::from([2]) } else { BTreeSet::new() });
+        let place = (Reverse(bench.queue.id), 2);
+        let persistent = if waits { BTreeSet::from([place]) } else { BTreeSet::new() };
+        assert_eq!(*bench.store.persistent.lock(), persistent);
     }
 }
 

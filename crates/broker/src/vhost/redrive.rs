@@ -1,6 +1,6 @@
 //! Redriving: messages of a dead-letter queue go back to where they died, or elsewhere, in order and in steps, so that
-//! neither the queue nor the memory notices how many there are. A message leaves its queue only when the place it goes to has
-//! it safe; whoever consumes from the queue meanwhile gets what was not moved yet.
+//! neither the queue nor the memory notices how many there are. A message leaves its queue only when the place it goes
+//! to has it safe; whoever consumes from the queue meanwhile gets what was not moved yet.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -129,8 +129,8 @@ struct Step {
 }
 
 impl Vhost {
-    /// Moves messages of a queue that are there now. A message that cannot be moved stays in its place. Waits for the disk:
-    /// to be called on a thread that may.
+    /// Moves messages of a queue that are there now. A message that cannot be moved stays in its place. Waits for the
+    /// disk: to be called on a thread that may.
     ///
     /// # Errors
     /// The queue or the exchange is missing, or the queue is stopped or deleted meanwhile.
@@ -150,11 +150,18 @@ impl Vhost {
         }
         let mut result = Redriven::default();
         // What comes from now on, as what dies again at once, is not looked at: there would be no end.
-        let mut left = 0..queue.next_position();
+        let mut places = queue.places().into_iter();
+        let Some(mut left) = places.next() else { return Ok(result) };
         while !progress.is_stopping() && redrive.limit.is_none_or(|limit| result.moved < limit) {
             let at_once = redrive.limit.map_or(STEP as u64, |limit| (limit - result.moved).min(STEP as u64));
             let taken = self.take_step(&queue, &mut left, at_once as usize, redrive, progress)?;
-            let Some(mut step) = taken else { return Ok(result) };
+            let Some(mut step) = taken else {
+                match places.next() {
+                    Some(place) => left = place,
+                    None => break,
+                }
+                continue;
+            };
             self.move_step(&queue, &mut step, progress);
             step.count(&mut result);
             progress.moved.store(result.moved, Ordering::Relaxed);
@@ -168,7 +175,7 @@ impl Vhost {
     fn take_step(
         &self,
         queue: &Arc<Queue>,
-        left: &mut Range<u64>,
+        left: &mut (u8, Range<u64>),
         at_once: usize,
         redrive: &Redrive,
         progress: &RedriveProgress,
@@ -188,7 +195,7 @@ impl Vhost {
                 },
             )?;
             if let Some(last) = messages.last() {
-                left.start = last.position + 1;
+                left.1.start = last.position + 1;
                 let mut step = Step::default();
                 for (&message, view) in messages.iter().zip(copies.iter()) {
                     self.add_to_step(&mut step, queue, message, &view, redrive);

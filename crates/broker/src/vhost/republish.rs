@@ -39,11 +39,15 @@ impl Outgoing {
         message: &MessageView<'_>,
         deliver_at: Option<Timestamp>,
     ) {
-        let index = match self.targets.iter().position(|(target, ..)| target.id == queue.id) {
+        let level = queue.spec.level_of(message.properties);
+        let is_same = |(target, _, batch): &(Arc<Queue>, _, MessageBatch)| {
+            target.id == queue.id && batch.level() == level
+        };
+        let index = match self.targets.iter().position(is_same) {
             Some(index) => index,
             None => {
                 let ttl = queue.settings().message_ttl_ms;
-                self.targets.push((Arc::clone(queue), ttl, MessageBatch::default()));
+                self.targets.push((Arc::clone(queue), ttl, MessageBatch::for_level(level)));
                 self.targets.len() - 1
             }
         };

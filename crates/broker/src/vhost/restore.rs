@@ -31,7 +31,7 @@ impl Vhost {
     }
 
     /// Brings a queue back, with what is in it, without its bindings.
-    pub fn restore_queue(&self, id: QueueId, spec: QueueSpec, recovered: RecoveredMessages) {
+    pub fn restore_queue(&self, id: QueueId, spec: QueueSpec, recovered: Vec<(u8, RecoveredMessages)>) {
         let queue = Queue::restored(id, spec, &self.services, Weak::clone(&self.this), recovered);
         let topology = self.topology.read();
         if queue.is_hidden() {

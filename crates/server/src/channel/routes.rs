@@ -15,7 +15,7 @@ use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vho
 
 use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
 
-/// A queue and what is on its way to it.
+/// A queue, or a level of a priority queue, and what is on its way to it.
 struct Target {
     queue: Arc<Queue>,
     /// What is in force there, as far as a publisher has to know.
@@ -34,16 +34,19 @@ struct TargetRules {
     refuses: bool,
     /// It keeps them until they are due.
     delays: bool,
+    /// The highest level they can have by their priority.
+    level_max: u8,
 }
 
 impl TargetRules {
     fn of(queue: &Queue) -> Self {
         let settings = queue.settings();
-        Self { ttl_ms: settings.message_ttl_ms, refuses: settings.refuses(), delays: queue.is_hidden() }
+        let (refuses, delays, level_max) = (settings.refuses(), queue.is_hidden(), queue.spec.level_max());
+        Self { ttl_ms: settings.message_ttl_ms, refuses, delays, level_max }
     }
 
     fn is_any(&self) -> bool {
-        self.ttl_ms.is_some() || self.refuses || self.delays
+        self.ttl_ms.is_some() || self.refuses || self.delays || self.level_max > 0
     }
 }
 
@@ -82,6 +85,7 @@ pub(crate) struct Routes {
     last: Option<CachedRoute>,
     cache: HashMap<Box<[u8]>, CachedRoute>,
     targets: Vec<Target>,
+    /// By the ids of queues and their levels.
     by_queue: HashMap<QueueId, u32>,
     /// Targets with a message in their batch.
     dirty: Vec<u32>,
@@ -239,15 +243,29 @@ impl Routes {
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
         // Looked at whenever a route is: when they change, routes are looked up again.
         let rules = TargetRules::of(&queue);
-        let targets = &mut self.targets;
-        let index = *self.by_queue.entry(queue.id).or_insert_with(|| {
-            targets.push(Target { queue, rules, batch: MessageBatch::default(), sequences: Vec::new() });
-            (targets.len() - 1) as u32
-        });
-        if let Some(target) = targets.get_mut(index as usize) {
+        let index = self.target_of_level(queue, rules, 0);
+        if let Some(target) = self.targets.get_mut(index as usize) {
             target.rules = rules;
         }
         index
+    }
+
+    fn target_of_level(&mut self, queue: Arc<Queue>, rules: TargetRules, level: u8) -> u32 {
+        let targets = &mut self.targets;
+        *self.by_queue.entry(queue.id.of_level(level)).or_insert_with(|| {
+            let batch = MessageBatch::for_level(level);
+            targets.push(Target { queue, rules, batch, sequences: Vec::new() });
+            (targets.len() - 1) as u32
+        })
+    }
+
+    /// The target of the level that a message has in a priority queue, by that of the queue.
+    fn leveled(&mut self, index: u32, properties: &[u8]) -> u32 {
+        let Some(target) = self.targets.get(index as usize) else { return index };
+        match target.queue.spec.level_of(properties) {
+            0 => index,
+            level => self.target_of_level(Arc::clone(&target.queue), target.rules, level),
+        }
     }
 
     fn push(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
@@ -280,21 +298,24 @@ impl Routes {
     fn push_by_rules(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
         let now = *self.now.get_or_insert_with(|| vhost.clock().now());
         for &index in &*route.targets {
+            let rules = self.targets.get(index as usize).map(|target| target.rules).unwrap_or_default();
+            let index =
+                if rules.level_max > 0 { self.leveled(index, publish.message.properties) } else { index };
             let Some(target) = self.targets.get_mut(index as usize) else { continue };
             if target.batch.is_empty() {
                 self.dirty.push(index);
             }
             let before = target.batch.record_bytes();
-            if let Some(at) = route.deliver_at.filter(|_| target.rules.delays) {
+            if let Some(at) = route.deliver_at.filter(|_| rules.delays) {
                 let kept = with_blind_copies(publish.message.properties, publish.copies);
                 let properties = kept.as_deref().unwrap_or(publish.message.properties);
                 target.batch.push_delayed(&MessageView { properties, ..publish.message }, at);
                 self.bytes += target.batch.record_bytes() - before;
                 continue;
             }
-            let ttl_ms = [publish.expiration_ms, target.rules.ttl_ms].into_iter().flatten().min();
+            let ttl_ms = [publish.expiration_ms, rules.ttl_ms].into_iter().flatten().min();
             target.batch.push_expiring(&publish.message, ttl_ms.map(|ttl| now.after_ms(ttl)));
-            if target.rules.refuses {
+            if rules.refuses {
                 target.sequences.push(publish.sequence);
             }
             self.bytes += target.batch.record_bytes() - before;

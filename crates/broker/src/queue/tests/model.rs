@@ -1,5 +1,5 @@
 //! A queue beside a model of it: whatever is done to both in whatever order, deliveries come in the order
-//! of positions, to consumers in turn, with the octets that were published, and nothing is left waiting
+//! of priorities and positions, to consumers in turn, with the octets that were published, and nothing is left waiting
 //! that somebody could take.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +11,8 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Sizes and persistence of the messages of one batch.
-    Publish(Vec<(usize, bool)>),
+    /// Sizes and persistence of the messages of one batch, and their priority.
+    Publish(Vec<(usize, bool)>, u8),
     Consume {
         no_ack: bool,
         prefetch: u16,
@@ -48,11 +48,16 @@ fn size() -> impl Strategy<Value = usize> {
     ]
 }
 
+fn priority() -> impl Strategy<Value = u8> {
+    prop_oneof![0..4_u8, Just(63), Just(64), Just(255)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let picks = || prop::collection::vec(any::<Index>(), 1..8);
     let room = || prop_oneof![0..6_usize, Just(usize::MAX)];
     prop_oneof![
-        8 => prop::collection::vec((size(), any::<bool>()), 1..20).prop_map(Step::Publish),
+        8 => (prop::collection::vec((size(), any::<bool>()), 1..20), priority())
+            .prop_map(|(messages, priority)| Step::Publish(messages, priority)),
         3 => (any::<bool>(), 0..4_u16, room(), -1..=1_i64)
             .prop_map(|(no_ack, prefetch, room, priority)| Step::Consume { no_ack, prefetch, room, priority }),
         1 => any::<Index>().prop_map(Step::Cancel),
@@ -92,6 +97,10 @@ struct KnownConsumer {
     priority: i64,
 }
 
+fn place(queue: QueueId, reference: MessageRef) -> Place {
+    (Reverse(queue.of_level(reference.level)), reference.position)
+}
+
 impl KnownConsumer {
     fn can_take(&self) -> bool {
         let credit = self.no_ack || self.prefetch == 0 || self.unacked < self.prefetch;
@@ -101,26 +110,32 @@ impl KnownConsumer {
 
 struct Model {
     bench: Bench,
+    spec: QueueSpec,
     durable: bool,
-    ready: BTreeMap<u64, Known>,
+    ready: BTreeMap<Place, Known>,
     held: Vec<Held>,
     consumers: BTreeMap<ConsumerId, KnownConsumer>,
-    published: u64,
-    settled: BTreeSet<u64>,
-    /// Blocks as the store knows them, by first position.
-    catalog: BTreeMap<u64, BlockState>,
+    /// Messages of each level.
+    published: BTreeMap<QueueId, u64>,
+    settled: BTreeSet<Place>,
+    /// Blocks as the store knows them, by first message.
+    catalog: BTreeMap<Place, BlockState>,
     restarted: bool,
 }
 
 impl Model {
-    fn new(durable: bool) -> Self {
+    fn new(durable: bool, max_priority: u8) -> Self {
+        let arguments = FieldTable::new().with("x-max-priority", i32::from(max_priority));
+        let arguments = QueueArguments::parse(arguments, "q", "/").unwrap();
+        let spec = QueueSpec { arguments, ..spec(durable) };
         Self {
-            bench: Bench::new(durable),
+            bench: Bench::of(spec.clone()),
+            spec,
             durable,
             ready: BTreeMap::new(),
             held: Vec::new(),
             consumers: BTreeMap::new(),
-            published: 0,
+            published: BTreeMap::new(),
             settled: BTreeSet::new(),
             catalog: BTreeMap::new(),
             restarted: false,
@@ -129,7 +144,7 @@ impl Model {
 
     fn apply(&mut self, step: &Step) {
         match step {
-            Step::Publish(messages) => self.publish(messages),
+            Step::Publish(messages, priority) => self.publish(messages, *priority),
             &Step::Consume { no_ack, prefetch, room, priority } => {
                 let (id, sink) = self.bench.consume(no_ack, prefetch, room, priority);
                 let prefetch = usize::from(prefetch);
@@ -155,8 +170,8 @@ impl Model {
             Step::Get { no_ack } => self.get(*no_ack),
             Step::Purge => {
                 assert_eq!(self.bench.purge(), Ok(self.ready.len()));
-                for (position, message) in std::mem::take(&mut self.ready) {
-                    self.note_settled(position, &message);
+                for (place, message) in std::mem::take(&mut self.ready) {
+                    self.note_settled(place, &message);
                 }
             }
             &Step::PageOut(which, bytes) => self.bench.queue.page_out(which, bytes).unwrap(),
@@ -173,14 +188,12 @@ impl Model {
         let store = Arc::clone(&self.bench.store);
         let end = JournalPosition(store.safe().0 + 1);
         self.bench.queue.leave_journal(end).unwrap();
-        for position in std::mem::take(&mut *store.forgotten.lock()) {
-            self.catalog.remove(&position);
+        for place in std::mem::take(&mut *store.forgotten.lock()) {
+            self.catalog.remove(&place);
         }
-        let mut states = Vec::new();
-        self.bench.queue.changed_blocks(&mut states);
-        self.catalog.extend(states.into_iter().map(|state| (state.first_position, state)));
+        self.learn_of_blocks();
         std::mem::take(&mut *store.freed.lock()).into_iter().for_each(|block| store.memory.free_block(block));
-        store.published.lock().retain(|run| run.begins_at >= end);
+        store.published.lock().retain(|(_, run)| run.begins_at >= end);
         if self.durable {
             self.check_settled();
             store.settled.lock().clear();
@@ -189,13 +202,18 @@ impl Model {
         }
     }
 
-    fn compact(&mut self, index: Index) {
+    fn learn_of_blocks(&mut self) {
         let mut states = Vec::new();
         self.bench.queue.changed_blocks(&mut states);
-        self.catalog.extend(states.into_iter().map(|state| (state.first_position, state)));
+        let place = |state: &BlockState| (Reverse(state.queue), state.first_position);
+        self.catalog.extend(states.into_iter().map(|state| (place(&state), state)));
+    }
+
+    fn compact(&mut self, index: Index) {
+        self.learn_of_blocks();
         if !self.catalog.is_empty() {
             let state = self.catalog.values().nth(index.index(self.catalog.len())).unwrap();
-            self.bench.queue.rewrite_block(state.first_position, state.location).unwrap();
+            self.bench.queue.rewrite_block(state.queue, state.first_position, state.location).unwrap();
         }
         // Where it lies now is for a checkpoint to tell; what lay there before is gone.
         self.checkpoint();
@@ -209,34 +227,46 @@ impl Model {
         // What the next checkpoint would have been told is lost: the blocks of the last one are there.
         store.freed.lock().clear();
         store.forgotten.lock().clear();
-        let below = store.delivering_below.load(Ordering::Relaxed);
-        let recovered = RecoveredMessages {
-            blocks: self.catalog.values().cloned().collect(),
-            runs: store.published.lock().clone(),
-            settled: store.settled.lock().clone(),
-            delivered_below: below,
-            next_position: self.published,
-            damage: None,
-            missing_blocks: None,
-        };
+        let below = store.delivering_below.lock().clone();
+        let recovered = self.spec.levels(self.bench.queue.id).map(|(level, id)| {
+            let blocks = self.catalog.values().filter(|block| block.queue == id).cloned();
+            let runs = store.published.lock().clone().into_iter().filter(|(queue, _)| *queue == id);
+            let settled = store.settled.lock().clone().into_iter().filter(|(queue, _)| *queue == id);
+            let recovered = RecoveredMessages {
+                blocks: blocks.collect(),
+                runs: runs.map(|(_, run)| run).collect(),
+                settled: settled.map(|(_, range)| range).collect(),
+                delivered_below: below.get(&id).copied().unwrap_or_default(),
+                next_position: self.published.get(&id).copied().unwrap_or_default(),
+                damage: None,
+                missing_blocks: None,
+            };
+            (level, recovered)
+        });
+        let recovered = recovered.filter(|(_, recovered)| recovered.next_position > 0).collect();
         self.restarted = true;
         self.bench.services.gauge = Arc::default();
         self.bench.gauge = Arc::clone(&self.bench.services.gauge);
-        let services = &self.bench.services;
-        self.bench.queue = Queue::restored(self.bench.queue.id, spec(true), services, Weak::new(), recovered);
+        let (id, spec) = (self.bench.queue.id, self.spec.clone());
+        self.bench.queue = Queue::restored(id, spec, &self.bench.services, Weak::new(), recovered);
         self.bench.queue.begin();
-        let next_position = self.bench.queue.state.lock().messages.next_position();
-        assert!(next_position >= self.published);
-        self.published = next_position;
+        for (&level, published) in &mut self.published {
+            let level = u8::try_from(level.0 - id.0).unwrap();
+            let next_position = self.bench.queue.state.lock().messages.for_append(level).next_position();
+            assert!(next_position >= *published);
+            *published = next_position;
+        }
         self.consumers.clear();
+        let below = |(Reverse(level), _): &Place| below.get(level).copied().unwrap_or_default();
         for held in self.held.drain(..) {
-            assert!(held.reference.position < below, "handed out unnoted");
-            self.ready.insert(held.reference.position, held.message);
+            let place = place(id, held.reference);
+            assert!(place.1 < below(&place), "handed out unnoted");
+            self.ready.insert(place, held.message);
         }
         self.ready.retain(|_, message| message.persistent);
-        for (position, message) in &mut self.ready {
-            assert!(*position < below || !message.redelivered);
-            message.redelivered = *position < below;
+        for (place, message) in &mut self.ready {
+            assert!(place.1 < below(place) || !message.redelivered);
+            message.redelivered = place.1 < below(place);
         }
     }
 
@@ -247,13 +277,17 @@ impl Model {
         self.consumers.keys().nth(index.index(self.consumers.len())).copied()
     }
 
-    fn publish(&mut self, messages: &[(usize, bool)]) {
+    fn publish(&mut self, messages: &[(usize, bool)], priority: u8) {
+        let level = priority.min(self.spec.level_max());
+        let id = self.bench.queue.id.of_level(level);
+        let published = self.published.entry(id).or_default();
+        self.bench.batch = MessageBatch::for_level(level);
         for &(size, persistent) in messages {
-            let serial = self.published.to_le_bytes();
+            let serial = (*published + 1000 * u64::from(level)).to_le_bytes();
             let body: Vec<_> = serial.iter().copied().cycle().take(size).collect();
             self.bench.push(&body, persistent);
-            self.ready.insert(self.published, Known { redelivered: false, persistent, body });
-            self.published += 1;
+            self.ready.insert((Reverse(id), *published), Known { redelivered: false, persistent, body });
+            *published += 1;
         }
         let waits = self.durable && messages.iter().any(|&(_, persistent)| persistent);
         assert_eq!(self.bench.flush() > JournalPosition::SAFE, waits);
@@ -276,11 +310,11 @@ impl Model {
             for held in group {
                 match how {
                     Settlement::Settled | Settlement::Rejected => {
-                        self.note_settled(held.reference.position, &held.message);
+                        self.note_settled(place(self.bench.queue.id, held.reference), &held.message);
                     }
                     Settlement::Requeued => {
                         let message = Known { redelivered: true, ..held.message };
-                        self.ready.insert(held.reference.position, message);
+                        self.ready.insert(place(self.bench.queue.id, held.reference), message);
                     }
                 }
             }
@@ -293,23 +327,23 @@ impl Model {
         let got = self.bench.get(no_ack);
         let expected = self.ready.pop_first();
         assert_eq!(got.is_some(), expected.is_some());
-        let (Some(got), Some((position, message))) = (got, expected) else { return };
+        let (Some(got), Some((expected, message))) = (got, expected) else { return };
         let (reference, redelivered, body, left) = got;
         assert_eq!(
-            (reference.position, redelivered, left),
-            (position, message.redelivered, self.ready.len())
+            (place(self.bench.queue.id, reference), redelivered, left),
+            (expected, message.redelivered, self.ready.len())
         );
         assert!(body == message.body);
         if no_ack {
-            self.note_settled(position, &message);
+            self.note_settled(expected, &message);
         } else {
             self.held.push(Held { consumer: None, reference, message });
         }
     }
 
-    fn note_settled(&mut self, position: u64, message: &Known) {
+    fn note_settled(&mut self, place: Place, message: &Known) {
         if self.durable && message.persistent {
-            self.settled.insert(position);
+            self.settled.insert(place);
         }
     }
 
@@ -317,8 +351,9 @@ impl Model {
     fn absorb(&mut self) {
         let mut since = BTreeMap::<ConsumerId, BTreeSet<ConsumerId>>::new();
         for seen in self.bench.seen() {
-            let (position, message) = self.ready.pop_first().expect("nothing was ready");
-            assert_eq!((seen.reference.position, seen.redelivered), (position, message.redelivered));
+            let (expected, message) = self.ready.pop_first().expect("nothing was ready");
+            let seen_at = place(self.bench.queue.id, seen.reference);
+            assert_eq!((seen_at, seen.redelivered), (expected, message.redelivered));
             assert_eq!(
                 (seen.persistent, seen.reference.is_persistent()),
                 (message.persistent, message.persistent)
@@ -345,7 +380,7 @@ impl Model {
             // A sink whose room is gone has parked.
             consumer.parked = consumer.room == 0;
             if consumer.no_ack {
-                self.note_settled(position, &message);
+                self.note_settled(expected, &message);
             } else {
                 consumer.unacked += 1;
                 self.held.push(Held { consumer: Some(seen.consumer), reference: seen.reference, message });
@@ -360,21 +395,25 @@ impl Model {
         let waiting = self.consumers.values().any(KnownConsumer::can_take);
         assert!(self.ready.is_empty() || !waiting, "a message and a consumer for it both wait");
         if self.ready.is_empty() && self.held.is_empty() {
-            assert!(self.bench.gauge.bytes() <= FIRST_CHUNK_BYTES);
+            assert!(self.bench.gauge.bytes() <= FIRST_CHUNK_BYTES * self.published.len());
         }
         self.check_settled();
     }
 
     fn check_settled(&self) {
         let ranges = self.bench.store.settled.lock().clone();
-        let told: BTreeSet<_> = ranges.iter().cloned().flatten().collect();
-        let count = ranges.iter().map(|range| range.end - range.start).sum::<u64>();
+        let places = |(level, range): &(QueueId, Range<u64>)| {
+            let level = Reverse(*level);
+            range.clone().map(move |position| (level, position))
+        };
+        let told: BTreeSet<_> = ranges.iter().flat_map(places).collect();
+        let count = ranges.iter().map(|(_, range)| range.end - range.start).sum::<u64>();
         // A purge after a restart covers what was settled before.
         assert!(self.restarted || told.len() as u64 == count, "settled twice");
         assert!(self.settled.is_subset(&told));
         let persistent = self.bench.store.persistent.lock();
         let mut others = told.difference(&self.settled);
-        assert!(others.all(|position| !persistent.contains(position)), "settled, but it was not");
+        assert!(others.all(|place| !persistent.contains(place)), "settled, but it was not");
     }
 }
 
@@ -382,8 +421,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn a_queue_keeps_its_promises(durable in any::<bool>(), steps in prop::collection::vec(step(), 1..60)) {
-        let mut model = Model::new(durable);
+    fn a_queue_keeps_its_promises(
+        durable in any::<bool>(),
+        max_priority in prop_oneof![Just(0), Just(2), Just(255)],
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut model = Model::new(durable, max_priority);
         steps.iter().for_each(|step| model.apply(step));
         let ready = model.ready.len();
         prop_assert_eq!(model.bench.queue.delete(false, false).unwrap().ready, ready);

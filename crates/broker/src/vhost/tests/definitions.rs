@@ -13,7 +13,6 @@ use crate::definition::BindingSpec;
 use crate::exchange::destination::canonical;
 use crate::message::MessageBatch;
 use crate::names::QueueId;
-use crate::queue::recovered::RecoveredMessages;
 use crate::store::{Block, BlockError, BlockLocation, Journaled, Store};
 
 /// Remembers definitions, one position for each time it is told.
@@ -336,7 +335,7 @@ impl Kept {
             vhost.restore_exchange(spec).expect("it was declared");
         }
         for spec in self.queues.into_values() {
-            vhost.restore_queue(QueueId::next(), spec, RecoveredMessages::default());
+            vhost.restore_queue(QueueId::next(), spec, Vec::new());
         }
         for binding in self.bindings.values() {
             vhost.restore_binding(binding).expect("its ends are there");

@@ -1,0 +1,421 @@
+//! The messages of a queue by priority: one [`Messages`] per level, the highest that has any first. Each level has an
+//! id of its own towards the store, the queue's and those behind it, so that journal, blocks and marks know nothing of
+//! priorities. A level that was never used takes no memory.
+//!
+//! PERF: a queue without priorities has the lowest level alone, and pays one predictable branch per call.
+
+use std::ops::Range;
+
+use super::messages::{Incoming, Messages, Next, Outgoing, PageOut, Peeked, Rewrite};
+use crate::delivery::Deadline;
+use crate::limits::READ_AHEAD_BYTES;
+use crate::message::{Contents, MessageRef, MessageView};
+use crate::names::QueueId;
+use crate::services::Services;
+use crate::store::{BlockLocation, BlockState, JournalPosition};
+
+/// All levels of a queue.
+pub(crate) struct Levels {
+    lowest: Messages,
+    higher: Option<Box<Higher>>,
+}
+
+/// The levels above the lowest.
+struct Higher {
+    services: Services,
+    /// The highest level there may be.
+    max: u8,
+    /// From level 1 on, as far as they were used.
+    levels: Vec<Option<Box<Messages>>>,
+    /// A bit for each level that may have ready messages, the lowest one left out.
+    occupied: [u64; 4],
+}
+
+impl Higher {
+    fn get(&self, level: u8) -> Option<&Messages> {
+        self.levels.get(usize::from(level).checked_sub(1)?)?.as_deref()
+    }
+
+    fn get_mut(&mut self, level: u8) -> Option<&mut Messages> {
+        self.levels.get_mut(usize::from(level).checked_sub(1)?)?.as_deref_mut()
+    }
+
+    /// Levels that may have ready messages, the highest first.
+    fn occupied(&self) -> impl Iterator<Item = &Messages> {
+        let words = self.occupied.iter().enumerate().rev();
+        let levels = words.flat_map(|(index, &word)| {
+            let next = |&rest: &u64| Some(rest & !(1 << highest_bit(rest)?));
+            let rests = std::iter::successors(Some(word), next);
+            rests.filter_map(move |rest| Some(index as u8 * 64 + highest_bit(rest)?))
+        });
+        levels.filter_map(|level| self.get(level))
+    }
+
+    fn occupy(&mut self, level: u8) {
+        if let Some(word) = self.occupied.get_mut(usize::from(level / 64)) {
+            *word |= 1 << (level % 64);
+        }
+    }
+
+    /// The highest level with ready messages, unless the lowest one is all there is.
+    fn next(&self) -> Option<&Messages> {
+        self.occupied().find(|messages| messages.ready() > 0)
+    }
+
+    /// Forgets levels that have become empty.
+    fn settle_down(&mut self) {
+        for index in 0..self.occupied.len() {
+            while let Some(bit) = self.occupied.get(index).copied().and_then(highest_bit) {
+                let level = index as u8 * 64 + bit;
+                if self.get(level).is_some_and(|messages| messages.ready() > 0) {
+                    break;
+                }
+                if let Some(word) = self.occupied.get_mut(index) {
+                    *word &= !(1 << bit);
+                }
+            }
+        }
+    }
+}
+
+fn highest_bit(word: u64) -> Option<u8> {
+    word.checked_ilog2().map(|bit| bit as u8)
+}
+
+impl Levels {
+    /// Empty ones, `max` above the lowest.
+    pub(crate) fn new(queue: QueueId, durable: bool, services: &Services, max: u8) -> Self {
+        let lowest = Messages::new(queue, 0, durable, services);
+        let higher = (max > 0).then(|| {
+            let (levels, occupied) = (Vec::new(), [0; 4]);
+            Box::new(Higher { services: services.clone(), max, levels, occupied })
+        });
+        Self { lowest, higher }
+    }
+
+    /// Takes over what a restart found in a level.
+    pub(crate) fn restore(&mut self, messages: Messages) {
+        let level = messages.level_number();
+        let Some(index) = usize::from(level).checked_sub(1) else {
+            self.lowest = messages;
+            return;
+        };
+        if let Some(higher) = &mut self.higher {
+            higher.levels.resize_with(higher.levels.len().max(index + 1), || None);
+            if let Some(place) = higher.levels.get_mut(index) {
+                *place = Some(Box::new(messages));
+                higher.occupy(level);
+            }
+        }
+    }
+
+    fn each(&self) -> impl Iterator<Item = &Messages> {
+        let higher = self.higher.iter().flat_map(|higher| higher.levels.iter().flatten());
+        std::iter::once(&self.lowest).chain(higher.map(|messages| &**messages))
+    }
+
+    fn each_mut(&mut self) -> impl Iterator<Item = &mut Messages> {
+        let higher = self.higher.iter_mut().flat_map(|higher| higher.levels.iter_mut().flatten());
+        std::iter::once(&mut self.lowest).chain(higher.map(|messages| &mut **messages))
+    }
+
+    /// Those with ready messages among them, the highest first.
+    fn occupied(&self) -> impl Iterator<Item = &Messages> {
+        let higher = self.higher.iter().flat_map(|higher| higher.occupied());
+        higher.chain(std::iter::once(&self.lowest))
+    }
+
+    fn get(&self, level: u8) -> &Messages {
+        match &self.higher {
+            Some(higher) => higher.get(level).unwrap_or(&self.lowest),
+            None => &self.lowest,
+        }
+    }
+
+    /// A level; the lowest one for one that was not used.
+    pub(crate) fn get_mut(&mut self, level: u8) -> &mut Messages {
+        match &mut self.higher {
+            Some(higher) => higher.get_mut(level).unwrap_or(&mut self.lowest),
+            None => &mut self.lowest,
+        }
+    }
+
+    /// The levels with ready messages, the highest first, and where in each the next message will lie.
+    pub(crate) fn ends(&self) -> Vec<(u8, u64)> {
+        self.occupied().map(|messages| (messages.level_number(), messages.next_position())).collect()
+    }
+
+    /// The lowest level, which is all there is of a queue without priorities.
+    pub(crate) fn lowest(&self) -> &Messages {
+        &self.lowest
+    }
+
+    /// The level that messages of this priority go to; made if it was not used yet.
+    pub(crate) fn for_append(&mut self, priority: u8) -> &mut Messages {
+        let Some(higher) = &mut self.higher else { return &mut self.lowest };
+        let level = priority.min(higher.max);
+        let Some(index) = usize::from(level).checked_sub(1) else { return &mut self.lowest };
+        higher.occupy(level);
+        higher.levels.resize_with(higher.levels.len().max(index + 1), || None);
+        let (id, durable, services) = (self.lowest.id(), self.lowest.is_durable(), &higher.services);
+        match higher.levels.get_mut(index) {
+            Some(place) => place.get_or_insert_with(|| Box::new(Messages::new(id, level, durable, services))),
+            None => &mut self.lowest,
+        }
+    }
+
+    /// The level that the next message comes from.
+    pub(crate) fn next_level(&self) -> &Messages {
+        match &self.higher {
+            Some(higher) => higher.next().unwrap_or(&self.lowest),
+            None => &self.lowest,
+        }
+    }
+
+    /// The same, to take it.
+    pub(crate) fn next_level_mut(&mut self) -> &mut Messages {
+        if let Some(higher) = &mut self.higher {
+            higher.settle_down();
+            let words = higher.occupied.iter().enumerate().rev();
+            let highest =
+                words.filter_map(|(index, &word)| Some(index as u8 * 64 + highest_bit(word)?)).next();
+            if let Some(level) = highest {
+                return higher.get_mut(level).unwrap_or(&mut self.lowest);
+            }
+        }
+        &mut self.lowest
+    }
+
+    /// Messages that can be delivered.
+    pub(crate) fn ready(&self) -> usize {
+        match &self.higher {
+            Some(higher) => higher.occupied().map(Messages::ready).sum::<usize>() + self.lowest.ready(),
+            None => self.lowest.ready(),
+        }
+    }
+
+    /// Octets of the bodies of messages that can be delivered.
+    pub(crate) fn ready_bytes(&self) -> u64 {
+        self.occupied().map(Messages::ready_bytes).sum()
+    }
+
+    /// Octets of memory held for messages, ready or unacked.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.each().map(Messages::memory_bytes).sum()
+    }
+
+    /// Whether a message may be there that expires.
+    pub(crate) fn may_expire(&self) -> bool {
+        match &self.higher {
+            Some(_) => self.each().any(Messages::may_expire),
+            None => self.lowest.may_expire(),
+        }
+    }
+
+    /// Whether messages are on disk alone.
+    pub(crate) fn has_absent(&self) -> bool {
+        match &self.higher {
+            Some(_) => self.each().any(Messages::has_absent),
+            None => self.lowest.has_absent(),
+        }
+    }
+
+    /// Takes the next message out of the ready ones.
+    pub(crate) fn take_next(&mut self) -> Next<'_> {
+        self.next_level_mut().take_next()
+    }
+
+    /// The message that would be taken next.
+    pub(crate) fn peek(&self) -> Peeked<'_> {
+        self.next_level().peek()
+    }
+
+    /// Whether the message that would be taken next has expired. COMPAT: those of lower levels wait behind it.
+    pub(crate) fn is_next_expired(&self, deadline: Deadline) -> bool {
+        self.next_level().is_next_expired(deadline)
+    }
+
+    /// Whether the next message, which is on disk, may be one that expires.
+    pub(crate) fn may_next_expire(&self) -> bool {
+        self.next_level().may_next_expire()
+    }
+
+    /// Whether the next message has to be brought into memory before it can be taken.
+    pub(crate) fn is_next_absent(&self) -> bool {
+        self.next_level().is_next_absent()
+    }
+
+    /// The message at `reference`, which must not be settled yet.
+    pub(crate) fn view(&self, reference: MessageRef) -> Option<MessageView<'_>> {
+        self.get(reference.level).view(reference)
+    }
+
+    /// Makes a message that was taken ready again, at its old place in its level.
+    pub(crate) fn put_back(&mut self, reference: MessageRef) {
+        if let Some(higher) = &mut self.higher
+            && reference.level > 0
+        {
+            higher.occupy(reference.level);
+        }
+        self.get_mut(reference.level).put_back(reference);
+    }
+
+    /// Lets go of a message that was taken.
+    pub(crate) fn settle(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).settle(reference);
+    }
+
+    /// Lets go of all ready messages; how many there were. `purged` is told where they were, level by level.
+    pub(crate) fn purge(&mut self, mut purged: impl FnMut(QueueId, &[Range<u64>])) -> usize {
+        let mut ready = 0;
+        for messages in self.each_mut().filter(|messages| messages.ready() > 0) {
+            let (count, positions) = messages.purge();
+            ready += count;
+            purged(messages.id(), &positions);
+        }
+        ready
+    }
+
+    /// What the store knows the levels by that were used.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = QueueId> {
+        self.each().map(Messages::id)
+    }
+
+    /// Lets go of everything, of what is handed out as well.
+    pub(crate) fn forget(&mut self) {
+        self.each_mut().for_each(Messages::forget);
+    }
+}
+
+/// What leaves memory, and what comes back.
+impl Levels {
+    /// Chunks that should be brought into memory: those of `dying` messages, what is delivered next, some behind it.
+    pub(crate) fn wanted(&self, dying: impl Iterator<Item = MessageRef> + Clone) -> Vec<Incoming> {
+        if self.higher.is_none() {
+            return self.lowest.wanted(dying);
+        }
+        let mut wanted: Vec<Incoming> = Vec::new();
+        for messages in self.each() {
+            let own = dying.clone().filter(|reference| reference.level == messages.level_number());
+            if own.clone().next().is_some() {
+                wanted.append(&mut messages.wanted(own));
+            }
+        }
+        let mut ahead = 0;
+        for messages in self.occupied() {
+            if ahead >= READ_AHEAD_BYTES {
+                break;
+            }
+            if wanted.iter().all(|incoming| incoming.queue != messages.id()) {
+                wanted.append(&mut messages.wanted(std::iter::empty()));
+            }
+            ahead += messages.memory_bytes();
+        }
+        wanted
+    }
+
+    /// A message that was taken is needed soon: its chunk is kept in memory, and awaited if it is not there.
+    pub(crate) fn expect(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).expect(reference);
+    }
+
+    /// Whether the chunk of a message that was taken is not in memory.
+    pub(crate) fn is_absent(&self, reference: MessageRef) -> bool {
+        self.get(reference.level).is_absent(reference)
+    }
+
+    /// Has the chunk of a message brought into memory.
+    pub(crate) fn await_chunk(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).await_chunk(reference);
+    }
+
+    /// Whether a chunk is awaited that nobody brings yet.
+    pub(crate) fn has_awaited(&self) -> bool {
+        self.each().any(Messages::has_awaited)
+    }
+
+    /// The chunks that are awaited, for whoever brings them.
+    pub(crate) fn take_awaited(&mut self) -> Vec<Incoming> {
+        self.each_mut().flat_map(Messages::take_awaited).collect()
+    }
+
+    /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
+    pub(crate) fn is_short(&self) -> bool {
+        let mut ahead = 0;
+        for messages in self.occupied() {
+            if messages.is_short() {
+                return true;
+            }
+            ahead += messages.memory_bytes();
+            if ahead >= READ_AHEAD_BYTES / 2 {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Brings a chunk back, unless it has gone elsewhere meanwhile.
+    pub(crate) fn install(&mut self, incoming: Incoming, contents: Contents) {
+        self.get_mut(incoming.level).install(incoming, contents);
+    }
+
+    /// Whether a chunk is still to be brought back.
+    pub(crate) fn is_wanted(&self, incoming: Incoming) -> bool {
+        self.get(incoming.level).is_wanted(incoming)
+    }
+
+    /// Lets chunks leave memory that lie on disk already, and names those to be written first, up to `bytes`, from the
+    /// lowest level on.
+    pub(crate) fn page_out(&mut self, which: PageOut, bytes: usize) -> Vec<Outgoing> {
+        let next = self.next_level().level_number();
+        let mut left = bytes;
+        let mut outgoing = Vec::new();
+        for messages in self.each_mut() {
+            let which = match which {
+                // Nothing of a level below is delivered soon; but it is not worth a block of its own for what is
+                // little.
+                PageOut::Far if messages.level_number() != next => PageOut::Near,
+                PageOut::Near if messages.level_number() != next => PageOut::All,
+                which => which,
+            };
+            outgoing.append(&mut messages.page_out(which, &mut left));
+        }
+        outgoing
+    }
+
+    /// Chunks that still need the journal below `position`, to be written as blocks.
+    pub(crate) fn leave_journal(&mut self, position: JournalPosition) -> Vec<Outgoing> {
+        self.each_mut().flat_map(|messages| messages.leave_journal(position)).collect()
+    }
+
+    /// The oldest position of the journal that a chunk still needs.
+    pub(crate) fn needs_journal_from(&self) -> Option<JournalPosition> {
+        self.each().filter_map(Messages::needs_journal_from).min()
+    }
+
+    /// Notes where an outgoing chunk was written, or that it could not be. With `leave` it leaves memory.
+    pub(crate) fn written(&mut self, outgoing: Outgoing, location: Option<BlockLocation>, leave: bool) {
+        self.get_mut(outgoing.level).written(outgoing, location, leave);
+    }
+
+    /// Begins to write the block at `location` again, if a chunk of the level with this id still has it.
+    pub(crate) fn begin_rewrite(
+        &mut self,
+        id: QueueId,
+        first_position: u64,
+        location: BlockLocation,
+    ) -> Option<Rewrite> {
+        let mut levels = self.each_mut();
+        levels.find(|messages| messages.id() == id)?.begin_rewrite(first_position, location)
+    }
+
+    /// Notes where the block lies now, or that it could not be written.
+    pub(crate) fn end_rewrite(&mut self, rewrite: &Rewrite, location: Option<BlockLocation>) {
+        self.get_mut(rewrite.level).end_rewrite(rewrite, location);
+    }
+
+    /// What the store does not know yet of durable blocks.
+    pub(crate) fn changed_blocks(&mut self, states: &mut Vec<BlockState>) {
+        self.each_mut().for_each(|messages| messages.changed_blocks(states));
+    }
+}
