@@ -442,6 +442,7 @@ impl DeliverySink for Lateness {
 /// By hand: `cargo test --release -p leveret-broker -- --ignored --nocapture lateness`.
 #[test]
 #[ignore = "a measurement, on a quiet machine"]
+#[expect(clippy::too_many_lines, reason = "one load from its beginning to its figures")]
 fn lateness_at_fifty_thousand_a_second() {
     let services = Services::new(Arc::new(MemoryStore::default()));
     let clock = Arc::clone(&services.clock);
