@@ -36,6 +36,7 @@ pub(crate) struct Latencies {
     histogram: Histogram<u64>,
     /// What came before it was due is in no distribution.
     early: u64,
+    early_max_ns: u64,
 }
 
 impl Latencies {
@@ -44,7 +45,7 @@ impl Latencies {
         let histogram = Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
             // INVARIANT: fails only for bounds and digits out of range, and both are constants.
             .expect("constant bounds");
-        Self { histogram, early: 0 }
+        Self { histogram, early: 0, early_max_ns: 0 }
     }
 
     /// Takes one latency in nanoseconds.
@@ -58,7 +59,10 @@ impl Latencies {
     pub(crate) fn record_late(&mut self, nanoseconds: u64, expected: u64) {
         match nanoseconds.checked_sub(expected) {
             Some(late) => self.record(late),
-            None => self.early += 1,
+            None => {
+                self.early += 1;
+                self.early_max_ns = self.early_max_ns.max(expected - nanoseconds);
+            }
         }
     }
 
@@ -67,6 +71,7 @@ impl Latencies {
         // INVARIANT: both have the same bounds, and a different range is the only error.
         self.histogram.add(&other.histogram).expect("same bounds");
         self.early += other.early;
+        self.early_max_ns = self.early_max_ns.max(other.early_max_ns);
     }
 
     /// The figures that are reported; `None` if nothing was recorded.
@@ -75,6 +80,7 @@ impl Latencies {
         (!self.histogram.is_empty() || self.early > 0).then(|| LatencySummary {
             samples: self.histogram.len(),
             early: self.early,
+            early_max_us: microseconds(self.early_max_ns),
             min_us: microseconds(self.histogram.min()),
             median_us: at(0.5),
             p95_us: at(0.95),
@@ -92,6 +98,8 @@ pub(crate) struct LatencySummary {
     pub(crate) samples: u64,
     /// How many more came before they were due.
     pub(crate) early: u64,
+    /// By how much the earliest of them.
+    pub(crate) early_max_us: f64,
     /// Shortest.
     pub(crate) min_us: f64,
     /// Half were faster.
@@ -136,6 +144,7 @@ mod tests {
         delayed.record_late(4_999_999, 5_000_000);
         let summary = delayed.summary().unwrap();
         assert_eq!((summary.samples, summary.early), (1, 1));
+        assert!((summary.early_max_us - 0.001).abs() < 1e-9, "{summary:?}");
         assert!((summary.max_us - 2.0).abs() < 0.01, "{summary:?}");
     }
 

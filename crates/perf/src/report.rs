@@ -122,7 +122,7 @@ fn latency_line(latency: &LatencySummary, load: &Load) -> String {
         if load.pace.rate.is_some() { "from the intended send time" } else { "one message of each write" };
     let early = match latency.early {
         0 => String::new(),
-        early => format!(", {early} more came too early"),
+        early => format!(", {early} more came too early, by up to {:.0} us", latency.early_max_us),
     };
     format!("{} ({from}{early})", percentiles(latency))
 }

@@ -10,6 +10,7 @@ use crate::ceiling;
 use crate::cli::{Cli, URI_DEFAULT, seconds};
 use crate::client::Client;
 use crate::error::Error;
+use crate::latency::LatencySummary;
 use crate::load::Load;
 use crate::probe::Figure;
 use crate::process::Process;
@@ -23,6 +24,8 @@ mod steps;
 use rows::{Check, Group, ROWS, Row, Work};
 use steps::Steps;
 
+/// Delays are whole milliseconds, and a broker's clock may be as coarse: it rounds by less than one.
+const EARLY_US_MAX: f64 = 1_000.0;
 /// What stands in the broker column for the sink.
 const CEILING: &str = "ceiling";
 
@@ -175,8 +178,7 @@ fn run_load(
     check: Option<Check>,
     args: &SuiteArgs,
 ) -> Result<Vec<Cell>, Error> {
-    // The sink keeps nothing back, so it cannot be late.
-    let with_ceiling = !args.no_ceiling && load.expected_delay.is_zero();
+    let with_ceiling = !args.no_ceiling && has_ceiling(load);
     let mut runs: Vec<Vec<Result<Report, Error>>> = Vec::new();
     runs.resize_with(args.brokers.len() + usize::from(with_ceiling), Vec::new);
     for round in 0..args.rounds.max(1) {
@@ -198,6 +200,12 @@ fn run_load(
     Ok(names.zip(runs).map(|(name, runs)| row.loaded(name, runs, is_paced)).collect())
 }
 
+/// Whether the sink can stand in for a broker. It keeps nothing back, so it cannot be late; and it floods a connection
+/// from its first consumer on, so that one with several is never told that the others have begun.
+fn has_ceiling(load: &Load) -> bool {
+    load.expected_delay.is_zero() && load.queues_per_consumer == 1
+}
+
 /// A row's flags parsed the way they would be by hand; its own warm-up holds if it is the longer one.
 fn to_load(flags: &str, args: &SuiteArgs) -> Result<Load, Error> {
     let words = ["leveret-perf", "--uri", URI_DEFAULT].into_iter().chain(flags.split_whitespace());
@@ -209,11 +217,13 @@ fn to_load(flags: &str, args: &SuiteArgs) -> Result<Load, Error> {
     Ok(load)
 }
 
-/// A table of lateness has no place for what must not be.
+/// A table of lateness has no place for what must not be. Less than [`EARLY_US_MAX`] is no fault.
 fn refuse_early(report: Report) -> Result<Report, Error> {
-    match report.latency.map_or(0, |latency| latency.early) {
-        0 => Ok(report),
-        early => Err(Error::Protocol(format!("{early} messages came before they were due"))),
+    match report.latency.filter(|latency| latency.early > 0 && latency.early_max_us >= EARLY_US_MAX) {
+        None => Ok(report),
+        Some(LatencySummary { early, early_max_us, .. }) => Err(Error::Protocol(format!(
+            "{early} messages came before they were due, by up to {early_max_us:.0} us"
+        ))),
     }
 }
 
@@ -402,6 +412,28 @@ mod tests {
                 assert!(load.warmup > load.expected_delay, "{}", row.name);
             }
         }
+    }
+
+    #[test]
+    fn a_whole_millisecond_early_is_a_fault_and_less_is_not() {
+        let report = |nanoseconds: u64| {
+            let mut latencies = crate::latency::Latencies::new();
+            latencies.record_late(nanoseconds, 5_000_000);
+            Report::new(&Outcome { seconds: 1.0, latency: latencies.summary(), ..Outcome::default() })
+        };
+        assert!(refuse_early(report(4_000_001)).is_ok());
+        let error = refuse_early(report(4_000_000)).unwrap_err().to_string();
+        assert!(error.contains("by up to 1000 us"), "{error}");
+    }
+
+    #[test]
+    fn rows_that_the_sink_cannot_stand_in_for_have_no_ceiling() {
+        let with = |name: &str| match chosen_rows(&[name.to_owned()], Group::Base).unwrap()[0].work {
+            Work::Load { flags, .. } => has_ceiling(&to_load(flags, &args("")).unwrap()),
+            Work::Steps(_) => false,
+        };
+        assert!(with("base16") && with("ttl-queue"));
+        assert!(!with("hash100") && !with("delayed50k"));
     }
 
     #[test]
