@@ -94,6 +94,8 @@ impl Broker {
     /// Time begins to count for what was restored: what has expired meanwhile goes. To be called when all is there,
     /// since dead letters go to exchanges and queues.
     pub fn begin(&self) {
+        let vhosts: Vec<_> = self.vhosts.iter().map(|vhost| Arc::clone(&vhost)).collect();
+        vhosts.iter().for_each(|vhost| vhost.begin());
         self.queues().iter().for_each(|queue| queue.begin());
     }
 

@@ -1,7 +1,7 @@
 //! Delayed messages: what a delayed exchange keeps until its time has come. They lie in hidden queues, one for each
-//! stretch of time ([`bucket`]), and are as safe there as in any queue. Shortly before its time a bucket is opened: its
+//! stretch of time (`bucket`), and are as safe there as in any queue. Shortly before its time a bucket is opened: its
 //! messages are taken out as a consumer would, and what is kept of each is when it is due and where it lies
-//! ([`waiting`]). When one is due it is routed by what is bound then, and settled once the journal has the copies.
+//! (`waiting`). When one is due it is routed by what is bound then, and settled once the journal has the copies.
 //!
 //! Locks: the topology, the buckets, a queue, what waits.
 

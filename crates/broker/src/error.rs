@@ -233,6 +233,20 @@ pub enum BrokerError {
         /// How long.
         delay_ms: u64,
     },
+    /// A bound of the ids that an exchange remembers that is none.
+    #[error("{}nvalid argument, '{argument}' must be an integer greater than 0", if *missing { "Missing or i" } else { "I" })]
+    CacheArgument {
+        /// The argument.
+        argument: &'static str,
+        /// It is not there and has to be.
+        missing: bool,
+    },
+    /// More ids to be remembered than an exchange may.
+    #[error("invalid argument 'x-cache-size': more than {max}")]
+    CacheTooLarge {
+        /// How many there may be.
+        max: u64,
+    },
     /// x-match of a headers binding that is none of the four.
     #[error("Invalid x-match field value <<\"{value}\">>; expected all, any, all-with-x, or any-with-x")]
     InvalidXMatch {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use crate::deduplication::Deduplication;
 use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
 use crate::message::MessageBatch;
@@ -56,6 +57,8 @@ pub enum ExchangeType {
     Delayed,
     /// To all; a destination that is bound gets the last messages.
     RecentHistory,
+    /// To all, each message once.
+    Deduplicating,
 }
 
 impl ExchangeType {
@@ -73,6 +76,7 @@ impl ExchangeType {
             Self::LocalRandom => "x-local-random",
             Self::Delayed => "x-delayed-message",
             Self::RecentHistory => "x-recent-history",
+            Self::Deduplicating => "x-message-deduplication",
         }
     }
 }
@@ -98,6 +102,7 @@ impl FromStr for ExchangeType {
             "x-local-random" => Ok(Self::LocalRandom),
             "x-delayed-message" => Ok(Self::Delayed),
             "x-recent-history" => Ok(Self::RecentHistory),
+            "x-message-deduplication" => Ok(Self::Deduplicating),
             // What subscribers of a JMS client select is a program in Erlang's terms.
             "x-jms-topic" => Err(BrokerError::UnsupportedExchangeType { exchange_type: name.to_owned() }),
             _ => Err(BrokerError::UnknownExchangeType { exchange_type: name.to_owned() }),
@@ -130,6 +135,8 @@ pub(crate) struct Exchange {
     pub(crate) spec: ExchangeSpec,
     /// What it keeps until it is due, if it is of that type.
     pub(crate) delayed: Option<Arc<DelayedMessages>>,
+    /// What was published to it before, if it drops duplicates.
+    pub(crate) deduplication: Option<Arc<Deduplication>>,
     /// Those in force for it.
     pub(crate) policies: AppliedPolicies,
     bindings: Bindings,
@@ -157,7 +164,7 @@ impl Exchange {
     pub(crate) fn new(spec: ExchangeSpec, gauge: &Arc<MemoryGauge>) -> Result<Self, BrokerError> {
         let bindings = match routing_type(&spec)? {
             ExchangeType::Direct => Bindings::Direct(HashMap::new()),
-            ExchangeType::Fanout => Bindings::Fanout(HashMap::new()),
+            ExchangeType::Fanout | ExchangeType::Deduplicating => Bindings::Fanout(HashMap::new()),
             ExchangeType::Topic => Bindings::Topic(TopicTrie::default()),
             ExchangeType::Headers => Bindings::Headers(HeadersBindings::default()),
             ExchangeType::ConsistentHash => {
@@ -172,7 +179,8 @@ impl Exchange {
                 Bindings::RecentHistory(OrderedBindings::default(), history)
             }
         };
-        Ok(Self { spec, delayed: None, policies: AppliedPolicies::default(), bindings, binding_count: 0 })
+        let policies = AppliedPolicies::default();
+        Ok(Self { spec, delayed: None, deduplication: None, policies, bindings, binding_count: 0 })
     }
 
     /// Where messages go that it routes nowhere. COMPAT: the argument comes before the policy.

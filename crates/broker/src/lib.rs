@@ -8,6 +8,7 @@
 
 pub mod broker;
 mod dead_letter;
+pub mod deduplication;
 pub mod definition;
 pub mod delayed;
 pub mod delivery;

@@ -5,7 +5,7 @@
 pub mod arguments;
 mod chunk;
 pub(crate) mod consumers;
-mod dying;
+pub(crate) mod dying;
 mod levels;
 mod limits;
 pub mod memory;
@@ -594,8 +594,8 @@ impl Queue {
         self.dispatch_new(state, u64::MAX, 0);
     }
 
-    /// The same where messages from `new_from` on have come just now to a level: these are delivered even if they expire
-    /// at once.
+    /// The same where messages from `new_from` on have come just now to a level: these are delivered even if they
+    /// expire at once.
     fn dispatch_new(&self, state: &mut State, new_from: u64, new_level: u8) {
         let may_expire = state.messages.may_expire();
         let deadline = may_expire.then(|| Deadline { now: self.services.clock.now(), new_from, new_level });

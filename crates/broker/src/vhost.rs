@@ -10,6 +10,7 @@ pub(crate) mod changes;
 mod declare;
 pub(crate) mod hidden;
 mod policies;
+pub mod redrive;
 mod republish;
 mod restore;
 mod topology;
@@ -20,9 +21,9 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
+use crate::deduplication::{DeduplicationSnapshot, NewId};
 use crate::definition::Definition;
 use crate::delayed::DelayedSnapshot;
-use crate::delayed::due::LongDelay;
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
 use crate::message::MessageRef;
@@ -31,7 +32,7 @@ use crate::queue::arguments::QueueArguments;
 use crate::queue::{Queue, QueueSpec};
 use crate::reply_to::{REPLY_TO_PREFIX, ReplyQueues, reply_name};
 use crate::services::Services;
-use crate::store::JournalPosition;
+use crate::store::{JournalPosition, Store};
 use crate::time::{Clock, Timestamp};
 use changes::Changes;
 pub use declare::{ExchangeDeclaration, QueueDeclaration};
@@ -74,6 +75,21 @@ pub struct Route {
     pub cacheable: bool,
     /// When it is due, where hidden queues among the queues keep it until then.
     pub deliver_at: Option<Timestamp>,
+    /// Ids that exchanges on the way are to remember once the queues have it.
+    pub new_ids: Vec<NewId>,
+    /// Where it is safe that an exchange on the way has had it before, and dropped it.
+    pub known_at: Option<JournalPosition>,
+}
+
+/// Who publishes a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PublishedBy {
+    /// A client, who is told what is refused.
+    Client,
+    /// The broker, which nobody could tell.
+    Broker,
+    /// A delayed exchange, which was asked for it before.
+    Delay,
 }
 
 impl Vhost {
@@ -125,6 +141,12 @@ impl Vhost {
         JournalPosition(self.defined_at.load(Ordering::Acquire))
     }
 
+    /// What keeps messages and definitions.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.services.store
+    }
+
     /// What time it is.
     #[must_use]
     pub fn clock(&self) -> &dyn Clock {
@@ -153,7 +175,7 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        topology.route(exchange, message, self, LongDelay::Refused)
+        topology.route(exchange, message, self, PublishedBy::Client)
     }
 
     /// What waits in each delayed exchange, in no order.
@@ -164,6 +186,14 @@ impl Vhost {
         let delayed: Vec<_> = delayed.collect();
         drop(topology);
         delayed.iter().map(|delayed| delayed.snapshot()).collect()
+    }
+
+    /// What each exchange that drops duplicates has seen, in no order.
+    #[must_use]
+    pub fn deduplication(&self) -> Vec<DeduplicationSnapshot> {
+        let topology = self.topology.read();
+        let known = topology.exchanges().filter_map(|exchange| exchange.deduplication.as_ref());
+        known.map(|deduplication| deduplication.snapshot()).collect()
     }
 
     /// Drops what waits in a delayed exchange; how many messages there were. None if it is of another type.

@@ -197,6 +197,8 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::DelayedTypeMissing
         | BrokerError::DelayedTwice
         | BrokerError::DelayTooLong { .. }
+        | BrokerError::CacheArgument { .. }
+        | BrokerError::CacheTooLarge { .. }
         | BrokerError::UnsupportedHashProperty { .. }
         | BrokerError::HashArgumentType { .. }
         | BrokerError::InvalidHistoryLength { .. }

@@ -92,6 +92,7 @@ fn exchange_value(spec: &ExchangeSpec) -> Vec<u8> {
         ExchangeType::LocalRandom => b'l',
         ExchangeType::Delayed => b'w',
         ExchangeType::RecentHistory => b'y',
+        ExchangeType::Deduplicating => b'u',
     };
     let flags = flag(AUTO_DELETE, spec.auto_delete)
         | flag(INTERNAL, spec.internal)
@@ -202,6 +203,7 @@ fn exchange_of(vhost: VhostName, name: &str, mut value: Reader<'_>) -> Result<De
         Some(b'l') => ExchangeType::LocalRandom,
         Some(b'w') => ExchangeType::Delayed,
         Some(b'y') => ExchangeType::RecentHistory,
+        Some(b'u') => ExchangeType::Deduplicating,
         _ => return Err(error()),
     };
     let flags = value.u8().ok_or_else(error)?;

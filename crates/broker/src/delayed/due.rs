@@ -7,6 +7,7 @@ use leveret_codec::table::{FieldTable, FieldTableRef, FieldValue, FieldValueRef}
 use crate::error::BrokerError;
 use crate::message::{Extras, MessageBatch, MessageView};
 use crate::time::Timestamp;
+use crate::vhost::PublishedBy;
 
 const DELAY: &str = "x-delay";
 const DELIVER_AT: &str = "x-deliver-at";
@@ -14,15 +15,6 @@ const BLIND_COPIES: &str = "BCC";
 
 /// Ten years, as for times to live.
 pub const DELAY_MS_MAX: u64 = 315_360_000_000;
-
-/// What becomes of a message that is to be delayed for more than ten years.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LongDelay {
-    /// Its publisher is told.
-    Refused,
-    /// It waits for ten years: it is the broker that publishes it, and nobody could be told.
-    Shortened,
-}
 
 /// When a message with these headers is due; `None`: at once.
 ///
@@ -34,7 +26,7 @@ pub(crate) enum LongDelay {
 /// That is more than ten years away, and is to be refused.
 pub(crate) fn due_at(
     headers: Option<FieldTableRef<'_>>,
-    long: LongDelay,
+    by: PublishedBy,
     now: impl FnOnce() -> Timestamp,
 ) -> Result<Option<Timestamp>, BrokerError> {
     let Some(headers) = headers else { return Ok(None) };
@@ -49,7 +41,7 @@ pub(crate) fn due_at(
     };
     match u64::try_from(delay_ms) {
         Err(_) | Ok(0) => Ok(None),
-        Ok(delay_ms) if delay_ms > DELAY_MS_MAX && long == LongDelay::Refused => {
+        Ok(delay_ms) if delay_ms > DELAY_MS_MAX && by == PublishedBy::Client => {
             Err(BrokerError::DelayTooLong { delay_ms })
         }
         Ok(delay_ms) => Ok(Some(now.after_ms(delay_ms.min(DELAY_MS_MAX)))),
@@ -152,7 +144,8 @@ mod tests {
 
     fn due(headers: &FieldTable) -> Result<Option<u64>, BrokerError> {
         let octets = headers.encoded();
-        due_at(FieldTableRef::parse(&octets).ok(), LongDelay::Refused, || NOW).map(|due| due.map(|due| due.0))
+        due_at(FieldTableRef::parse(&octets).ok(), PublishedBy::Client, || NOW)
+            .map(|due| due.map(|due| due.0))
     }
 
     fn delayed(value: impl Into<FieldValue>) -> Option<u64> {

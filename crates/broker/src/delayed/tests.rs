@@ -412,7 +412,8 @@ proptest! {
                 }
             }
             let later = model.split_off(&(world.now() + 1, 0));
-            let due: Vec<_> = std::mem::replace(&mut model, later).into_iter().map(|(_, number)| number.to_string()).collect();
+            let due = std::mem::replace(&mut model, later).into_iter();
+            let due: Vec<_> = due.map(|(_, number)| number.to_string()).collect();
             prop_assert_eq!(world.bodies(), due);
             prop_assert_eq!(world.waiting(), model.len());
         }
@@ -420,4 +421,107 @@ proptest! {
         let rest: Vec<_> = model.into_iter().map(|(_, number)| number.to_string()).collect();
         prop_assert_eq!(world.bodies(), rest);
     }
+}
+
+/// Takes messages at once and notes how late they are.
+struct Lateness(Arc<dyn Clock>, Mutex<Vec<u64>>);
+
+impl DeliverySink for Lateness {
+    fn deliver(&self, source: &mut DeliverySource<'_>) -> SinkState {
+        while let Some(delivery) = source.next_delivery() {
+            let Body::Small(body) = delivery.message.body else { continue };
+            let due = body.first_chunk().map_or(0, |due| u64::from_le_bytes(*due));
+            self.1.lock().push(self.0.now().0 - due);
+        }
+        SinkState::Open
+    }
+
+    fn cancel(&self) {}
+}
+
+/// By hand: `cargo test --release -p leveret-broker -- --ignored --nocapture lateness`.
+#[test]
+#[ignore = "a measurement, on a quiet machine"]
+fn lateness_at_fifty_thousand_a_second() {
+    let services = Services::new(Arc::new(MemoryStore::default()));
+    let clock = Arc::clone(&services.clock);
+    let broker = Broker::with(services);
+    let vhost = broker.create_vhost("/");
+    vhost.declare_exchange(declaration("x", FieldTable::new().with("x-delayed-type", "direct"))).unwrap();
+    let queue = declare(&vhost, "q");
+    bind(&vhost, "x", "q", "key");
+    let sink = Arc::new(Lateness(Arc::clone(&clock), Mutex::default()));
+    let id = ConsumerId::next();
+    let consumer = Arc::<Lateness>::clone(&sink);
+    queue
+        .consume(ConsumerSpec {
+            id,
+            holder: ConsumerHolder { connection: crate::ConnectionId(1), channel: 1, tag: "c".into() },
+            sink: consumer,
+            no_ack: true,
+            exclusive: false,
+            prefetch: 0,
+            priority: 0,
+            arguments: FieldTable::new(),
+        })
+        .unwrap();
+    queue.resume(id);
+    let (seconds, rate) = (10, 50_000);
+    let publisher = std::thread::spawn({
+        let clock = Arc::clone(&clock);
+        move || {
+            for _ in 0..seconds * 1000 {
+                let started = std::time::Instant::now();
+                let mut batches: BTreeMap<crate::QueueId, (Arc<Queue>, MessageBatch)> = BTreeMap::new();
+                for _ in 0..rate / 1000 {
+                    let due = clock.now().0 + fastrand::u64(1_000..5_000);
+                    let headers =
+                        FieldTable::new().with("x-deliver-at", i64::try_from(due).unwrap()).encoded();
+                    let mut properties = Vec::new();
+                    let headers = FieldTableRef::parse(&headers).ok();
+                    Properties { headers, delivery_mode: Some(2), ..Properties::default() }
+                        .encode(&mut properties);
+                    let route = vhost.route("x", &Addressing::new(&["key"], &properties)).unwrap();
+                    let mut body = [0; 100];
+                    body[..8].copy_from_slice(&due.to_le_bytes());
+                    let message = MessageView {
+                        names: b"\x01x\x03key",
+                        properties: &properties,
+                        body: Body::Small(&body),
+                        persistent: true,
+                        extras: &[],
+                    };
+                    let queue = &route.queues[0];
+                    let (_, batch) = batches
+                        .entry(queue.id)
+                        .or_insert_with(|| (Arc::clone(queue), MessageBatch::default()));
+                    batch.push_delayed(&message, route.deliver_at.unwrap());
+                }
+                batches.values_mut().for_each(|(queue, batch)| _ = queue.publish(batch));
+                std::thread::sleep(std::time::Duration::from_millis(1).saturating_sub(started.elapsed()));
+            }
+        }
+    });
+    let count = seconds * rate;
+    let began = std::time::Instant::now();
+    let mut busy = std::time::Duration::ZERO;
+    while sink.1.lock().len() < count {
+        assert!(began.elapsed().as_secs() < 60);
+        let started = std::time::Instant::now();
+        broker.timers().run(clock.now());
+        busy += started.elapsed();
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+    publisher.join().unwrap();
+    let mut late = std::mem::take(&mut *sink.1.lock());
+    late.sort_unstable();
+    let at = |share: usize| late[(late.len() - 1) * share / 1000];
+    println!(
+        "{count} in {:?}: median {} ms, 99 % {} ms, 99.9 % {} ms, most {} ms; timers busy {busy:?}",
+        began.elapsed(),
+        at(500),
+        at(990),
+        at(999),
+        at(1000)
+    );
 }

@@ -58,6 +58,28 @@ struct Burial {
     dead: Vec<MessageRef>,
 }
 
+/// Has what dies during `act` published after it: for whoever holds a lock that publishing may need.
+pub(crate) fn defer_burials<R>(act: impl FnOnce() -> R) -> R {
+    let is_first = BURIALS.with_borrow_mut(|burials| {
+        let is_first = burials.is_none();
+        burials.get_or_insert_default();
+        is_first
+    });
+    let result = act();
+    if is_first {
+        bury_waiting();
+    }
+    result
+}
+
+/// Publishes what has died in the queues that this thread has noted.
+fn bury_waiting() {
+    while let Some(queue) = BURIALS.with_borrow_mut(|burials| burials.as_mut()?.pop_front()) {
+        queue.bury_own();
+    }
+    BURIALS.set(None);
+}
+
 impl Queue {
     /// Messages die that are neither ready nor unacked any more; where that is safe.
     pub(super) fn kill(
@@ -97,13 +119,9 @@ impl Queue {
                 false
             }
         });
-        if is_at_it {
-            return;
+        if !is_at_it {
+            bury_waiting();
         }
-        while let Some(queue) = BURIALS.with_borrow_mut(|burials| burials.as_mut()?.pop_front()) {
-            queue.bury_own();
-        }
-        BURIALS.set(None);
     }
 
     fn bury_own(&self) {

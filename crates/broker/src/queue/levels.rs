@@ -1,5 +1,5 @@
-//! The messages of a queue by priority: one [`Messages`] per level, the highest that has any first. Each level has an id
-//! of its own towards the store, the queue's and those behind it, so that journal, blocks and marks know nothing of
+//! The messages of a queue by priority: one [`Messages`] per level, the highest that has any first. Each level has an
+//! id of its own towards the store, the queue's and those behind it, so that journal, blocks and marks know nothing of
 //! priorities. A level that was never used takes no memory.
 //!
 //! PERF: a queue without priorities has the lowest level alone, and pays one predictable branch per call.
@@ -145,11 +145,22 @@ impl Levels {
         }
     }
 
-    fn get_mut(&mut self, level: u8) -> &mut Messages {
+    /// A level; the lowest one for one that was not used.
+    pub(crate) fn get_mut(&mut self, level: u8) -> &mut Messages {
         match &mut self.higher {
             Some(higher) => higher.get_mut(level).unwrap_or(&mut self.lowest),
             None => &mut self.lowest,
         }
+    }
+
+    /// The levels with ready messages, the highest first, and where in each the next message will lie.
+    pub(crate) fn ends(&self) -> Vec<(u8, u64)> {
+        self.occupied().map(|messages| (messages.level_number(), messages.next_position())).collect()
+    }
+
+    /// The lowest level, which is all there is of a queue without priorities.
+    pub(crate) fn lowest(&self) -> &Messages {
+        &self.lowest
     }
 
     /// The level that messages of this priority go to; made if it was not used yet.
@@ -374,7 +385,8 @@ impl Levels {
         let mut outgoing = Vec::new();
         for messages in self.each_mut() {
             let which = match which {
-                // Nothing of a level below is delivered soon; but it is not worth a block of its own for what is little.
+                // Nothing of a level below is delivered soon; but it is not worth a block of its own for what is
+                // little.
                 PageOut::Far if messages.level_number() != next => PageOut::Near,
                 PageOut::Near if messages.level_number() != next => PageOut::All,
                 which => which,

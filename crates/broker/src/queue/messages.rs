@@ -341,7 +341,15 @@ impl Messages {
 
     /// Takes the oldest ready message out of the ready ones.
     pub(crate) fn take_next(&mut self) -> Next<'_> {
-        if let Some((&position, &reference)) = self.returned.first_key_value() {
+        self.take_from(0)
+    }
+
+    /// Takes the oldest ready message at or behind `from`, before which all were read.
+    pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
+        // PERF: nearly always nothing was brought back.
+        if !self.returned.is_empty()
+            && let Some((&position, &reference)) = self.returned.range(from..).next()
+        {
             if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
                 return Next::Absent;
             }
@@ -677,6 +685,23 @@ impl Messages {
         }
     }
 
+    /// Where the oldest ready message at or behind `from` lies, before which all were read; its chunk is awaited if
+    /// that is not in memory.
+    pub(crate) fn next_from(&mut self, from: u64) -> Option<u64> {
+        let returned =
+            self.returned.range(from..).next().map(|(&position, reference)| (position, reference.chunk));
+        let unread = || {
+            let slot = self.unread.front().filter(|_| self.unread_count > 0)?;
+            Some((self.read_position(), *slot))
+        };
+        let (position, slot) = returned.or_else(unread)?;
+        let is_absent = self.chunk(slot).is_some_and(|chunk| chunk.contents.is_none());
+        if is_absent && !self.awaited.contains(&slot) {
+            self.awaited.push(slot);
+        }
+        Some(position)
+    }
+
     /// Whether a chunk is awaited that nobody brings yet.
     pub(crate) fn has_awaited(&self) -> bool {
         !self.awaited.is_empty()
@@ -686,6 +711,14 @@ impl Messages {
     pub(crate) fn take_awaited(&mut self) -> Vec<Incoming> {
         let awaited = std::mem::take(&mut self.awaited);
         awaited.into_iter().filter_map(|slot| self.incoming(slot)).collect()
+    }
+
+    /// The chunks that hold messages not read yet: where they lie on disk, what is in memory, and what is settled.
+    pub(crate) fn unread_chunks(&self) -> Vec<(Option<Incoming>, Option<Arc<Contents>>, Settled)> {
+        let chunks = self.unread.iter().filter_map(|&slot| Some((slot, self.chunk(slot)?)));
+        chunks
+            .map(|(slot, chunk)| (self.incoming(slot), chunk.contents.clone(), chunk.settled.clone()))
+            .collect()
     }
 
     fn incoming(&self, slot: u32) -> Option<Incoming> {

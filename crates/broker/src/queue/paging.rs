@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::messages::{Incoming, Outgoing, PageOut};
 use super::{Queue, State};
-use crate::message::Contents;
+use crate::message::{Contents, MessageView};
 use crate::names::QueueId;
 use crate::store::{Block, BlockError, BlockLocation, BlockState, JournalPosition};
 
@@ -62,6 +62,32 @@ impl Queue {
         self.dispatch(&mut state);
         self.settle_down(state);
         waiters.into_iter().for_each(|waiter| waiter());
+    }
+
+    /// Shows all messages of a queue without priorities that are ready, from the disk as well, where they stay. For a
+    /// start, before anybody takes any. Waits for the disk.
+    pub(crate) fn visit_ready(&self, visit: &mut dyn FnMut(&MessageView<'_>)) {
+        let chunks = self.state.lock().messages.lowest().unread_chunks();
+        for (incoming, contents, settled) in chunks {
+            let contents = match (contents, incoming) {
+                (Some(contents), _) => contents,
+                (None, Some(incoming)) => {
+                    let read = self.store.read_block(incoming.location, self.id, incoming.first_position);
+                    match read.and_then(|payload| decoded(&payload)) {
+                        Ok(contents) => Arc::new(contents),
+                        Err(error) => {
+                            let from = incoming.first_position;
+                            return self.stop(format!("messages from {from} on cannot be read: {error}"));
+                        }
+                    }
+                }
+                (None, None) => continue,
+            };
+            contents
+                .iter()
+                .filter(|(number, _)| !settled.contains(*number))
+                .for_each(|(_, view)| visit(&view));
+        }
     }
 
     /// `false` if the queue had to be stopped, or is gone.
@@ -164,8 +190,8 @@ impl Queue {
         }
     }
 
-    /// Writes a block of the queue, or of the level of it with this id, again with only the messages that are left of it,
-    /// so that the file it lies in can go. Waits for the disk.
+    /// Writes a block of the queue, or of the level of it with this id, again with only the messages that are left of
+    /// it, so that the file it lies in can go. Waits for the disk.
     ///
     /// # Errors
     /// There is no room, or the disk fails: the block is still where it was.

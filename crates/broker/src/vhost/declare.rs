@@ -17,9 +17,6 @@ use crate::queue::{Queue, QueueSpec, QueueType};
 use crate::reply_to::REPLY_TO;
 use crate::store::JournalPosition;
 
-/// Exchange arguments of RabbitMQ and its plugins whose effect is not implemented yet.
-const UNSUPPORTED_OF_EXCHANGE: &[&str] = &["x-message-deduplication", "x-cache-size", "x-cache-ttl"];
-
 /// What queue.declare asks for.
 #[derive(Clone, Debug)]
 pub struct QueueDeclaration<'a> {
@@ -192,16 +189,6 @@ impl Vhost {
         name: &str,
         arguments: &FieldTable,
     ) -> Result<Option<ExchangeName>, BrokerError> {
-        let unsupported = UNSUPPORTED_OF_EXCHANGE.iter().find(|argument| arguments.get(argument).is_some());
-        if let Some(argument) = unsupported {
-            return Err(BrokerError::InvalidArgument {
-                argument: (*argument).to_owned(),
-                kind: "exchange",
-                name: name.to_owned(),
-                vhost: self.name.to_string(),
-                reason: "not supported by this version of Leveret".to_owned(),
-            });
-        }
         match arguments.get("alternate-exchange") {
             None => Ok(None),
             Some(FieldValue::LongString(alternate)) => {

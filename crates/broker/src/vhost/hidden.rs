@@ -4,6 +4,7 @@
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
+use leveret_codec::table::FieldTable;
 
 use super::Vhost;
 use super::changes::Changes;
@@ -33,6 +34,10 @@ impl HiddenQueues {
         self.vhost.upgrade()
     }
 
+    pub(crate) fn vhost_name(&self) -> &VhostName {
+        &self.name
+    }
+
     pub(crate) fn services(&self) -> &Services {
         &self.services
     }
@@ -40,13 +45,21 @@ impl HiddenQueues {
     /// A new queue, which the store is told of. Called with the topology locked, or with what alone gives the queue
     /// out.
     pub(crate) fn create(&self, name: QueueName, durable: bool) -> Arc<Queue> {
+        self.create_with(name, durable, FieldTable::new())
+    }
+
+    /// The same with arguments, which must be possible.
+    pub(crate) fn create_with(&self, name: QueueName, durable: bool, arguments: FieldTable) -> Arc<Queue> {
+        let arguments = QueueArguments::parse(arguments, name.as_str(), self.name.as_str());
+        // INVARIANT: they are the broker's own.
+        debug_assert!(arguments.is_ok());
         let spec = QueueSpec {
             vhost: self.name.clone(),
             name,
             durable,
             owner: None,
             auto_delete: false,
-            arguments: QueueArguments::default(),
+            arguments: arguments.unwrap_or_default(),
         };
         let queue = Queue::new(spec, &self.services, Weak::clone(&self.vhost));
         let mut changes = self.changes();

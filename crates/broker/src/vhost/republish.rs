@@ -5,9 +5,10 @@ use std::sync::Arc;
 use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
-use super::{Route, Vhost};
+use super::{PublishedBy, Route, Vhost};
 use crate::dead_letter::{Grave, goes_in_circles};
-use crate::delayed::due::{LongDelay, without_blind_copies};
+use crate::deduplication::OwnIds;
+use crate::delayed::due::without_blind_copies;
 use crate::exchange::addressing::Addressing;
 use crate::exchange::destination::Destination;
 use crate::message::{MessageBatch, MessageView};
@@ -22,11 +23,13 @@ pub(crate) struct Outgoing {
     targets: Vec<(Arc<Queue>, Option<u64>, MessageBatch)>,
     /// The last route, and names and generation that it holds for.
     last: Option<(Vec<u8>, u64, Route)>,
+    /// What exchanges on the way are to remember.
+    ids: OwnIds,
 }
 
 impl Outgoing {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { now, targets: Vec::new(), last: None }
+        Self { now, targets: Vec::new(), last: None, ids: OwnIds::default() }
     }
 
     /// Adds a message for a queue; a hidden one keeps it until `deliver_at`.
@@ -67,7 +70,7 @@ impl Outgoing {
                 refusing.push(queue.id);
             }
         }
-        (safe_at, refusing)
+        (safe_at.max(self.ids.keep()), refusing)
     }
 }
 
@@ -111,8 +114,9 @@ impl Vhost {
             let mut keys = vec![text(message.routing_key())];
             keys.extend(open.iter().chain(blind).map(String::as_str));
             let addressing = Addressing::of(&keys, &message);
-            let route = self.topology.read().route(exchange, &addressing, self, LongDelay::Shortened);
-            let Ok(route) = route else { continue };
+            let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Delay);
+            let Ok(mut route) = route else { continue };
+            outgoing.ids.add(std::mem::take(&mut route.new_ids));
             route.queues.iter().for_each(|queue| outgoing.add(queue, &message, route.deliver_at));
         }
         outgoing.hand_over().0
@@ -139,8 +143,11 @@ impl Vhost {
                     keys.extend(copies.iter().map(String::as_str));
                     let addressing = Addressing::of(&keys, &message);
                     let topology = self.topology.read();
-                    match topology.route(name.as_str(), &addressing, self, LongDelay::Shortened) {
-                        Ok(route) => route,
+                    match topology.route(name.as_str(), &addressing, self, PublishedBy::Broker) {
+                        Ok(mut route) => {
+                            outgoing.ids.add(std::mem::take(&mut route.new_ids));
+                            route
+                        }
                         Err(_) => continue,
                     }
                 }
@@ -177,7 +184,8 @@ impl Vhost {
                 return None;
             }
             let addressing = Addressing::of(&keys, message);
-            let route = topology.route(exchange, &addressing, self, LongDelay::Shortened).ok()?;
+            let mut route = topology.route(exchange, &addressing, self, PublishedBy::Broker).ok()?;
+            outgoing.ids.add(std::mem::take(&mut route.new_ids));
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };

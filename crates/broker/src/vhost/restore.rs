@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use super::Vhost;
 use super::changes::Changes;
 use super::topology::Topology;
+use crate::deduplication::Deduplication;
 use crate::definition::BindingSpec;
 use crate::delayed::Bucket;
 use crate::error::BrokerError;
@@ -48,7 +49,21 @@ impl Vhost {
         {
             delayed.restore(bucket, Arc::clone(&queue));
         }
+        if let Some(exchange) = Deduplication::exchange_of(queue.spec.name.as_str())
+            && let Some(known) = topology.find(exchange).and_then(|exchange| exchange.deduplication.as_ref())
+        {
+            known.restore(Arc::clone(&queue));
+        }
         self.hidden.add(queue);
+    }
+
+    /// Has exchanges know again what was published to them. Waits for the disk.
+    pub(crate) fn begin(&self) {
+        let topology = self.topology.read();
+        let known = topology.exchanges().filter_map(|exchange| exchange.deduplication.clone());
+        let known: Vec<_> = known.collect();
+        drop(topology);
+        known.iter().for_each(|deduplication| deduplication.begin());
     }
 
     /// Brings a binding back whose ends were brought back before. One that is there already stays.

@@ -8,9 +8,10 @@ use leveret_codec::table::FieldTable;
 
 use super::changes::Changes;
 use super::hidden::HiddenQueues;
-use super::{Route, Vhost};
+use super::{PublishedBy, Route, Vhost};
+use crate::deduplication::{Deduplication, NewId, Rules, Seen};
 use crate::delayed::DelayedMessages;
-use crate::delayed::due::{LongDelay, due_at};
+use crate::delayed::due::due_at;
 use crate::error::BrokerError;
 use crate::events::EVENT_EXCHANGE;
 use crate::exchange::addressing::Addressing;
@@ -23,6 +24,7 @@ use crate::policy::PolicySet;
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
+use crate::store::JournalPosition;
 use crate::time::Timestamp;
 
 /// One binding, as listed.
@@ -157,6 +159,8 @@ impl Topology {
             exchange.delayed = Some(DelayedMessages::new(&exchange.spec, &self.hidden));
         }
         exchange.policies = self.policies.of_exchange(exchange.spec.name.as_str());
+        exchange.deduplication = Rules::of(&exchange.spec, self.hidden.vhost_name().as_str())?
+            .map(|rules| Deduplication::new(&exchange.spec, rules, &self.hidden));
         changes.exchange_added(&exchange.spec);
         self.exchanges.insert(exchange.spec.name.clone(), exchange);
         Ok(())
@@ -283,6 +287,7 @@ impl Topology {
         let left = self.remove_destination(&destination, exchange.spec.durable, changes);
         changes.exchange_removed(&exchange.spec);
         exchange.delayed.into_iter().for_each(|delayed| delayed.end(changes));
+        exchange.deduplication.into_iter().for_each(|deduplication| deduplication.end(changes));
         left
     }
 
@@ -353,7 +358,7 @@ impl Topology {
         exchange: &str,
         message: &Addressing<'_>,
         vhost: &Vhost,
-        long: LongDelay,
+        by: PublishedBy,
     ) -> Result<Route, BrokerError> {
         let mut walk = Walk { cacheable: message.routing_keys().len() == 1, ..Walk::default() };
         walk.visit(&exchange.into());
@@ -369,8 +374,15 @@ impl Topology {
             }
             let Some(exchange) = self.exchanges.get(&name) else { continue };
             walk.cacheable &= exchange.routes_by_key();
+            // What was delayed was looked for when it came.
+            let is_kept_one = next == 1 && by == PublishedBy::Delay;
+            if let Some(deduplication) = exchange.deduplication.as_ref().filter(|_| !is_kept_one)
+                && walk.is_duplicate(deduplication, message)
+            {
+                continue;
+            }
             if let Some(delayed) = &exchange.delayed
-                && walk.delay(delayed, message, vhost, long)?
+                && walk.delay(delayed, message, vhost, by)?
             {
                 continue;
             }
@@ -387,10 +399,12 @@ impl Topology {
             }
         }
         Ok(Route {
-            routed: !walk.queues.is_empty() || walk.reply_gone,
+            routed: !walk.queues.is_empty() || walk.reply_gone || walk.known_at.is_some(),
             queues: walk.queues,
             cacheable: walk.cacheable,
             deliver_at: walk.deliver_at,
+            new_ids: walk.new_ids,
+            known_at: walk.known_at,
         })
     }
 }
@@ -404,20 +418,38 @@ struct Walk {
     cacheable: bool,
     reply_gone: bool,
     deliver_at: Option<Timestamp>,
+    new_ids: Vec<NewId>,
+    known_at: Option<JournalPosition>,
 }
 
 impl Walk {
+    /// Whether an exchange has had the message before.
+    fn is_duplicate(&mut self, deduplication: &Arc<Deduplication>, message: &Addressing<'_>) -> bool {
+        self.cacheable = false;
+        match deduplication.look_for(message.headers()) {
+            Seen::NoId => false,
+            Seen::New(id) => {
+                self.new_ids.push(NewId::new(deduplication, id));
+                false
+            }
+            Seen::Before(position) => {
+                self.known_at = self.known_at.max(Some(position));
+                true
+            }
+        }
+    }
+
     /// Leaves the message to a delayed exchange, if it is not due yet.
     fn delay(
         &mut self,
         delayed: &DelayedMessages,
         message: &Addressing<'_>,
         vhost: &Vhost,
-        long: LongDelay,
+        by: PublishedBy,
     ) -> Result<bool, BrokerError> {
         self.cacheable = false;
         if self.deliver_at.is_none() {
-            self.deliver_at = due_at(message.headers(), long, || vhost.clock().now())?;
+            self.deliver_at = due_at(message.headers(), by, || vhost.clock().now())?;
         }
         let Some(due) = self.deliver_at else { return Ok(false) };
         delayed.queue_for(due, vhost.clock().now()).iter().for_each(|queue| self.reach(queue));

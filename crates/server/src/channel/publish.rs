@@ -163,6 +163,7 @@ impl Channel {
             same_names: content.same_names,
             expiration_ms: content.expiration_ms,
             sequence: self.confirms.as_ref().map_or(0, Confirms::next_sequence),
+            in_transaction: self.transaction.is_some(),
         };
         let vhost = &self.connection.vhost;
         let routed = self

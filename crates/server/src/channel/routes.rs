@@ -4,11 +4,13 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_broker::deduplication::{NewId, publish_once, remember};
 use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::time::Timestamp;
+use leveret_broker::vhost::Route;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
 
 use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
@@ -94,6 +96,10 @@ pub(crate) struct Routes {
     now: Option<Timestamp>,
     /// Sequence numbers of messages that queues refused, not reported yet.
     refused: Vec<u64>,
+    /// From when on what was handed over is safe, not reported yet.
+    safe_at: JournalPosition,
+    /// Ids that exchanges are to remember with the commit.
+    new_ids: Vec<NewId>,
 }
 
 /// A message to be routed.
@@ -107,6 +113,8 @@ pub(crate) struct Publish<'a> {
     pub(crate) expiration_ms: Option<u64>,
     /// Its number among the publishes to be confirmed.
     pub(crate) sequence: u64,
+    /// It waits for a commit.
+    pub(crate) in_transaction: bool,
 }
 
 impl Routes {
@@ -164,7 +172,46 @@ impl Routes {
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
         let addressing = Addressing::of(&keys, &publish.message);
-        let found = vhost.route(text(publish.message.exchange()), &addressing)?;
+        let mut found = vhost.route(text(publish.message.exchange()), &addressing)?;
+        while !found.new_ids.is_empty() && !publish.in_transaction {
+            if let Some(routed) = self.add_once(vhost, publish, &mut found) {
+                return Ok(routed);
+            }
+            // Somebody else published the same meanwhile.
+            found = vhost.route(text(publish.message.exchange()), &addressing)?;
+        }
+        Ok(self.add_found(vhost, publish, &mut found))
+    }
+
+    /// Hands a message over at once that exchanges must not get again; nothing if one has got it meanwhile.
+    fn add_once(&mut self, vhost: &Vhost, publish: &Publish<'_>, found: &mut Route) -> Option<Routed> {
+        let ids = std::mem::take(&mut found.new_ids);
+        let store = Arc::clone(vhost.store());
+        // What was gathered before comes first, and what is refused from here on is this message.
+        let before = self.flush(&*store);
+        let refused = self.refused.len();
+        let mut routed = Routed::default();
+        let safe_at = publish_once(&ids, || {
+            routed = self.add_found(vhost, publish, found);
+            let position = self.flush(&*store);
+            let is_taken =
+                self.refused.len() == refused && !routed.refused && position < JournalPosition::NEVER;
+            // What never is safe is told as that.
+            self.safe_at = self.safe_at.max(position);
+            is_taken.then_some(position)
+        });
+        self.safe_at = self.safe_at.max(before).max(safe_at.unwrap_or(JournalPosition::SAFE));
+        safe_at.map(|_| routed)
+    }
+
+    /// Adds a message to the batches of the queues that were found for it.
+    fn add_found(&mut self, vhost: &Vhost, publish: &Publish<'_>, found: &mut Route) -> Routed {
+        // A duplicate is as safe as what it repeats.
+        self.safe_at = self.safe_at.max(found.known_at.unwrap_or(JournalPosition::SAFE));
+        if publish.in_transaction && self.is_repeated(&found.new_ids) {
+            return Routed { somewhere: true, refused: false };
+        }
+        self.new_ids.append(&mut found.new_ids);
         let routed =
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
@@ -172,7 +219,8 @@ impl Routes {
             let shown = found.queues.iter().filter(|queue| !queue.is_hidden());
             self.traced = Some(shown.map(|queue| queue.spec.name.to_string()).collect());
         }
-        let usable = found.queues.into_iter().filter(|queue| !queue.is_stopped());
+        let queues = std::mem::take(&mut found.queues);
+        let usable = queues.into_iter().filter(|queue| !queue.is_stopped());
         let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
         let has_rules = targets.iter().filter_map(|&index| self.targets.get(index as usize));
         let has_rules = has_rules.into_iter().any(|target| target.rules.is_any());
@@ -184,7 +232,12 @@ impl Routes {
             }
             self.cache.insert(publish.message.names.into(), route);
         }
-        Ok(routed)
+        routed
+    }
+
+    /// Whether one of these ids was published in this transaction before.
+    fn is_repeated(&self, ids: &[NewId]) -> bool {
+        ids.iter().any(|id| self.new_ids.iter().any(|known| known.is_same(id)))
     }
 
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
@@ -277,7 +330,7 @@ impl Routes {
 
     /// Hands every batch to its queue. Returns from when on all of it is safe.
     pub(crate) fn flush(&mut self, store: &dyn Store) -> JournalPosition {
-        let mut safe = JournalPosition::SAFE;
+        let mut safe = std::mem::take(&mut self.safe_at);
         let shared_at = (!self.shared.is_empty()).then(|| store.share(&self.shared));
         self.shared.clear();
         for index in self.dirty.drain(..) {
@@ -290,6 +343,10 @@ impl Routes {
             target.sequences.clear();
         }
         self.now = None;
+        if safe < JournalPosition::NEVER && !self.new_ids.is_empty() {
+            safe = safe.max(remember(&self.new_ids, safe));
+        }
+        self.new_ids.clear();
         if safe == JournalPosition::NEVER {
             // A queue was stopped meanwhile: what follows is to be refused, not withheld.
             self.forget_routes();
@@ -307,6 +364,7 @@ impl Routes {
             }
         }
         self.shared.clear();
+        self.new_ids.clear();
         self.now = None;
         self.bytes = 0;
     }

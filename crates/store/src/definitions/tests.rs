@@ -51,6 +51,7 @@ fn exchange() -> impl Strategy<Value = ExchangeSpec> {
         ExchangeType::LocalRandom,
         ExchangeType::Delayed,
         ExchangeType::RecentHistory,
+        ExchangeType::Deduplicating,
     ]);
     (name(), exchange_type, any::<bool>(), any::<bool>(), prop::option::of(name()), table()).prop_map(
         |(name, exchange_type, auto_delete, internal, alternate, arguments)| ExchangeSpec {
