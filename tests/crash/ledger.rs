@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(crate) use definitions::{BindingName, Definitions, Standing, judge};
 pub(crate) use findings::{Finding, Found};
 
+use crate::load::{PRIORITY_MAX, PRIORITY_QUEUE};
 use crate::message::{Content, Key};
 
 /// What is known of a publish when the connection ends.
@@ -185,9 +186,17 @@ impl Ledger {
         let mut kinds = Vec::new();
         let mut seen = BTreeSet::new();
         let mut last: HashMap<u32, u32> = HashMap::new();
+        let mut lowest = PRIORITY_MAX;
         for one in found {
             let key = match &one.content {
-                Ok(content) => content.key,
+                Ok(content) => {
+                    let priority = content.priority().min(PRIORITY_MAX);
+                    if queue == PRIORITY_QUEUE && priority > lowest {
+                        kinds.push(findings::Kind::BehindLower(content.key));
+                    }
+                    lowest = priority;
+                    content.key
+                }
                 Err(text) => {
                     kinds.push(findings::Kind::Damaged(text.clone()));
                     continue;

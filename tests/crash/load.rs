@@ -19,8 +19,25 @@ use crate::wire::{Wire, binding, durable_exchange, durable_queue};
 use consumer::Manner;
 
 /// Durable queues that are there from the first round on.
-pub(crate) const QUEUES: [&str; 10] =
-    ["direct-0", "direct-1", "requeued", "held", "untouched", "tx", "fan-0", "fan-1", "fan-2", SYNC_QUEUE];
+pub(crate) const QUEUES: [&str; 11] = [
+    "direct-0",
+    "direct-1",
+    "requeued",
+    "held",
+    "untouched",
+    "tx",
+    "fan-0",
+    "fan-1",
+    "fan-2",
+    SYNC_QUEUE,
+    PRIORITY_QUEUE,
+];
+
+/// One of them, whose messages have priorities.
+pub(crate) const PRIORITY_QUEUE: &str = "priorities";
+
+/// The highest priority in it.
+pub(crate) const PRIORITY_MAX: u8 = 9;
 
 /// Where those publish who want to know that what they said before is safe.
 pub(crate) const SYNC_QUEUE: &str = "sync";
@@ -69,7 +86,11 @@ impl Stage {
 pub(crate) fn declare_topology(port: u16, definitions: &mut Definitions) -> io::Result<()> {
     let mut wire = Wire::open(port)?;
     for queue in QUEUES {
-        wire.declare(durable_queue(queue))?;
+        let mut declaration = durable_queue(queue);
+        if queue == PRIORITY_QUEUE {
+            declaration.arguments.insert("x-max-priority", i32::from(PRIORITY_MAX));
+        }
+        wire.declare(declaration)?;
         definitions.set_queue(queue, Standing::There);
     }
     wire.call(&Method::ExchangeDeclare(durable_exchange(FANOUT, "fanout")), MethodId::EXCHANGE_DECLARE_OK)?;
@@ -97,7 +118,7 @@ impl Running {
         let mut running = Self { stage: Arc::default(), threads: Vec::new() };
         running.start_consumers(port, ledger, random)?;
         let fans = ["fan-0", "fan-1", "fan-2"];
-        let targets: [(&str, &str, &[&str]); 7] = [
+        let targets: [(&str, &str, &[&str]); 10] = [
             ("", "direct-0", &["direct-0"]),
             ("", "direct-0", &["direct-0"]),
             ("", "direct-1", &["direct-1"]),
@@ -105,6 +126,9 @@ impl Running {
             ("", "held", &["held"]),
             ("", "untouched", &["untouched"]),
             (FANOUT, "", &fans),
+            ("", PRIORITY_QUEUE, &[PRIORITY_QUEUE]),
+            ("", PRIORITY_QUEUE, &[PRIORITY_QUEUE]),
+            ("", PRIORITY_QUEUE, &[PRIORITY_QUEUE]),
         ];
         for (exchange, routing_key, queues) in targets {
             let target = publisher::Target::new(exchange, routing_key, queues);
@@ -152,6 +176,7 @@ impl Running {
             ("tx", Manner::AckMany),
             ("fan-0", Manner::AckEach),
             ("fan-2", Manner::Hold),
+            (PRIORITY_QUEUE, Manner::Requeue),
         ];
         for (queue, manner) in consumers {
             // Now and then a queue only grows.

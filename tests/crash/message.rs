@@ -34,6 +34,11 @@ impl Content {
         format!("{publisher}.{sequence}.{}.{}", self.size, self.delivery_mode())
     }
 
+    /// One for all messages of a publisher, so that these keep their order.
+    pub(crate) fn priority(&self) -> u8 {
+        (self.key.publisher % 12) as u8
+    }
+
     pub(crate) fn delivery_mode(&self) -> u8 {
         if self.persistent { 2 } else { 1 }
     }

@@ -133,6 +133,7 @@ impl Wire {
         let properties = Properties {
             message_id: Some(id.as_bytes()),
             delivery_mode: Some(content.delivery_mode()),
+            priority: Some(content.priority()),
             ..Properties::default()
         };
         self.push_octets(exchange, routing_key, mandatory, &properties, content.body());

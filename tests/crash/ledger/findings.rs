@@ -33,6 +33,8 @@ pub(super) enum Kind {
     Twice(Key),
     /// A later one of its publisher comes before it.
     OutOfOrder(Key),
+    /// One of lower priority comes before it.
+    BehindLower(Key),
     /// It is there though it should be gone, and why it should.
     Back(Key, &'static str),
     /// A client had seen it, and it is not marked as redelivered.
@@ -59,6 +61,7 @@ impl fmt::Display for Finding {
             Kind::Lost(key) => write!(f, "{} was confirmed and is lost", name(key)),
             Kind::Twice(key) => write!(f, "{} is there twice", name(key)),
             Kind::OutOfOrder(key) => write!(f, "{} comes too late", name(key)),
+            Kind::BehindLower(key) => write!(f, "{} comes behind one of lower priority", name(key)),
             Kind::Back(key, why) => write!(f, "{} is back, but {why}", name(key)),
             Kind::NotMarked(key) => write!(f, "{} was delivered before and is not marked so", name(key)),
             Kind::Marked(key) => write!(f, "{} was never delivered and is marked so", name(key)),

@@ -14,6 +14,9 @@ use crate::names::QueueId;
 use crate::services::Services;
 use crate::store::{BlockLocation, BlockState, JournalPosition};
 
+/// What a message takes in memory beside its body, about.
+const RECORD_BYTES: u64 = 64;
+
 /// All levels of a queue.
 pub(crate) struct Levels {
     lowest: Messages,
@@ -78,6 +81,11 @@ impl Higher {
     }
 }
 
+/// About how many octets the ready messages of a level take in memory, be they there or not.
+fn ready_octets(messages: &Messages) -> u64 {
+    messages.ready_bytes().saturating_add(messages.ready() as u64 * RECORD_BYTES)
+}
+
 fn highest_bit(word: u64) -> Option<u8> {
     word.checked_ilog2().map(|bit| bit as u8)
 }
@@ -119,10 +127,15 @@ impl Levels {
         std::iter::once(&mut self.lowest).chain(higher.map(|messages| &mut **messages))
     }
 
-    /// Those with ready messages among them, the highest first.
+    /// Those that may have ready messages, the highest first, and the lowest.
     fn occupied(&self) -> impl Iterator<Item = &Messages> {
         let higher = self.higher.iter().flat_map(|higher| higher.occupied());
         higher.chain(std::iter::once(&self.lowest))
+    }
+
+    /// Those with ready messages, the highest first.
+    fn waiting(&self) -> impl Iterator<Item = &Messages> {
+        self.occupied().filter(|messages| messages.ready() > 0)
     }
 
     fn get(&self, level: u8) -> &Messages {
@@ -302,14 +315,14 @@ impl Levels {
             }
         }
         let mut ahead = 0;
-        for messages in self.occupied() {
-            if ahead >= READ_AHEAD_BYTES {
+        for messages in self.waiting() {
+            if ahead >= READ_AHEAD_BYTES as u64 {
                 break;
             }
             if wanted.iter().all(|incoming| incoming.queue != messages.id()) {
                 wanted.append(&mut messages.wanted(std::iter::empty()));
             }
-            ahead += messages.memory_bytes();
+            ahead += ready_octets(messages);
         }
         wanted
     }
@@ -342,12 +355,12 @@ impl Levels {
     /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
     pub(crate) fn is_short(&self) -> bool {
         let mut ahead = 0;
-        for messages in self.occupied() {
+        for messages in self.waiting() {
             if messages.is_short() {
                 return true;
             }
-            ahead += messages.memory_bytes();
-            if ahead >= READ_AHEAD_BYTES / 2 {
+            ahead += ready_octets(messages);
+            if ahead >= READ_AHEAD_BYTES as u64 / 2 {
                 return false;
             }
         }

@@ -1,6 +1,7 @@
 //! The queue as a state machine, driven in process: by a property test against a model that knows only
 //! what a queue promises, and by one test for each promise that deserves a name.
 
+mod levels;
 mod model;
 mod single_active;
 
