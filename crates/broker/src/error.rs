@@ -234,7 +234,10 @@ pub enum BrokerError {
         delay_ms: u64,
     },
     /// A bound of the ids that an exchange remembers that is none.
-    #[error("{}nvalid argument, '{argument}' must be an integer greater than 0", if *missing { "Missing or i" } else { "I" })]
+    #[error(
+        "{}nvalid argument, '{argument}' must be an integer greater than 0",
+        if *missing { "Missing or i" } else { "I" }
+    )]
     CacheArgument {
         /// The argument.
         argument: &'static str,
