@@ -144,6 +144,8 @@ pub(crate) struct Id {
 pub struct NewId {
     by: Arc<Deduplication>,
     id: Id,
+    /// Whether a restart finds the message again. If not, its id must not be found either.
+    is_kept: bool,
 }
 
 /// Numbers of an exchange that drops duplicates.
@@ -220,8 +222,8 @@ impl Deduplication {
         DeduplicationSnapshot { exchange: self.exchange.clone(), ids: self.cache.lock().len(), duplicates }
     }
 
-    /// Keeps ids for a restart; where that is safe. Called with nothing locked, or the cache.
-    fn keep(&self, ids: &[&Id]) -> JournalPosition {
+    /// Keeps an id for a restart; where that is safe. Called with nothing locked, or the cache.
+    fn keep(&self, id: &Id) -> JournalPosition {
         if !self.durable {
             return JournalPosition::SAFE;
         }
@@ -230,16 +232,14 @@ impl Deduplication {
             self.hidden.create_with(QueueName::from(format!("{PREFIX}{}", self.exchange)), true, arguments)
         });
         let mut batch = MessageBatch::default();
-        for id in ids {
-            let extras = Extras { expires_at: id.expires_at, ..Extras::default() }.encode();
-            batch.push(&MessageView {
-                names: &[0, 0],
-                properties: &[0, 0],
-                body: Body::Small(&id.octets),
-                persistent: true,
-                extras: extras.as_slice(),
-            });
-        }
+        let extras = Extras { expires_at: id.expires_at, ..Extras::default() }.encode();
+        batch.push(&MessageView {
+            names: &[0, 0],
+            properties: &[0, 0],
+            body: Body::Small(&id.octets),
+            persistent: true,
+            extras: extras.as_slice(),
+        });
         queue.publish(&mut batch)
     }
 }
@@ -260,10 +260,10 @@ fn id_octets(value: &FieldValueRef<'_>) -> Option<Vec<u8>> {
 /// Remembers ids of messages that the queues have, known to be safe at `position`, and keeps them; where that is safe.
 pub fn remember(ids: &[NewId], position: JournalPosition) -> JournalPosition {
     let mut safe_at = JournalPosition::SAFE;
-    for NewId { by, id } in ids {
-        let mut cache = by.cache.lock();
-        let kept = by.keep(&[id]);
-        cache.insert(id, position.max(kept));
+    for new in ids {
+        let mut cache = new.by.cache.lock();
+        let kept = new.keep();
+        cache.insert(&new.id, position.max(kept));
         safe_at = safe_at.max(kept);
     }
     safe_at
@@ -292,7 +292,7 @@ pub fn publish_once(
         let Some(position) = hand_over() else { return Some(JournalPosition::SAFE) };
         let mut safe_at = position;
         for (new, cache) in &mut locked {
-            safe_at = safe_at.max(new.by.keep(&[&new.id]));
+            safe_at = safe_at.max(new.keep());
             cache.insert(&new.id, safe_at);
         }
         Some(safe_at)
@@ -314,13 +314,22 @@ impl OwnIds {
 
     /// The queues have the messages.
     pub(crate) fn keep(self) -> JournalPosition {
-        self.0.iter().map(|new| new.by.keep(&[&new.id])).max().unwrap_or(JournalPosition::SAFE)
+        self.0.iter().map(NewId::keep).max().unwrap_or(JournalPosition::SAFE)
     }
 }
 
 impl NewId {
     pub(crate) fn new(by: &Arc<Deduplication>, id: Id) -> Self {
-        Self { by: Arc::clone(by), id }
+        Self { by: Arc::clone(by), id, is_kept: true }
+    }
+
+    /// Says whether a restart finds the message again.
+    pub fn set_kept(&mut self, is_kept: bool) {
+        self.is_kept = is_kept;
+    }
+
+    fn keep(&self) -> JournalPosition {
+        if self.is_kept { self.by.keep(&self.id) } else { JournalPosition::SAFE }
     }
 
     /// Whether it is the same id of the same exchange.

@@ -81,6 +81,18 @@ pub struct Route {
     pub known_at: Option<JournalPosition>,
 }
 
+impl Route {
+    /// Takes the ids that exchanges are to remember; over a restart too if the message is found again then.
+    pub fn take_new_ids(&mut self, persistent: bool) -> Vec<NewId> {
+        let mut ids = std::mem::take(&mut self.new_ids);
+        if !ids.is_empty() {
+            let is_kept = persistent && self.queues.iter().any(|queue| queue.is_durable());
+            ids.iter_mut().for_each(|id| id.set_kept(is_kept));
+        }
+        ids
+    }
+}
+
 /// Who publishes a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PublishedBy {
@@ -88,8 +100,8 @@ pub(crate) enum PublishedBy {
     Client,
     /// The broker, which nobody could tell.
     Broker,
-    /// A delayed exchange, which was asked for it before.
-    Delay,
+    /// The broker, and it has been at this exchange before: it was delayed there, or is redriven.
+    Again,
 }
 
 impl Vhost {

@@ -59,25 +59,25 @@ impl World {
 
     /// Whether the message was dropped as a duplicate, or else taken.
     fn publish(&self, headers: &FieldTable) -> Published {
+        self.publish_as(headers, true)
+    }
+
+    fn publish_as(&self, headers: &FieldTable, persistent: bool) -> Published {
         let octets = headers.encoded();
         let mut properties = Vec::new();
         Properties { headers: FieldTableRef::parse(&octets).ok(), ..Properties::default() }
             .encode(&mut properties);
-        let route = self.vhost.route("x", &Addressing::new(&[""], &properties)).unwrap();
+        let mut route = self.vhost.route("x", &Addressing::new(&[""], &properties)).unwrap();
         if route.known_at.is_some() {
             assert!(route.routed && route.queues.is_empty() && route.new_ids.is_empty());
             return Published::Dropped;
         }
         let mut taken = Published::Taken;
+        let ids = route.take_new_ids(persistent);
         let hand_over = || {
             let body = Body::Small(b"m");
-            let message = MessageView {
-                names: b"\x01x\x00",
-                properties: &properties,
-                body,
-                persistent: true,
-                extras: &[],
-            };
+            let message =
+                MessageView { names: b"\x01x\x00", properties: &properties, body, persistent, extras: &[] };
             for queue in &route.queues {
                 let (mut batch, mut refused) = (MessageBatch::default(), Vec::new());
                 batch.push(&message);
@@ -88,7 +88,7 @@ impl World {
             }
             (taken == Published::Taken).then_some(JournalPosition::SAFE)
         };
-        publish_once(&route.new_ids, hand_over).expect("nobody else published it");
+        publish_once(&ids, hand_over).expect("nobody else published it");
         taken
     }
 
@@ -164,6 +164,12 @@ fn ids_are_kept_where_no_client_reaches_them_and_as_many_as_are_known() {
     hidden[0].visit_ready(&mut |message| kept.push(message.body.to_vec()));
     let known = [7_i64, 8, 9].map(|number| [&b"i"[..], &number.to_be_bytes()].concat());
     assert_eq!(kept, known);
+    // A message that a restart does not find again must not be taken for one that is there.
+    assert_eq!(world.publish_as(&FieldTable::new().with(HEADER, "transient"), false), Taken);
+    assert_eq!(world.publish_id("transient"), Dropped);
+    let mut newest = Vec::new();
+    hidden[0].visit_ready(&mut |message| newest = message.body.to_vec());
+    assert_eq!(newest, known[2]);
     world.vhost.delete_exchange("x", false).unwrap();
     assert_eq!((world.vhost.all_queues().len(), world.vhost.deduplication()), (1, vec![]));
 }

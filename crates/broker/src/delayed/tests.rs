@@ -442,7 +442,7 @@ impl DeliverySink for Lateness {
 /// By hand: `cargo test --release -p leveret-broker -- --ignored --nocapture lateness`.
 #[test]
 #[ignore = "a measurement, on a quiet machine"]
-#[expect(clippy::too_many_lines, reason = "one load from its beginning to its figures")]
+#[expect(clippy::too_many_lines, reason = "a program of its own, read from top to bottom")]
 fn lateness_at_fifty_thousand_a_second() {
     let services = Services::new(Arc::new(MemoryStore::default()));
     let clock = Arc::clone(&services.clock);
@@ -457,7 +457,7 @@ fn lateness_at_fifty_thousand_a_second() {
     queue
         .consume(ConsumerSpec {
             id,
-            holder: ConsumerHolder { connection: crate::ConnectionId(1), channel: 1, tag: "c".into() },
+            holder: ConsumerHolder { connection: OWNER, channel: 1, tag: Arc::from("c") },
             sink: consumer,
             no_ack: true,
             exclusive: false,

@@ -13,6 +13,7 @@ use leveret_codec::table::{FieldTableRef, FieldValue, FieldValueRef};
 use parking_lot::{Condvar, Mutex};
 
 use super::{PublishedBy, Vhost};
+use crate::deduplication::{NewId, remember};
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
 use crate::message::{Extras, MessageBatch, MessageRef, MessageView};
@@ -126,6 +127,8 @@ struct Step {
     /// What became of each; `None`: not meant.
     outcomes: Vec<Option<Result<(), RedriveFailure>>>,
     targets: Vec<Target>,
+    /// What exchanges on the way are to remember of which message, once it was moved.
+    new_ids: Vec<(usize, Vec<NewId>)>,
 }
 
 impl Vhost {
@@ -266,11 +269,13 @@ impl Vhost {
         routing_key: &str,
     ) -> Result<(), RedriveFailure> {
         let keys = [routing_key];
-        let addressing = Addressing::new(&keys, view.properties);
-        let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Broker);
-        let route = route.ok().filter(|route| !route.queues.is_empty()).ok_or(RedriveFailure::NotRouted)?;
+        let addressing = Addressing::of(&keys, view);
+        let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Again);
+        let mut route =
+            route.ok().filter(|route| !route.queues.is_empty()).ok_or(RedriveFailure::NotRouted)?;
         let names = names_of(exchange.as_bytes(), routing_key.as_bytes());
         let view = MessageView { names: &names, ..*view };
+        step.new_ids.push((number, route.take_new_ids(view.persistent)));
         for queue in route.queues {
             match route.deliver_at.filter(|_| queue.is_hidden()) {
                 Some(at) => step.target(queue).push_delayed(number, &view, at),
@@ -292,6 +297,11 @@ impl Vhost {
                 {
                     *outcome = Some(Err(RedriveFailure::Refused));
                 }
+            }
+        }
+        for (number, ids) in &step.new_ids {
+            if let Some(Some(Ok(()))) = step.outcomes.get(*number) {
+                remember(ids, JournalPosition::SAFE);
             }
         }
         let is_moved = |outcome: &Option<Result<(), RedriveFailure>>| matches!(outcome, Some(Ok(())));

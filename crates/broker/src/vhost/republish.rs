@@ -114,9 +114,9 @@ impl Vhost {
             let mut keys = vec![text(message.routing_key())];
             keys.extend(open.iter().chain(blind).map(String::as_str));
             let addressing = Addressing::of(&keys, &message);
-            let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Delay);
+            let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Again);
             let Ok(mut route) = route else { continue };
-            outgoing.ids.add(std::mem::take(&mut route.new_ids));
+            outgoing.ids.add(route.take_new_ids(message.persistent));
             route.queues.iter().for_each(|queue| outgoing.add(queue, &message, route.deliver_at));
         }
         outgoing.hand_over().0
@@ -145,7 +145,7 @@ impl Vhost {
                     let topology = self.topology.read();
                     match topology.route(name.as_str(), &addressing, self, PublishedBy::Broker) {
                         Ok(mut route) => {
-                            outgoing.ids.add(std::mem::take(&mut route.new_ids));
+                            outgoing.ids.add(route.take_new_ids(message.persistent));
                             route
                         }
                         Err(_) => continue,
@@ -185,7 +185,7 @@ impl Vhost {
             }
             let addressing = Addressing::of(&keys, message);
             let mut route = topology.route(exchange, &addressing, self, PublishedBy::Broker).ok()?;
-            outgoing.ids.add(std::mem::take(&mut route.new_ids));
+            outgoing.ids.add(route.take_new_ids(message.persistent));
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };

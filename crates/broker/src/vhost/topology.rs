@@ -374,9 +374,8 @@ impl Topology {
             }
             let Some(exchange) = self.exchanges.get(&name) else { continue };
             walk.cacheable &= exchange.routes_by_key();
-            // What was delayed was looked for when it came.
-            let is_kept_one = next == 1 && by == PublishedBy::Delay;
-            if let Some(deduplication) = exchange.deduplication.as_ref().filter(|_| !is_kept_one)
+            let is_known_here = next == 1 && by == PublishedBy::Again;
+            if let Some(deduplication) = exchange.deduplication.as_ref().filter(|_| !is_known_here)
                 && walk.is_duplicate(deduplication, message)
             {
                 continue;

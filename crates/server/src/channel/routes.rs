@@ -185,7 +185,7 @@ impl Routes {
 
     /// Hands a message over at once that exchanges must not get again; nothing if one has got it meanwhile.
     fn add_once(&mut self, vhost: &Vhost, publish: &Publish<'_>, found: &mut Route) -> Option<Routed> {
-        let ids = std::mem::take(&mut found.new_ids);
+        let ids = found.take_new_ids(publish.message.persistent);
         let store = Arc::clone(vhost.store());
         // What was gathered before comes first, and what is refused from here on is this message.
         let before = self.flush(&*store);
@@ -211,7 +211,7 @@ impl Routes {
         if publish.in_transaction && self.is_repeated(&found.new_ids) {
             return Routed { somewhere: true, refused: false };
         }
-        self.new_ids.append(&mut found.new_ids);
+        self.new_ids.append(&mut found.take_new_ids(publish.message.persistent));
         let routed =
             Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
