@@ -40,6 +40,15 @@ pub struct Delivery<'a> {
     pub redelivered: bool,
 }
 
+impl Delivery<'_> {
+    /// How often it was handed out before and came back; counted by quorum queues alone. After a restart it is known
+    /// of a message only that it may have been handed out: that counts once.
+    #[must_use]
+    pub fn returns(&self) -> u16 {
+        self.reference.returns.max(u16::from(self.redelivered))
+    }
+}
+
 /// What a consumer took in one turn.
 pub(crate) struct Taken {
     /// Messages.

@@ -62,6 +62,30 @@ pub enum BrokerError {
         /// Where.
         vhost: String,
     },
+    /// A quorum queue is to be deleted under a condition.
+    #[error(
+        "cannot delete queue '{queue}' in vhost '{vhost}'. queue.delete operations with {condition} flag set are not \
+         supported by quorum queues"
+    )]
+    ConditionOfQuorumQueue {
+        /// Queue asked for.
+        queue: String,
+        /// Vhost it is in.
+        vhost: String,
+        /// The flag.
+        condition: &'static str,
+    },
+    /// basic.get on a quorum queue with a single active consumer.
+    #[error(
+        "cannot obtain access to locked queue '{queue}' in vhost '{vhost}'. basic.get operations are not supported by \
+         quorum queues with single active consumer"
+    )]
+    GetFromSingleActive {
+        /// Queue asked for.
+        queue: String,
+        /// Vhost it is in.
+        vhost: String,
+    },
     /// Delete with if-unused, and there are consumers.
     #[error("queue '{queue}' in vhost '{vhost}' in use")]
     QueueInUse {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::queue::QueueSpec;
 use crate::store::JournalPosition;
 use crate::time::Timestamp;
 pub use extras::{EncodedExtras, Extras};
@@ -182,6 +183,8 @@ pub struct MessageBatch {
     count: u32,
     body_bytes: u64,
     persistent: u32,
+    /// The queue keeps transient messages as it does persistent ones.
+    keeps_all: bool,
     /// Some message expires.
     expires: bool,
     /// Level of a priority queue that all of them go to.
@@ -206,10 +209,10 @@ pub struct SharedRun {
 }
 
 impl MessageBatch {
-    /// An empty one for a level of a priority queue.
+    /// An empty one for a level of a queue.
     #[must_use]
-    pub fn for_level(level: u8) -> Self {
-        Self { level, ..Self::default() }
+    pub fn for_level(queue: &QueueSpec, level: u8) -> Self {
+        Self { level, keeps_all: queue.is_quorum(), ..Self::default() }
     }
 
     /// The level of a priority queue that its messages go to; 0 where there are no priorities.
@@ -310,7 +313,8 @@ impl MessageBatch {
             properties if properties == NO_PROPERTIES => (FLAG_NO_PROPERTIES, &[][..]),
             properties => (0, properties),
         };
-        flags |= if message.persistent { FLAG_PERSISTENT } else { 0 };
+        let persistent = message.persistent || self.keeps_all;
+        flags |= if persistent { FLAG_PERSISTENT } else { 0 };
         if !message.extras.is_empty() {
             flags |= FLAG_EXTRAS;
             self.expires |= message.expires_at().is_some();
@@ -344,7 +348,7 @@ impl MessageBatch {
         self.records.extend_from_slice(properties);
         self.records.extend_from_slice(octets);
         self.count += 1;
-        self.persistent += u32::from(message.persistent);
+        self.persistent += u32::from(persistent);
         self.body_bytes += message.body.len() as u64;
     }
 

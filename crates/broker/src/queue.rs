@@ -12,6 +12,7 @@ pub mod memory;
 pub(crate) mod messages;
 mod paging;
 mod queue_type;
+pub mod quorum;
 pub mod recovered;
 pub mod settings;
 pub(crate) mod taken;
@@ -63,16 +64,23 @@ impl QueueSpec {
     /// The highest level of priority that its messages have, 0 if they have none.
     #[must_use]
     pub fn level_max(&self) -> u8 {
-        self.arguments.max_priority().unwrap_or_default()
+        if self.is_quorum() {
+            quorum::PRIORITY_MAX
+        } else {
+            self.arguments.max_priority().unwrap_or_default()
+        }
     }
 
-    /// The level of a message with these properties. COMPAT: the lowest one if it has no priority, the highest one if
-    /// its priority is above.
+    /// The level of a message with these properties. COMPAT: without a priority the lowest one, in a quorum queue 4; the
+    /// highest one if its priority is above.
     #[must_use]
     pub fn level_of(&self, properties: &[u8]) -> u8 {
         match self.level_max() {
             0 => 0,
-            max => priority(properties).unwrap_or_default().min(max),
+            max => {
+                let usual = if self.is_quorum() { quorum::PRIORITY_USUAL } else { 0 };
+                priority(properties).unwrap_or(usual).min(max)
+            }
         }
     }
 
@@ -171,6 +179,8 @@ struct State {
     refused: Option<MessageBatch>,
     /// Somebody publishes what died.
     is_burying: bool,
+    /// When that is tried again which no queue took.
+    buried_again_at: Option<Timestamp>,
     /// When the timer rings.
     armed: Option<Timestamp>,
     /// When it was declared, consumed from or asked for a message the last time; kept where the queue expires.
@@ -255,6 +265,7 @@ impl Queue {
             dying: VecDeque::new(),
             refused: None,
             is_burying: false,
+            buried_again_at: None,
             armed: None,
             last_used: services.clock.now(),
             deleted: false,
@@ -357,6 +368,12 @@ impl Queue {
     ) -> Result<Got<R>, BrokerError> {
         let mut state = self.state.lock();
         self.check_usable(&state)?;
+        if self.spec.is_quorum() && state.consumers.is_single_active() {
+            return Err(BrokerError::GetFromSingleActive {
+                queue: self.spec.name.to_string(),
+                vhost: self.spec.vhost.to_string(),
+            });
+        }
         self.touch(&mut state);
         if state.messages.may_expire() {
             let now = self.services.clock.now();
@@ -399,6 +416,7 @@ impl Queue {
         match how {
             Settlement::Settled => safe_at = self.let_go(&mut state, messages),
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
+            Settlement::Requeued if self.spec.is_quorum() => self.take_back(&mut state, messages),
             Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
         }
         if let Some(consumer) = consumer {

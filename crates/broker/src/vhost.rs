@@ -271,7 +271,10 @@ impl Vhost {
         if_empty: bool,
     ) -> Result<(usize, JournalPosition), BrokerError> {
         match self.queue(name, connection) {
-            Ok(queue) => self.remove_queue(&queue, if_unused, if_empty),
+            Ok(queue) => {
+                queue.check_conditions(if_unused, if_empty)?;
+                self.remove_queue(&queue, if_unused, if_empty)
+            }
             Err(BrokerError::QueueNotFound { .. }) => Ok((0, self.defined_at())),
             Err(error) => Err(error),
         }

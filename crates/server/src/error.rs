@@ -170,7 +170,8 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::PolicyNotFound { .. }
         // COMPAT: what RabbitMQ answers for a queue whose process has crashed for good.
         | BrokerError::QueueStopped { .. } => ReplyCode::NotFound,
-        BrokerError::QueueLocked { .. } => ReplyCode::ResourceLocked,
+        BrokerError::QueueLocked { .. } | BrokerError::GetFromSingleActive { .. } => ReplyCode::ResourceLocked,
+        BrokerError::ConditionOfQuorumQueue { .. } => ReplyCode::NotImplemented,
         BrokerError::QueueInExclusiveUse { .. }
         | BrokerError::ReservedName { .. }
         | BrokerError::DefaultExchange

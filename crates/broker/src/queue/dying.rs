@@ -41,6 +41,9 @@ impl DeathReason {
 /// Messages published at a time: the queue is locked while they are copied.
 const BURIED_AT_ONCE: usize = 256;
 
+/// Milliseconds after which dead messages that no queue took are published again, where none may be lost.
+const BURIED_AGAIN_AFTER_MS: u64 = 1000;
+
 /// Octets after which a burial has enough.
 const BURIED_BYTES: usize = 256 * 1024;
 
@@ -52,10 +55,11 @@ thread_local! {
 
 /// Dead messages on their way.
 struct Burial {
-    grave: Grave,
     letters: MessageBatch,
-    /// What the queue lets go of when they are published.
-    dead: Vec<MessageRef>,
+    /// What the queue lets go of when they are published: the last ones of the letters.
+    dead: Vec<(MessageRef, DeathReason)>,
+    /// What no queue takes stays.
+    is_sure: bool,
 }
 
 /// Has what dies during `act` published after it: for whoever holds a lock that publishing may need.
@@ -126,19 +130,25 @@ impl Queue {
 
     fn bury_own(&self) {
         while let Some(burial) = self.begin_burial() {
+            let mut untaken = Vec::new();
             if let Some(vhost) = self.vhost.upgrade() {
-                vhost.publish_dead(&burial.grave, &burial.letters);
+                match burial.is_sure {
+                    true => untaken = vhost.publish_dead_surely(&burial.letters),
+                    false => vhost.publish_dead(&burial.letters),
+                }
             }
-            self.end_burial(&burial.dead);
+            self.end_burial(burial, &untaken);
         }
     }
 
     /// Copies dead messages that are in memory; `None` if there are none, or somebody else is at it.
     fn begin_burial(&self) -> Option<Burial> {
         let mut state = self.state.lock();
-        if state.is_burying || state.deleted {
+        let now = self.services.clock.now();
+        if state.is_burying || state.deleted || state.buried_again_at.is_some_and(|at| now < at) {
             return None;
         }
+        state.buried_again_at = None;
         let grave = Grave::of(&self.spec, &state.settings);
         let Some(grave) = grave else {
             // The exchange was taken off them meanwhile.
@@ -147,7 +157,6 @@ impl Queue {
             self.let_go(&mut state, &dead);
             return None;
         };
-        let now = self.services.clock.now();
         let mut letters = state.refused.take().unwrap_or_default();
         let mut dead = Vec::new();
         while let Some(&(message, reason)) = state.dying.front() {
@@ -159,18 +168,33 @@ impl Queue {
                 break;
             };
             letters.push_dead(&grave, &view, reason, now);
-            dead.push(message);
+            dead.push((message, reason));
             state.dying.pop_front();
         }
         state.is_burying = !letters.is_empty();
-        state.is_burying.then_some(Burial { grave, letters, dead })
+        let is_sure = state.settings.buries_surely();
+        state.is_burying.then_some(Burial { letters, dead, is_sure })
     }
 
-    fn end_burial(&self, dead: &[MessageRef]) {
+    /// Lets go of what was published; of `untaken`, numbers of letters, not yet.
+    fn end_burial(&self, burial: Burial, untaken: &[usize]) {
         let mut state = self.state.lock();
         state.is_burying = false;
-        if !state.deleted {
-            self.let_go(&mut state, dead);
+        if state.deleted {
+            return;
+        }
+        // Before them may be letters of messages that were refused: nobody keeps these.
+        let first = burial.letters.len() - burial.dead.len();
+        let (mut buried, mut left) = (Vec::new(), Vec::new());
+        for (number, dead) in (first..).zip(burial.dead) {
+            if untaken.contains(&number) { left.push(dead) } else { buried.push(dead.0) }
+        }
+        self.let_go(&mut state, &buried);
+        if !left.is_empty() {
+            left.into_iter().rev().for_each(|dead| state.dying.push_front(dead));
+            let again_at = self.services.clock.now().after_ms(BURIED_AGAIN_AFTER_MS);
+            state.buried_again_at = Some(again_at);
+            self.arm(&mut state, again_at);
         }
     }
 }

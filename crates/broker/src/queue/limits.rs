@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 
 use super::messages::{Next, Peeked};
-use super::settings::{Overflow, QueueSettings};
+use super::settings::{DeadLetterStrategy, Overflow, QueueSettings};
 use super::{DeathReason, DeletedQueue, Queue, State};
 use crate::delivery::Deadline;
 use crate::message::{MessageBatch, MessageRef};
@@ -33,6 +33,13 @@ impl QueueSettings {
     /// The limit of deliveries in one word: all bits set for none.
     pub(super) fn consumer_timeout_bits(&self) -> u64 {
         self.consumer_timeout_ms.unwrap_or(u64::MAX)
+    }
+
+    /// Whether a dead message is kept until every queue it goes to has it. COMPAT: only where what is published is
+    /// refused rather than dropped.
+    pub(super) fn buries_surely(&self) -> bool {
+        let is_asked_for = self.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce;
+        is_asked_for && self.overflow == Overflow::RejectPublish
     }
 
     /// Whether so many ready messages, with so many octets, are too many.
@@ -125,9 +132,14 @@ impl Queue {
             }
         }
         let due = [self.unused_until(state), self.next_expiry(state)].into_iter().flatten().min();
-        if let Some(due) = due
-            && state.armed.is_none_or(|armed| due < armed)
-        {
+        if let Some(due) = due {
+            self.arm(state, due);
+        }
+    }
+
+    /// Sees to it that the timer rings at `due`, or before.
+    pub(super) fn arm(&self, state: &mut State, due: Timestamp) {
+        if state.armed.is_none_or(|armed| due < armed) {
             state.armed = Some(due);
             self.services.timers.arm(self.timer, due, self.this.clone());
         }
@@ -191,7 +203,7 @@ impl Queue {
         }
         let mut safe_at = JournalPosition::SAFE;
         let level = batch.level();
-        let mut one = MessageBatch::for_level(level);
+        let mut one = MessageBatch::for_level(&self.spec, level);
         for (number, view) in (0..).zip(batch.iter()) {
             one.push(&view);
             let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());

@@ -76,7 +76,10 @@ impl Vhost {
                 let queue = Arc::clone(existing.get());
                 drop(existing);
                 self.check_equivalent(&queue, &declaration, connection)?;
-                queue.note_use();
+                // COMPAT: a quorum queue lives no longer by that.
+                if !queue.spec.is_quorum() {
+                    queue.note_use();
+                }
                 let position = self.known_at(queue.spec.is_kept());
                 Ok((queue, position))
             }

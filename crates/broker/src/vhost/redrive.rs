@@ -17,7 +17,6 @@ use crate::deduplication::{NewId, remember};
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
 use crate::message::{Extras, MessageBatch, MessageRef, MessageView};
-use crate::names::QueueId;
 use crate::queue::taken::TakenFrom;
 use crate::queue::{Queue, Settlement};
 use crate::store::JournalPosition;
@@ -278,7 +277,7 @@ impl Vhost {
         step.new_ids.push((number, route.take_new_ids(view.persistent)));
         for queue in route.queues {
             match route.deliver_at.filter(|_| queue.is_hidden()) {
-                Some(at) => step.target(queue).push_delayed(number, &view, at),
+                Some(at) => step.target(queue, 0).push_delayed(number, &view, at),
                 None => step.push(queue, number, &view, self),
             }
         }
@@ -333,11 +332,12 @@ impl Vhost {
 }
 
 impl Step {
-    fn target(&mut self, queue: Arc<Queue>) -> &mut Target {
-        let id: QueueId = queue.id;
-        let known = self.targets.iter().position(|target| target.queue.id == id);
+    fn target(&mut self, queue: Arc<Queue>, level: u8) -> &mut Target {
+        let is_it = |target: &Target| target.queue.id == queue.id && target.batch.level() == level;
+        let known = self.targets.iter().position(is_it);
         let index = known.unwrap_or_else(|| {
-            self.targets.push(Target { queue, batch: MessageBatch::default(), numbers: Vec::new() });
+            let batch = MessageBatch::for_level(&queue.spec, level);
+            self.targets.push(Target { queue, batch, numbers: Vec::new() });
             self.targets.len() - 1
         });
         // INVARIANT: it was found or has just been added.
@@ -347,7 +347,8 @@ impl Step {
     fn push(&mut self, queue: Arc<Queue>, number: usize, view: &MessageView<'_>, vhost: &Vhost) {
         let ttl_ms = queue.settings().message_ttl_ms;
         let expires_at = ttl_ms.map(|ttl| vhost.clock().now().after_ms(ttl));
-        let target = self.target(queue);
+        let level = queue.spec.level_of(view.properties);
+        let target = self.target(queue, level);
         target.numbers.push(number);
         // What it died of stays in its headers, as what a publisher put there.
         let extras = Extras { expires_at, ..Extras::default() }.encode();

@@ -1,12 +1,13 @@
 //! Messages that the broker itself publishes: routed like others, gathered per queue, and handed over together.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTableRef, FieldValueRef};
 
 use super::{PublishedBy, Route, Vhost};
-use crate::dead_letter::{Grave, goes_in_circles};
+use crate::dead_letter::goes_in_circles;
 use crate::deduplication::OwnIds;
 use crate::delayed::due::without_blind_copies;
 use crate::exchange::addressing::Addressing;
@@ -47,7 +48,7 @@ impl Outgoing {
             Some(index) => index,
             None => {
                 let ttl = queue.settings().message_ttl_ms;
-                self.targets.push((Arc::clone(queue), ttl, MessageBatch::for_level(level)));
+                self.targets.push((Arc::clone(queue), ttl, MessageBatch::for_level(&queue.spec, level)));
                 self.targets.len() - 1
             }
         };
@@ -76,7 +77,7 @@ impl Outgoing {
 
 impl Vhost {
     /// Publishes letters of the dead. COMPAT: to an exchange that is not there they are lost.
-    pub(crate) fn publish_dead(&self, grave: &Grave, letters: &MessageBatch) {
+    pub(crate) fn publish_dead(&self, letters: &MessageBatch) {
         let mut outgoing = Outgoing::new(self.services.clock.now());
         for letter in letters.iter() {
             let headers = headers_of(&letter);
@@ -84,8 +85,32 @@ impl Vhost {
                 !headers.is_some_and(|headers| goes_in_circles(&headers, queue.spec.name.as_str()))
             });
         }
-        let _ = grave;
         outgoing.hand_over();
+    }
+
+    /// The same where none may be lost: numbers of those that no queue took, or that one refused.
+    pub(crate) fn publish_dead_surely(&self, letters: &MessageBatch) -> Vec<usize> {
+        let mut untaken = Vec::new();
+        for (number, letter) in letters.iter().enumerate() {
+            let headers = headers_of(&letter);
+            let mut outgoing = Outgoing::new(self.services.clock.now());
+            // COMPAT: what would go in circles is dropped all the same.
+            let is_circle = Cell::new(false);
+            self.route_internal(&mut outgoing, &letter, headers.as_ref(), |queue| {
+                let name = queue.spec.name.as_str();
+                let turns = headers.is_some_and(|headers| goes_in_circles(&headers, name));
+                is_circle.set(is_circle.get() || turns);
+                !turns
+            });
+            if outgoing.targets.is_empty() && !is_circle.get() {
+                untaken.push(number);
+                continue;
+            }
+            if !outgoing.hand_over().1.is_empty() {
+                untaken.push(number);
+            }
+        }
+        untaken
     }
 
     /// Publishes messages of the broker's own, to internal exchanges as well. What its exchange leads nowhere is

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use leveret_broker::message::Body;
+use leveret_broker::queue::quorum::with_delivery_count;
 use leveret_broker::reply_to::REPLY_TO_PREFIX;
 use leveret_broker::time::Timestamp;
 use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
@@ -172,7 +173,10 @@ impl Deliveries {
             routing_key: &routing_key,
             message_count: u32::try_from(left).unwrap_or(u32::MAX),
         });
-        self.send_message(&get_ok, &delivery.message);
+        let counted = (queue.spec.is_quorum() && delivery.returns() > 0)
+            .then(|| with_delivery_count(delivery.message.properties, delivery.returns()));
+        let properties = counted.as_deref().unwrap_or(delivery.message.properties);
+        self.send_message(&get_ok, &MessageView { properties, ..delivery.message });
         if self.connection.vhost.is_tracing() {
             self.trace_delivery(delivery, queue);
         }
@@ -187,6 +191,8 @@ pub(crate) struct ConsumerSink {
     tag: Arc<str>,
     origin: OriginIndex,
     no_ack: bool,
+    /// The queue counts how often a message came back.
+    counts_returns: bool,
     /// Frame header (its size still zero) and basic.deliver up to and with the consumer tag.
     prefix: Box<[u8]>,
 }
@@ -206,7 +212,8 @@ impl ConsumerSink {
         prefix.extend_from_slice(&MethodId::BASIC_DELIVER.method_id.to_be_bytes());
         prefix.push(tag.len().min(255) as u8);
         prefix.extend(tag.bytes().take(255));
-        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, prefix: prefix.into() }
+        let (counts_returns, prefix) = (queue.spec.is_quorum(), prefix.into());
+        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, counts_returns, prefix }
     }
 
     fn parked(&self) -> ParkedConsumer {
@@ -263,7 +270,13 @@ impl DeliverySink for ConsumerSink {
             } else {
                 state.unacked.push(self.origin, delivery.reference)
             };
-            self.encode(&mut outbound, tag, &delivery);
+            if self.counts_returns && delivery.returns() > 0 {
+                let counted = with_delivery_count(delivery.message.properties, delivery.returns());
+                let message = MessageView { properties: &counted, ..delivery.message };
+                self.encode(&mut outbound, tag, &Delivery { message, ..delivery });
+            } else {
+                self.encode(&mut outbound, tag, &delivery);
+            }
             if is_tracing && let Some(queue) = self.queue.upgrade() {
                 self.deliveries.trace_delivery(&delivery, &queue);
             }

@@ -253,7 +253,7 @@ impl Routes {
     fn target_of_level(&mut self, queue: Arc<Queue>, rules: TargetRules, level: u8) -> u32 {
         let targets = &mut self.targets;
         *self.by_queue.entry(queue.id.of_level(level)).or_insert_with(|| {
-            let batch = MessageBatch::for_level(level);
+            let batch = MessageBatch::for_level(&queue.spec, level);
             targets.push(Target { queue, rules, batch, sequences: Vec::new() });
             (targets.len() - 1) as u32
         })

@@ -10,7 +10,7 @@ fn leveled(durable: bool, max: u8) -> Bench {
 }
 
 fn publish(bench: &mut Bench, level: u8, bodies: &[&[u8]]) {
-    bench.batch = MessageBatch::for_level(level);
+    bench.batch = MessageBatch::for_level(&bench.queue.spec, level);
     bodies.iter().for_each(|body| bench.push(body, true));
     bench.flush();
 }

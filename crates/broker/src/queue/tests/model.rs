@@ -281,7 +281,7 @@ impl Model {
         let level = priority.min(self.spec.level_max());
         let id = self.bench.queue.id.of_level(level);
         let published = self.published.entry(id).or_default();
-        self.bench.batch = MessageBatch::for_level(level);
+        self.bench.batch = MessageBatch::for_level(&self.bench.queue.spec, level);
         for &(size, persistent) in messages {
             let serial = (*published + 1000 * u64::from(level)).to_le_bytes();
             let body: Vec<_> = serial.iter().copied().cycle().take(size).collect();
