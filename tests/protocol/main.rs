@@ -14,6 +14,7 @@ mod closing;
 mod consuming;
 mod content;
 mod dead_letters;
+mod deduplication;
 mod delayed;
 mod exchange_types;
 mod exchanges;

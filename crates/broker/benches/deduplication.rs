@@ -1,5 +1,5 @@
-//! What it costs an exchange to look for a message's id: the route of a message without one, of one that came before, and
-//! of one that is new and remembered from then on.
+//! What it costs an exchange to look for a message's id: the route of a message that no exchange asks for its id, of
+//! one that came before, and of one that is new and remembered from then on.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ mod cache;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldTableRef, FieldValue, FieldValueRef};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -175,6 +176,14 @@ impl Deduplication {
 
     /// Looks for the id of a message with these headers.
     pub(crate) fn look_for(&self, headers: Option<FieldTableRef<'_>>) -> Seen {
+        let seen = self.find(headers);
+        if matches!(seen, Seen::Before(_)) {
+            self.duplicates.fetch_add(1, Ordering::Relaxed);
+        }
+        seen
+    }
+
+    fn find(&self, headers: Option<FieldTableRef<'_>>) -> Seen {
         let Some(headers) = headers else { return Seen::NoId };
         let Some(octets) = headers.get(&self.rules.header).and_then(|value| id_octets(&value)) else {
             return Seen::NoId;
@@ -184,7 +193,6 @@ impl Deduplication {
         let own = own.and_then(|ttl| u64::try_from(ttl).ok());
         let now = self.clock.now();
         if let Some(position) = self.cache.lock().find(&octets, now) {
-            self.duplicates.fetch_add(1, Ordering::Relaxed);
             return Seen::Before(position);
         }
         let expires_at = own.or(self.rules.ttl_ms).map(|ttl| now.after_ms(ttl));
@@ -210,6 +218,22 @@ impl Deduplication {
             let octets = Arc::from(message.body.to_vec());
             cache.insert(&Id { octets, expires_at: message.expires_at() }, JournalPosition::SAFE);
         });
+    }
+
+    /// Knows the id of the newest message that a restart found in a queue: the process may have ended between keeping
+    /// the message and keeping its id, and with the ids locked there is no more than one such message.
+    pub(crate) fn know_newest(&self, properties: &[u8]) {
+        let headers = Properties::decode(properties).ok().and_then(|properties| properties.headers);
+        if let Seen::New(id) = self.find(headers) {
+            let mut cache = self.cache.lock();
+            let kept = self.keep(&id);
+            cache.insert(&id, kept);
+        }
+    }
+
+    /// The exchange it is for.
+    pub(crate) fn exchange(&self) -> &ExchangeName {
+        &self.exchange
     }
 
     /// The exchange is gone. Called with the topology locked.

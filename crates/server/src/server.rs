@@ -137,10 +137,11 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
         server.broker.create_vhost(&server.config.default_vhost);
     }
     start_alarms(&server);
+    // First, so that nothing that is due goes out before everything is known again.
+    server.broker.begin();
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
-    server.broker.begin();
     let listeners = bound.into_iter().map(|(address, socket)| listen(address, socket));
     let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
     // Each connection holds a sender: the receiver ends when all are gone.

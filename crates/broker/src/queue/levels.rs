@@ -117,7 +117,7 @@ impl Levels {
         }
     }
 
-    fn each(&self) -> impl Iterator<Item = &Messages> {
+    pub(crate) fn each(&self) -> impl Iterator<Item = &Messages> {
         let higher = self.higher.iter().flat_map(|higher| higher.levels.iter().flatten());
         std::iter::once(&self.lowest).chain(higher.map(|messages| &**messages))
     }

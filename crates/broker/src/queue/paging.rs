@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::messages::{Incoming, Outgoing, PageOut};
+use super::messages::{Incoming, Messages, Outgoing, PageOut};
 use super::{Queue, State};
 use crate::message::{Contents, MessageView};
 use crate::names::QueueId;
@@ -87,6 +87,15 @@ impl Queue {
                 .iter()
                 .filter(|(number, _)| !settled.contains(*number))
                 .for_each(|(_, view)| visit(&view));
+        }
+    }
+
+    /// Shows the messages that are ready and in memory.
+    pub(crate) fn visit_loaded(&self, visit: &mut dyn FnMut(&MessageView<'_>)) {
+        let state = self.state.lock();
+        for (_, contents, settled) in state.messages.each().flat_map(Messages::unread_chunks) {
+            let messages = contents.iter().flat_map(|contents| contents.iter());
+            messages.filter(|(number, _)| !settled.contains(*number)).for_each(|(_, view)| visit(&view));
         }
     }
 

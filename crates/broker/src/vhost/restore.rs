@@ -64,6 +64,8 @@ impl Vhost {
         let known: Vec<_> = known.collect();
         drop(topology);
         known.iter().for_each(|deduplication| deduplication.begin());
+        let durable = self.all_queues().into_iter().filter(|queue| queue.is_durable() && !known.is_empty());
+        durable.for_each(|queue| know_newest(&queue, &known));
     }
 
     /// Brings a binding back whose ends were brought back before. One that is there already stays.
@@ -91,5 +93,22 @@ impl Vhost {
         topology.bind(source, destination, &binding.routing_key, &binding.arguments, &mut changes)?;
         self.topology_moved();
         Ok(())
+    }
+}
+
+/// Has exchanges know the newest message that each of them has brought into a queue. It is in memory: what is only in
+/// the journal is.
+fn know_newest(queue: &Queue, known: &[Arc<Deduplication>]) {
+    let mut newest: Vec<Option<Vec<u8>>> = vec![None; known.len()];
+    queue.visit_loaded(&mut |message| {
+        let is_it = |one: &Arc<Deduplication>| one.exchange().as_str().as_bytes() == message.exchange();
+        if let Some(place) = known.iter().position(is_it).and_then(|index| newest.get_mut(index)) {
+            let properties = place.get_or_insert_default();
+            properties.clear();
+            properties.extend_from_slice(message.properties);
+        }
+    });
+    for (deduplication, properties) in known.iter().zip(newest) {
+        properties.into_iter().for_each(|properties| deduplication.know_newest(&properties));
     }
 }

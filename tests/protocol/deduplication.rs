@@ -1,0 +1,98 @@
+//! Deduplication at exchanges: LavinMQ's and a community plugin's for RabbitMQ, so that these scripts are for Leveret.
+
+use leveret_codec::method::{MethodId, basic, confirm, exchange, queue, tx};
+use leveret_codec::properties::Properties;
+use leveret_codec::table::{FieldTable, FieldTableRef};
+
+use crate::say::{bind, exchange_declare, publish};
+use crate::support::Broker;
+use crate::wire::{Peer, unique};
+
+/// An exchange that drops duplicates, with a queue bound to it; their names.
+fn once(peer: &mut Peer, exchange_type: &str, arguments: FieldTable) -> (String, String) {
+    let name = unique("once");
+    peer.ask(
+        1,
+        exchange::Declare { arguments, ..exchange_declare(&name, exchange_type) },
+        exchange::DeclareOk,
+    );
+    let queue = peer.queue(1);
+    peer.ask(1, bind(&queue, &name, "key"), queue::BindOk);
+    (name, queue)
+}
+
+fn send(peer: &mut Peer, publish: basic::Publish<'_>, header: &str, id: &str, body: &str) {
+    let octets = FieldTable::new().with(header, id).encoded();
+    let headers = FieldTableRef::parse(&octets).ok();
+    peer.send_message(1, publish, Properties { headers, ..Properties::default() }, body);
+}
+
+#[test]
+fn a_duplicate_is_confirmed_and_not_returned_and_not_there() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let arguments =
+        FieldTable::new().with("x-message-deduplication", true).with("x-deduplication-header", "id");
+    let (name, queue) = once(&mut peer, "direct", arguments);
+    peer.ask(1, confirm::Select { no_wait: false }, confirm::SelectOk);
+    let to_key = || basic::Publish { mandatory: true, ..publish(&name, "key") };
+    for (tag, (id, body)) in (1..).zip([("a", "first"), ("a", "again"), ("b", "second"), ("a", "and again")])
+    {
+        send(&mut peer, to_key(), "id", id, body);
+        peer.expect(1, basic::Ack { delivery_tag: tag, multiple: false });
+    }
+    peer.get(1, &queue, "first");
+    peer.get(1, &queue, "second");
+    peer.expect_empty(1, &queue);
+    peer.close();
+}
+
+#[test]
+fn the_plugins_exchange_type_is_a_fanout() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let name = unique("once");
+    peer.send(1, exchange_declare(&name, "x-message-deduplication"));
+    let text =
+        "PRECONDITION_FAILED - Missing or invalid argument, 'x-cache-size' must be an integer greater than 0";
+    peer.expect_channel_close(1, 406, text, MethodId::EXCHANGE_DECLARE);
+    peer.open_channel(1);
+    let arguments = FieldTable::new().with("x-cache-size", 10);
+    let (name, queue) = once(&mut peer, "x-message-deduplication", arguments);
+    for body in ["first", "again"] {
+        send(&mut peer, publish(&name, "any"), "x-deduplication-header", "a", body);
+    }
+    peer.get(1, &queue, "first");
+    peer.expect_empty(1, &queue);
+    peer.close();
+}
+
+#[test]
+fn an_id_in_a_transaction_counts_from_its_commit() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let (name, queue) = once(&mut peer, "fanout", FieldTable::new().with("x-message-deduplication", true));
+    let send = |peer: &mut Peer, body: &str| {
+        send(peer, publish(&name, "key"), "x-deduplication-header", "a", body);
+    };
+    peer.ask(1, tx::Select, tx::SelectOk);
+    send(&mut peer, "rolled back");
+    peer.ask(1, tx::Rollback, tx::RollbackOk);
+    send(&mut peer, "committed");
+    send(&mut peer, "twice in one");
+    peer.ask(1, tx::Commit, tx::CommitOk);
+    send(&mut peer, "after it");
+    peer.ask(1, tx::Commit, tx::CommitOk);
+    peer.get(1, &queue, "committed");
+    peer.expect_empty(1, &queue);
+    peer.close();
+}
