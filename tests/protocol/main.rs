@@ -26,6 +26,7 @@ mod pipelining;
 mod priorities;
 mod publishing;
 mod queues;
+mod quorum;
 mod refusals;
 mod replies;
 mod settling;

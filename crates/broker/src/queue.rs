@@ -71,8 +71,8 @@ impl QueueSpec {
         }
     }
 
-    /// The level of a message with these properties. COMPAT: without a priority the lowest one, in a quorum queue 4; the
-    /// highest one if its priority is above.
+    /// The level of a message with these properties. COMPAT: without a priority the lowest one, in a quorum queue 4;
+    /// the highest one if its priority is above.
     #[must_use]
     pub fn level_of(&self, properties: &[u8]) -> u8 {
         match self.level_max() {

@@ -124,8 +124,6 @@ fn integers_are_taken_in_any_width_and_in_their_range() {
     integer_row("x-initial-cluster-size", &[Stream], 1, i64::MAX, "");
     integer_row("x-consumer-timeout", &[Quorum], 0, i64::MAX, "");
     integer_row("x-consumer-disconnected-timeout", &[Quorum], 0, i64::MAX, "");
-    integer_row("x-delayed-retry-min", &[Quorum], 0, i64::MAX, "");
-    integer_row("x-delayed-retry-max", &[Quorum], 0, i64::MAX, "");
 }
 
 #[test]
@@ -139,8 +137,6 @@ fn names_are_those_that_are_known() {
     name_row("x-queue-leader-locator", &[Classic, Quorum, Stream], &leaders, "invalid_queue_locator_arg");
     let masters = ["client-local", "min-masters", "random"];
     name_row("x-queue-master-locator", &[Classic], &masters, "invalid_queue_locator_arg");
-    let retries = ["disabled", "all", "failed", "returned"];
-    name_row("x-delayed-retry-type", &[Quorum], &retries, "invalid_delayed_retry_type");
     name_row("x-max-age", &[Stream], &["1Y", "10M", "007D", "1h", "30m", "1s"], "invalid_max_age");
 }
 

@@ -1,0 +1,175 @@
+//! Quorum queues: what they refuse, and what they count.
+
+use leveret_codec::method::{Method, MethodId, basic, channel, queue};
+use leveret_codec::properties::Properties;
+use leveret_codec::table::{FieldTable, FieldValue};
+
+use crate::say::{
+    ack, bind, channel_close, consume, consuming, declare, declared, delete, nack, publish, reject,
+};
+use crate::support::Broker;
+use crate::wire::{Peer, eventually, unique};
+
+fn text(value: &str) -> FieldValue {
+    FieldValue::from(value)
+}
+
+fn quorum() -> FieldTable {
+    FieldTable::new().with("x-queue-type", text("quorum"))
+}
+
+/// A quorum queue with these arguments.
+fn declare_quorum(peer: &mut Peer, arguments: FieldTable) -> String {
+    let name = unique("quorum");
+    let declare = queue::Declare { durable: true, arguments, ..declare(&name) };
+    peer.ask(1, declare, declared(&name, 0, 0));
+    name
+}
+
+/// The next message of a queue, waited for, and how often it says it came back.
+fn next(peer: &mut Peer, name: &str, body: &str) -> (u64, bool, Option<i64>) {
+    wait_for_ready(peer, name, 1);
+    let message = peer.get(1, name, body);
+    let headers = message.properties().headers.map(|headers| headers.to_owned()).unwrap_or_default();
+    (message.tag, message.redelivered, headers.get("x-delivery-count").and_then(FieldValue::as_integer))
+}
+
+fn wait_for_ready(peer: &mut Peer, name: &str, at_least: u32) {
+    eventually(|| {
+        peer.send(1, queue::Declare { passive: true, ..declare(name) });
+        match peer.recv().method() {
+            Method::QueueDeclareOk(ok) => (ok.message_count >= at_least).then_some(()),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn a_quorum_queue_counts_how_often_a_message_came_back() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let queue = declare_quorum(&mut peer, quorum());
+    peer.publish(1, "", &queue, "m");
+    let (tag, redelivered, count) = next(&mut peer, &queue, "m");
+    let never = peer.either(None, Some(0), "4.x leaves it out of the first delivery");
+    assert_eq!((redelivered, count), (false, never));
+    peer.send(1, nack(tag, false, true));
+    let (tag, redelivered, count) = next(&mut peer, &queue, "m");
+    assert_eq!((redelivered, count), (true, Some(1)));
+    peer.send(1, reject(tag, true));
+    let (tag, _, count) = next(&mut peer, &queue, "m");
+    assert_eq!(count, Some(2));
+    peer.send(1, ack(tag));
+    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+    peer.close();
+}
+
+#[test]
+fn a_message_that_came_back_too_often_is_a_dead_letter() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let dead = peer.queue(1);
+    peer.ask(1, bind(&dead, "amq.direct", &dead), queue::BindOk);
+    let arguments = quorum()
+        .with("x-delivery-limit", 1)
+        .with("x-dead-letter-exchange", text("amq.direct"))
+        .with("x-dead-letter-routing-key", text(&dead));
+    let queue = declare_quorum(&mut peer, arguments);
+    peer.publish(1, "", &queue, "poison");
+    for _ in 0..2 {
+        let (tag, ..) = next(&mut peer, &queue, "poison");
+        peer.send(1, nack(tag, false, true));
+    }
+    wait_for_ready(&mut peer, &dead, 1);
+    let message = peer.get(1, &dead, "poison");
+    let headers = message.properties().headers.map(|headers| headers.to_owned()).unwrap_or_default();
+    let death = headers.get("x-death").and_then(FieldValue::as_array).and_then(<[_]>::first);
+    let death = death.and_then(FieldValue::as_table).expect("a death");
+    assert_eq!(death.get("reason").and_then(FieldValue::as_str), Some("delivery_limit"));
+    assert_eq!(death.get("queue").and_then(FieldValue::as_str), Some(queue.as_str()));
+    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+    peer.close();
+}
+
+#[test]
+fn a_quorum_queue_is_not_deleted_under_a_condition() {
+    let broker = Broker::start();
+    for (flag, if_unused) in [("if-unused", true), ("if-empty", false)] {
+        let mut peer = Peer::with_channel(&broker);
+        let queue = declare_quorum(&mut peer, quorum());
+        peer.send(1, queue::Delete { if_unused, if_empty: !if_unused, ..delete(&queue) });
+        let text = format!(
+            "NOT_IMPLEMENTED - cannot delete queue '{queue}' in vhost '/'. queue.delete operations with {flag} flag \
+             set are not supported by quorum queues"
+        );
+        peer.expect_close(540, &text, MethodId::QUEUE_DELETE);
+        let mut peer = Peer::with_channel(&broker);
+        peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+        peer.close();
+    }
+}
+
+#[test]
+fn messages_of_a_quorum_queue_come_by_priority() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        // 3.10 has no priorities there.
+        return peer.close();
+    }
+    let queue = declare_quorum(&mut peer, quorum());
+    for (body, priority) in [("none", None), ("three", Some(3)), ("five", Some(5)), ("most", Some(200))] {
+        peer.send_message(1, publish("", &queue), Properties { priority, ..Properties::default() }, body);
+    }
+    wait_for_ready(&mut peer, &queue, 4);
+    for body in ["most", "five", "none", "three"] {
+        peer.get(1, &queue, body);
+    }
+    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+    peer.close();
+}
+
+#[test]
+fn a_dead_message_stays_until_a_queue_takes_it_where_that_is_asked_for() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        // 3.10 needs a feature flag for it.
+        return peer.close();
+    }
+    let late = unique("late");
+    let arguments = quorum()
+        .with("x-overflow", text("reject-publish"))
+        .with("x-dead-letter-strategy", text("at-least-once"))
+        .with("x-dead-letter-exchange", text(""))
+        .with("x-dead-letter-routing-key", text(&late));
+    let queue = declare_quorum(&mut peer, arguments);
+    peer.publish(1, "", &queue, "kept");
+    let (tag, ..) = next(&mut peer, &queue, "kept");
+    peer.send(1, reject(tag, false));
+    peer.expect_quiet(1, &queue, 0);
+    let declare = queue::Declare { exclusive: true, ..declare(&late) };
+    peer.ask(1, declare, declared(&late, 0, 0));
+    wait_for_ready(&mut peer, &late, 1);
+    peer.get(1, &late, "kept");
+    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+    peer.close();
+}
+
+#[test]
+fn basic_get_is_refused_beside_a_single_active_consumer() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let queue = declare_quorum(&mut peer, quorum().with("x-single-active-consumer", true));
+    peer.open_channel(2);
+    peer.ask(2, consume(&queue, "c"), consuming("c"));
+    peer.send(1, basic::Get { queue: &queue, no_ack: true });
+    let text = format!(
+        "RESOURCE_LOCKED - cannot obtain access to locked queue '{queue}' in vhost '/'. basic.get operations are not \
+         supported by quorum queues with single active consumer"
+    );
+    peer.expect_channel_close(1, 405, &text, MethodId::BASIC_GET);
+    peer.open_channel(1);
+    peer.ask(2, channel_close(), channel::CloseOk);
+    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+}
