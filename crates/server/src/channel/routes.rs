@@ -23,6 +23,8 @@ struct Target {
     batch: MessageBatch,
     /// Sequence numbers of the messages in the batch, where the queue may refuse some.
     sequences: Vec<u64>,
+    /// Of a priority queue: the targets of its levels from 1 on, as far as they are known.
+    levels: Vec<Option<u32>>,
 }
 
 /// What a queue does to messages that it gets.
@@ -254,7 +256,7 @@ impl Routes {
         let targets = &mut self.targets;
         *self.by_queue.entry(queue.id.of_level(level)).or_insert_with(|| {
             let batch = MessageBatch::for_level(&queue.spec, level);
-            targets.push(Target { queue, rules, batch, sequences: Vec::new() });
+            targets.push(Target { queue, rules, batch, sequences: Vec::new(), levels: Vec::new() });
             (targets.len() - 1) as u32
         })
     }
@@ -262,10 +264,20 @@ impl Routes {
     /// The target of the level that a message has in a priority queue, by that of the queue.
     fn leveled(&mut self, index: u32, properties: &[u8]) -> u32 {
         let Some(target) = self.targets.get(index as usize) else { return index };
-        match target.queue.spec.level_of(properties) {
-            0 => index,
-            level => self.target_of_level(Arc::clone(&target.queue), target.rules, level),
+        let level = target.queue.spec.level_of(properties);
+        let Some(place) = usize::from(level).checked_sub(1) else { return index };
+        if let Some(&Some(known)) = target.levels.get(place) {
+            return known;
         }
+        let (queue, rules) = (Arc::clone(&target.queue), target.rules);
+        let found = self.target_of_level(queue, rules, level);
+        if let Some(target) = self.targets.get_mut(index as usize) {
+            target.levels.resize(target.levels.len().max(place + 1), None);
+            if let Some(known) = target.levels.get_mut(place) {
+                *known = Some(found);
+            }
+        }
+        found
     }
 
     fn push(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
