@@ -105,7 +105,9 @@ impl<'a> DeliverySource<'a> {
 
     /// The next message for this consumer; it counts as delivered once this returns.
     pub fn next_delivery(&mut self) -> Option<Delivery<'_>> {
-        self.settle_last();
+        if self.no_ack {
+            self.settle_last();
+        }
         if self.remaining == 0 {
             return None;
         }
@@ -117,7 +119,9 @@ impl<'a> DeliverySource<'a> {
         let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
         self.remaining -= 1;
         self.taken += 1;
-        self.last = Some(reference);
+        if self.no_ack {
+            self.last = Some(reference);
+        }
         Some(Delivery { message, reference, redelivered })
     }
 
@@ -129,9 +133,6 @@ impl<'a> DeliverySource<'a> {
     }
 
     fn settle_last(&mut self) {
-        if !self.no_ack {
-            return;
-        }
         if let Some(reference) = self.last.take() {
             // PERF: a list that nobody reads would be an allocation per turn.
             if self.messages.is_durable() {

@@ -340,26 +340,40 @@ impl Messages {
     }
 
     /// Takes the oldest ready message out of the ready ones.
+    #[inline]
     pub(crate) fn take_next(&mut self) -> Next<'_> {
         self.take_from(0)
     }
 
     /// Takes the oldest ready message at or behind `from`, before which all were read.
+    #[inline]
     pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
         // PERF: nearly always nothing was brought back.
         if !self.returned.is_empty()
             && let Some((&position, &reference)) = self.returned.range(from..).next()
         {
-            if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
-                return Next::Absent;
-            }
-            self.returned.remove(&position);
-            self.ready_bytes -= u64::from(reference.body_bytes);
-            return match self.view(reference) {
-                Some(view) => Next::Message(reference, true, view),
-                None => Next::None,
-            };
+            return self.take_returned(position, reference);
         }
+        self.take_unread()
+    }
+
+    /// Takes one of the messages that were brought back.
+    #[cold]
+    fn take_returned(&mut self, position: u64, reference: MessageRef) -> Next<'_> {
+        if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
+            return Next::Absent;
+        }
+        self.returned.remove(&position);
+        self.ready_bytes -= u64::from(reference.body_bytes);
+        match self.view(reference) {
+            Some(view) => Next::Message(reference, true, view),
+            None => Next::None,
+        }
+    }
+
+    /// Takes the first of the messages that were not read yet.
+    #[inline]
+    fn take_unread(&mut self) -> Next<'_> {
         if self.unread_count == 0 {
             return Next::None;
         }
