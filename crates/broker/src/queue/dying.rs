@@ -44,6 +44,9 @@ const BURIED_AT_ONCE: usize = 256;
 /// Milliseconds after which dead messages that no queue took are published again, where none may be lost.
 const BURIED_AGAIN_AFTER_MS: u64 = 1000;
 
+/// Burials after which a thread leaves the rest to the timer's.
+const BURIALS_AT_ONCE: usize = 32;
+
 /// Octets after which a burial has enough.
 const BURIED_BYTES: usize = 256 * 1024;
 
@@ -129,7 +132,8 @@ impl Queue {
     }
 
     fn bury_own(&self) {
-        while let Some(burial) = self.begin_burial() {
+        for _ in 0..BURIALS_AT_ONCE {
+            let Some(burial) = self.begin_burial() else { return };
             let mut untaken = Vec::new();
             if let Some(vhost) = self.vhost.upgrade() {
                 match burial.is_sure {
@@ -138,6 +142,12 @@ impl Queue {
                 }
             }
             self.end_burial(burial, &untaken);
+        }
+        // Whoever came here has other work as well: the timer's thread goes on.
+        let mut state = self.state.lock();
+        if !state.dying.is_empty() && !state.deleted {
+            let now = self.services.clock.now();
+            self.arm(&mut state, now);
         }
     }
 

@@ -15,9 +15,6 @@ use crate::store::JournalPosition;
 use crate::time::Timestamp;
 use crate::timers::Timed;
 
-/// Messages that go at once with the queue locked; the rest goes when the timer rings, which is at once as well.
-const GOING_AT_ONCE: usize = 4096;
-
 impl QueueSettings {
     /// Whether there is a limit to how many messages there may be.
     pub(super) fn limits_messages(&self) -> bool {
@@ -162,10 +159,10 @@ impl Queue {
         }
     }
 
-    /// Takes out what has expired.
+    /// Takes out what has expired, however much that is: what comes next then has not.
     pub(super) fn expire(&self, state: &mut State, deadline: Deadline) {
         let mut expired = Vec::new();
-        while expired.len() < GOING_AT_ONCE && state.messages.is_next_expired(deadline) {
+        while state.messages.is_next_expired(deadline) {
             let Next::Message(reference, ..) = state.messages.take_next() else { break };
             expired.push(reference);
         }

@@ -328,6 +328,35 @@ fn a_queue_that_nobody_uses_goes_at_its_time_and_not_before() {
 }
 
 #[test]
+fn however_many_have_expired_none_is_delivered() {
+    let mut world = World::new(Limits::default());
+    let count = 20_000;
+    world.publish(&[(None, 0)]);
+    for _ in 0..count / 100 {
+        let mut batch = MessageBatch::default();
+        let body = [0; 4];
+        let view = MessageView {
+            names: b"\0\x06source",
+            properties: b"\0\0",
+            body: Body::Small(&body),
+            persistent: false,
+            extras: b"",
+        };
+        (0..100).for_each(|_| batch.push_expiring(&view, Some(world.now().after_ms(1))));
+        world.source.publish(&mut batch);
+    }
+    world.clock.advance_ms(5);
+    let get = || world.source.get(true, |delivery, _| id_of(&delivery)).unwrap();
+    assert_eq!((get(), get()), (Got::Message(0), Got::Empty));
+    assert_eq!(world.source.snapshot().ready, 0);
+    // What this thread left is the timer's.
+    while world.broker.timers().next().is_some_and(|at| at <= world.now()) {
+        world.broker.timers().run(world.now());
+    }
+    assert_eq!(world.target.snapshot().ready, count);
+}
+
+#[test]
 fn queues_that_overflow_into_each_other_in_a_long_chain_take_no_stack() {
     let vhost = vhost();
     let count = 300;
