@@ -76,6 +76,14 @@ impl Queue {
         self.state.lock().settings.policies == *policies
     }
 
+    /// What a publisher has to know, without a copy of all that is in force: milliseconds after which a message
+    /// expires, and whether the queue may refuse one.
+    #[must_use]
+    pub fn publish_rules(&self) -> (Option<u64>, bool) {
+        let settings = &self.state.lock().settings;
+        (settings.message_ttl_ms, settings.refuses())
+    }
+
     /// What is in force.
     #[must_use]
     pub fn settings(&self) -> QueueSettings {

@@ -345,7 +345,7 @@ impl Step {
     }
 
     fn push(&mut self, queue: Arc<Queue>, number: usize, view: &MessageView<'_>, vhost: &Vhost) {
-        let ttl_ms = queue.settings().message_ttl_ms;
+        let (ttl_ms, _) = queue.publish_rules();
         let expires_at = ttl_ms.map(|ttl| vhost.clock().now().after_ms(ttl));
         let level = queue.spec.level_of(view.properties);
         let target = self.target(queue, level);

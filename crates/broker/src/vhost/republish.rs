@@ -47,7 +47,7 @@ impl Outgoing {
         let index = match self.targets.iter().position(is_same) {
             Some(index) => index,
             None => {
-                let ttl = queue.settings().message_ttl_ms;
+                let (ttl, _) = queue.publish_rules();
                 self.targets.push((Arc::clone(queue), ttl, MessageBatch::for_level(&queue.spec, level)));
                 self.targets.len() - 1
             }

@@ -42,9 +42,9 @@ struct TargetRules {
 
 impl TargetRules {
     fn of(queue: &Queue) -> Self {
-        let settings = queue.settings();
-        let (refuses, delays, level_max) = (settings.refuses(), queue.is_hidden(), queue.spec.level_max());
-        Self { ttl_ms: settings.message_ttl_ms, refuses, delays, level_max }
+        let (ttl_ms, refuses) = queue.publish_rules();
+        let (delays, level_max) = (queue.is_hidden(), queue.spec.level_max());
+        Self { ttl_ms, refuses, delays, level_max }
     }
 
     fn is_any(&self) -> bool {
