@@ -57,7 +57,8 @@ impl Shared {
                 timers.run(clock.now());
             }
             let mut state = self.state.lock();
-            if !std::mem::take(&mut state.is_earlier) {
+            // What was said while nobody waited is read, not waited for: a notification wakes only who waits.
+            if !state.is_earlier && !state.is_ending {
                 match timers.next() {
                     None => self.changed.wait(&mut state),
                     Some(at) => {
@@ -66,8 +67,8 @@ impl Shared {
                         until.map(|until| self.changed.wait_until(&mut state, until));
                     }
                 }
-                state.is_earlier = false;
             }
+            state.is_earlier = false;
             if state.is_ending {
                 return;
             }
@@ -83,5 +84,49 @@ impl Drop for TimerThread {
             // A panic there has been reported where it happened.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{OnceLock, Weak};
+
+    use leveret_broker::time::Timestamp;
+    use leveret_broker::timers::{Timed, TimerId};
+
+    use super::*;
+
+    /// Busy from when it is called until the thread is told to end.
+    #[derive(Default)]
+    struct BusyUntilTheEnd {
+        shared: OnceLock<Arc<Shared>>,
+        is_called: Mutex<bool>,
+        called: Condvar,
+    }
+
+    impl Timed for BusyUntilTheEnd {
+        fn on_time(&self, _: Timestamp) {
+            *self.is_called.lock() = true;
+            self.called.notify_one();
+            let shared = self.shared.get().expect("set before it is armed");
+            while !shared.state.lock().is_ending {
+                thread::yield_now();
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_told_to_end_while_it_is_busy_ends() {
+        let broker = Broker::new(Arc::new(leveret_broker::store::MemoryStore::default()));
+        let timers = TimerThread::start(&broker).expect("a thread");
+        let busy = Arc::new(BusyUntilTheEnd::default());
+        busy.shared.set(Arc::clone(&timers.shared)).unwrap_or_else(|_| unreachable!("set once"));
+        broker.timers().arm(TimerId::next(), Timestamp(0), Arc::downgrade(&busy) as Weak<dyn Timed>);
+        let mut is_called = busy.is_called.lock();
+        while !*is_called {
+            busy.called.wait(&mut is_called);
+        }
+        drop(is_called);
+        drop(timers);
     }
 }
