@@ -9,7 +9,7 @@ use crate::random::{Random, seed};
 use crate::survey::survey;
 
 /// Rounds if `LEVERET_CRASH_ROUNDS` does not say.
-const ROUNDS: u64 = 4;
+const ROUNDS: u64 = 12;
 
 /// Rounds that share a data directory.
 const ROUNDS_PER_LIFE: u64 = 4;

@@ -545,7 +545,7 @@ impl Queue {
         Ok((purged, safe_at))
     }
 
-    /// Marks the queue deleted and lets go of everything in it.
+    /// Marks the queue deleted: nothing comes in or goes out any more. What it holds goes with [`Self::let_go_of_all`].
     ///
     /// # Errors
     /// It has consumers and `if_unused` is set, or ready messages and `if_empty` is set.
@@ -564,20 +564,24 @@ impl Queue {
         Ok(self.end(&mut state))
     }
 
-    /// Lets go of everything in it.
     fn end(&self, state: &mut State) -> DeletedQueue {
         state.deleted = true;
         self.services.timers.disarm(self.timer);
         state.dying.clear();
         state.refused = None;
         state.load_waiters.drain(..).for_each(|waiter| waiter());
-        let ready = state.messages.ready();
+        (state.unacked, state.unacked_bytes) = (0, 0);
+        DeletedQueue { ready: state.messages.ready(), consumers: state.consumers.drain() }
+    }
+
+    /// Lets go of everything in a deleted queue. Called when the store was told that it is: what it is told here must
+    /// not outlive a crash that the deletion does not.
+    pub(crate) fn let_go_of_all(&self) {
+        let mut state = self.state.lock();
         state.messages.forget();
         if self.is_durable() {
             state.messages.ids().for_each(|level| self.store.forget_queue(level));
         }
-        (state.unacked, state.unacked_bytes) = (0, 0);
-        DeletedQueue { ready, consumers: state.consumers.drain() }
     }
 
     /// Its numbers now.

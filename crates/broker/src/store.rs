@@ -151,7 +151,7 @@ pub trait Store: Send + Sync {
     /// The queue has no durable block at `first_position` any more. Called with the queue locked.
     fn forget_block(&self, queue: QueueId, first_position: u64);
 
-    /// The queue is gone, and its blocks were freed before. Called with the queue locked.
+    /// The queue is gone: [`Self::define`] was told, and its blocks were freed. Called with the queue locked.
     fn forget_queue(&self, queue: QueueId);
 
     /// Asks for [`Queue::load`] to be called on a thread that may wait for the disk. Called with the queue locked.

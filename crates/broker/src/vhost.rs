@@ -108,7 +108,7 @@ impl Vhost {
     /// A new vhost, which the store is told of.
     pub(crate) fn create(name: VhostName, services: Services) -> Arc<Self> {
         let vhost = Self::new(name, services);
-        vhost.define(vec![Definition::PutVhost(vhost.name.clone())]);
+        vhost.note(vec![Definition::PutVhost(vhost.name.clone())]);
         vhost.services.events.vhost_created(&vhost.name);
         vhost
     }
@@ -136,8 +136,24 @@ impl Vhost {
         })
     }
 
-    /// Tells the store. Called with the topology locked, or the queue's entry of the directory.
-    pub(crate) fn define(&self, changes: Vec<Definition>) -> JournalPosition {
+    /// Tells the store, and ends the queues that are deleted by that. Called with the topology locked, or with the
+    /// entry of the directory of a queue that is declared.
+    pub(crate) fn define(&self, changes: Changes<'_>) -> JournalPosition {
+        let (noted, removed) = changes.into_parts();
+        let position = self.note(noted);
+        for queue in removed {
+            if queue.is_hidden() {
+                self.hidden.remove(&queue);
+            } else {
+                self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
+            }
+            queue.let_go_of_all();
+        }
+        position
+    }
+
+    /// Tells the store of changes that are no more than that.
+    pub(crate) fn note(&self, changes: Vec<Definition>) -> JournalPosition {
         if changes.is_empty() {
             return JournalPosition::SAFE;
         }
@@ -304,17 +320,17 @@ impl Vhost {
         }
     }
 
-    /// Takes a queue that was deleted out of the directory, with its bindings; where that is safe.
+    /// Takes a queue that was deleted out of the topology and the directory, with its bindings; where that is safe.
     fn remove_deleted(&self, topology: &mut Topology, queue: &Arc<Queue>) -> JournalPosition {
-        let removed = self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
-        if removed.is_none() {
+        let is_there = self.queues.get(&queue.spec.name).is_some_and(|found| found.id == queue.id);
+        if !is_there {
             // Somebody else was faster, and its name may be another queue's by now.
             return self.defined_at();
         }
         let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_queue(queue, &mut changes);
         self.topology_moved();
-        self.define(changes.into_noted())
+        self.define(changes)
     }
 
     /// Removes a consumer, and the queue with it if it was the last one of an auto-delete queue.
@@ -369,6 +385,7 @@ impl Vhost {
         if let Some(queue) = self.replies.remove(name) {
             // Not refused: no condition was asked.
             let _ = queue.delete(false, false);
+            queue.let_go_of_all();
         }
     }
 

@@ -143,6 +143,8 @@ pub(crate) struct Pending {
     pub(crate) definitions: Vec<Change>,
     /// Blocks that are there no more, and queues that were stopped.
     pub(crate) forgotten: Vec<Change>,
+    /// Queues that were deleted, whose delivery marks are kept until that is safe: until then they may come back.
+    pub(crate) deleted: Vec<QueueId>,
     /// What a checkpoint gathered that failed.
     unfinished: Vec<Change>,
 }
@@ -339,13 +341,18 @@ impl Keeper {
         }
         self.sync_blocks()?;
         let dead = store.segments.dead();
-        let changes = self.gather(below);
+        let deleted = std::mem::take(&mut store.pending.lock().deleted);
+        let blocks = self.broker.changed_blocks();
+        let changes = self.gather(blocks, below);
         let count = changes.len();
         let has_definitions = changes.iter().any(Change::is_of_snapshot);
         if let Err(error) = self.commit(&changes) {
-            store.pending.lock().unfinished = changes;
+            let mut pending = store.pending.lock();
+            pending.unfinished = changes;
+            pending.deleted.extend(deleted);
             return Err(error);
         }
+        deleted.into_iter().for_each(|queue| store.marks.forget(queue));
         self.replay_from = below;
         self.snapshot.is_behind |= has_definitions;
         store.segments.remove(&dead).map_err(CheckpointError::Files)?;
@@ -388,17 +395,17 @@ impl Keeper {
         self.store.segments.sync().map_err(|failed| CheckpointError::Blocks(failed.source))
     }
 
-    /// Changes for the catalog, in an order in which the last one of a key is right.
-    fn gather(&self, below: JournalPosition) -> Vec<Change> {
+    /// Changes for the catalog, in an order in which the last one of a key is right. `blocks` are asked for before:
+    /// what became of a block since then, which can only be its end, is found among what is pending. The other way round
+    /// a block that ends in between would be told neither as it was last nor as gone, and come back.
+    pub(crate) fn gather(&self, blocks: Vec<BlockState>, below: JournalPosition) -> Vec<Change> {
+        let blocks: Vec<Change> = blocks.into_iter().map(|state| self.entry(state).put()).collect();
         let mut pending = self.store.pending.lock();
         let mut changes = std::mem::take(&mut pending.unfinished);
         changes.append(&mut pending.definitions);
+        changes.extend(blocks);
         changes.append(&mut pending.forgotten);
         drop(pending);
-        for state in self.broker.changed_blocks() {
-            let entry = self.entry(state);
-            changes.push(entry.put());
-        }
         changes.extend(Meta { replay_from: below, next_queue_id: QueueId::unused().0 }.put());
         changes
     }

@@ -118,7 +118,7 @@ pub struct DurableStore {
     pub(crate) requests: Requests,
     /// Locked alone, for a moment.
     pub(crate) pending: Mutex<Pending>,
-    marks: Marks,
+    pub(crate) marks: Marks,
     loaders: Loaders,
     keeper: Mutex<Option<JoinHandle<()>>>,
     /// From where on recovery needed the journal. What the directory still has below, it may have in parts only: files
@@ -527,7 +527,7 @@ impl Store for DurableStore {
     }
 
     fn forget_queue(&self, queue: QueueId) {
-        self.marks.forget(queue);
+        self.pending.lock().deleted.push(queue);
         self.forget(StoppedEntry::delete(queue));
     }
 

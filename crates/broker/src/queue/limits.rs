@@ -113,7 +113,7 @@ impl Queue {
         Some(state.last_used.after_ms(expires))
     }
 
-    /// Lets go of everything in it if its time without use is over; called with the topology locked, so that no
+    /// Marks the queue deleted if its time without use is over; called with the topology locked, so that no
     /// declaration comes in between.
     pub(crate) fn delete_if_unused(&self, now: Timestamp) -> Option<DeletedQueue> {
         let mut state = self.state.lock();

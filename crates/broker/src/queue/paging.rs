@@ -193,10 +193,7 @@ impl Queue {
 
     /// What the store is to keep beside the queue's blocks and does not know yet.
     pub(crate) fn changed_blocks(&self, states: &mut Vec<BlockState>) {
-        let mut state = self.state.lock();
-        if !state.deleted {
-            state.messages.changed_blocks(states);
-        }
+        self.state.lock().messages.changed_blocks(states);
     }
 
     /// Writes a block of the queue, or of the level of it with this id, again with only the messages that are left of

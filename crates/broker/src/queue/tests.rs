@@ -435,6 +435,7 @@ fn a_deleted_queue_takes_and_gives_nothing() {
     bench.publish_numbered(3);
     let held = bench.get(false).unwrap().0;
     assert_eq!(bench.queue.delete(false, false).unwrap().ready, 2);
+    bench.queue.let_go_of_all();
     assert_eq!(bench.gauge.bytes(), 0);
     bench.push(b"late", true);
     assert_eq!(bench.flush(), JournalPosition::SAFE);

@@ -1,24 +1,27 @@
 //! What one operation changes among a vhost's definitions, in the order in which it happens. Each change is raised
 //! as an event; the durable ones are noted, and the vhost hands them to the store before it lets go of its topology.
 
+use std::sync::Arc;
+
 use crate::definition::{BindingSpec, Definition};
 use crate::events::Events;
 use crate::exchange::destination::{BindingArguments, table_of};
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{QueueId, VhostName};
-use crate::queue::QueueSpec;
+use crate::queue::{Queue, QueueSpec};
 
 /// Changes of definitions that take effect together.
 pub(crate) struct Changes<'a> {
     vhost: VhostName,
     events: &'a Events,
     noted: Vec<Definition>,
+    removed: Vec<Arc<Queue>>,
 }
 
 impl<'a> Changes<'a> {
     /// None yet.
     pub(crate) fn of(vhost: &VhostName, events: &'a Events) -> Self {
-        Self { vhost: vhost.clone(), events, noted: Vec::new() }
+        Self { vhost: vhost.clone(), events, noted: Vec::new(), removed: Vec::new() }
     }
 
     pub(crate) fn exchange_added(&mut self, spec: &ExchangeSpec) {
@@ -44,13 +47,16 @@ impl<'a> Changes<'a> {
         }
     }
 
-    pub(crate) fn queue_removed(&mut self, spec: &QueueSpec) {
+    /// A queue was deleted. It lets go of what it holds, and the directory of it, once the store knows.
+    pub(crate) fn queue_removed(&mut self, queue: &Arc<Queue>) {
+        let spec = &queue.spec;
         if !spec.is_hidden() {
             self.events.queue_deleted(spec);
         }
         if spec.is_kept() {
             self.noted.push(Definition::DeleteQueue(self.vhost.clone(), spec.name.clone()));
         }
+        self.removed.push(Arc::clone(queue));
     }
 
     /// A binding was added, which is kept if both its ends are durable.
@@ -83,9 +89,9 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// What was noted.
-    pub(crate) fn into_noted(self) -> Vec<Definition> {
-        self.noted
+    /// What was noted, and the queues that were deleted.
+    pub(crate) fn into_parts(self) -> (Vec<Definition>, Vec<Arc<Queue>>) {
+        (self.noted, self.removed)
     }
 }
 

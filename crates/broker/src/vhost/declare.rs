@@ -102,7 +102,7 @@ impl Vhost {
                 queue.take_over(topology.policies());
                 let mut changes = Changes::of(&self.name, &self.services.events);
                 changes.queue_added(queue.id, &queue.spec);
-                let position = self.define(changes.into_noted());
+                let position = self.define(changes);
                 // Not before the store knows of it: nothing may be published to it first.
                 vacant.insert(Arc::clone(&queue));
                 self.topology_moved();
@@ -184,7 +184,7 @@ impl Vhost {
         let mut changes = Changes::of(&self.name, &self.services.events);
         topology.add_exchange(spec, &mut changes)?;
         self.topology_moved();
-        Ok(self.define(changes.into_noted()))
+        Ok(self.define(changes))
     }
 
     fn alternate_exchange(
@@ -278,7 +278,7 @@ impl Vhost {
         let mut changes = Changes::of(&self.name, &self.services.events);
         topology.remove_exchange(&name.into(), &mut changes);
         self.topology_moved();
-        Ok(self.define(changes.into_noted()))
+        Ok(self.define(changes))
     }
 
     /// Binds `target` to `source`; where that is safe. A binding that exists is no error.
@@ -310,7 +310,7 @@ impl Vhost {
         }
         let history = topology.find(source).and_then(Exchange::history);
         self.topology_moved();
-        let position = self.define(changes.into_noted());
+        let position = self.define(changes);
         drop(topology);
         if let Some(history) = history {
             self.publish_history(&destination, &history);
@@ -350,7 +350,7 @@ impl Vhost {
             return Ok(self.defined_at());
         }
         self.topology_moved();
-        Ok(self.define(changes.into_noted()))
+        Ok(self.define(changes))
     }
 
     /// All bindings but the default exchange's, in no order.

@@ -78,8 +78,12 @@ impl HiddenQueues {
     pub(crate) fn delete(&self, queue: &Arc<Queue>, changes: &mut Changes<'_>) {
         // Not refused: no condition was asked. Whoever consumes from it is who deletes it.
         let _ = queue.delete(false, false);
-        self.queues.remove(&queue.spec.name);
-        changes.queue_removed(&queue.spec);
+        changes.queue_removed(queue);
+    }
+
+    /// Forgets a queue that was deleted.
+    pub(super) fn remove(&self, queue: &Arc<Queue>) {
+        self.queues.remove_if(&queue.spec.name, |_, found| found.id == queue.id);
     }
 
     /// Changes to be noted in.
@@ -90,7 +94,7 @@ impl HiddenQueues {
     /// Tells the store.
     pub(crate) fn define(&self, changes: Changes<'_>) {
         if let Some(vhost) = self.vhost() {
-            vhost.define(changes.into_noted());
+            vhost.define(changes);
         }
     }
 

@@ -62,7 +62,7 @@ impl Vhost {
             let mut topology = self.topology.write();
             topology.set_policies(Arc::clone(&policies));
             self.topology_moved();
-            self.define(vec![definition])
+            self.note(vec![definition])
         };
         // Whoever declares a queue holds the topology until the queue is in the directory: it is there by now, or was
         // declared under these policies. The topology is free meanwhile, since what gives way is routed.

@@ -251,7 +251,7 @@ impl Topology {
     pub(crate) fn remove_queue(&mut self, queue: &Arc<Queue>, changes: &mut Changes) {
         let destination = Destination::Queue(Arc::clone(queue));
         let left = self.remove_destination(&destination, queue.spec.is_kept(), changes);
-        changes.queue_removed(&queue.spec);
+        changes.queue_removed(queue);
         left.iter().for_each(|exchange| self.remove_exchange(exchange, changes));
     }
 

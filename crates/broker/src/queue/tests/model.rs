@@ -430,6 +430,7 @@ proptest! {
         steps.iter().for_each(|step| model.apply(step));
         let ready = model.ready.len();
         prop_assert_eq!(model.bench.queue.delete(false, false).unwrap().ready, ready);
+        model.bench.queue.let_go_of_all();
         prop_assert_eq!(model.bench.gauge.bytes(), 0);
     }
 }

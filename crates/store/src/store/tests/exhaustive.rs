@@ -232,3 +232,31 @@ fn what_is_settled_after_one_crash_is_settled_after_the_next() {
     world.run(&[Op::Crash(After::Kill)]);
     world.finish();
 }
+
+/// Once the last message of a block is settled nothing says so but that the block is gone: a checkpoint that learned of
+/// neither would let go of the journal, and the messages come back.
+#[test]
+fn a_block_that_ends_while_a_checkpoint_gathers_is_forgotten() {
+    let mut world = World::new(SyncMode::Always, After::Kill);
+    world.start();
+    world.run(&[Op::Declare("a", true), Op::Publish("a", vec![1, 2], true), Op::Get("a", 2), Op::Step]);
+    world.run(&[Op::PageOut(0), Op::Checkpoint(Below::All), Op::Ack("a", Which::First)]);
+    let blocks = world.running().broker.changed_blocks();
+    assert_eq!(blocks.len(), 1, "the one with what was acknowledged");
+    world.run(&[Op::Ack("a", Which::All)]);
+    let changes = world.running().keeper.gather(blocks, JournalPosition::SAFE);
+    let mut entries = world.catalog.entries().unwrap().into_iter().collect();
+    assert_eq!(Contents::of(&entries).blocks.len(), 1);
+    entries::apply(&mut entries, changes);
+    assert!(Contents::of(&entries).blocks.is_empty());
+}
+
+/// A deletion that was not safe when the process ended leaves the queue as it was.
+#[test]
+fn a_queue_whose_deletion_is_lost_comes_back_with_its_delivery_marks() {
+    let mut world = World::new(SyncMode::Always, After::Kill);
+    world.start();
+    world.run(&[Op::Declare("a", true), Op::Publish("a", vec![1, 2], true), Op::Get("a", 1), Op::Step]);
+    world.run(&[Op::Delete("a"), Op::Crash(After::Kill)]);
+    world.finish();
+}

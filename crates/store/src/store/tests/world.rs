@@ -550,7 +550,6 @@ impl World {
             Op::Delete(name) if self.live.contains_key(name) => {
                 let (_, position) = vhost.delete_queue(name, CONNECTION, false, false).unwrap();
                 let live = self.live.remove(name).unwrap();
-                self.handed_out.retain(|(queue, _)| queue != name);
                 (position, live.durable.then(|| Event::DeleteQueue(name.to_owned())))
             }
             Op::DeclareExchange(name) => {
