@@ -55,6 +55,8 @@ pub(crate) struct Taken {
     pub(crate) count: usize,
     /// Octets of their bodies.
     pub(crate) body_bytes: u64,
+    /// How many of them had been handed out before.
+    pub(crate) redelivered: u64,
     /// Which of them are settled by that.
     pub(crate) settled: SettledRanges,
 }
@@ -85,6 +87,7 @@ pub struct DeliverySource<'a> {
     no_ack: bool,
     remaining: usize,
     taken: usize,
+    redelivered: u64,
     /// Octets that were ready when the turn began.
     ready_bytes: u64,
     /// The delivery given out last, settled by now if the consumer does not acknowledge.
@@ -100,7 +103,17 @@ impl<'a> DeliverySource<'a> {
         deadline: Option<Deadline>,
     ) -> Self {
         let (settled, ready_bytes) = (SettledRanges::default(), messages.ready_bytes());
-        Self { messages, deadline, no_ack, remaining: limit, taken: 0, ready_bytes, last: None, settled }
+        Self {
+            messages,
+            deadline,
+            no_ack,
+            remaining: limit,
+            taken: 0,
+            redelivered: 0,
+            ready_bytes,
+            last: None,
+            settled,
+        }
     }
 
     /// The next message for this consumer; it counts as delivered once this returns.
@@ -119,17 +132,24 @@ impl<'a> DeliverySource<'a> {
         let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
         self.remaining -= 1;
         self.taken += 1;
+        self.redelivered += u64::from(redelivered);
         if self.no_ack {
             self.last = Some(reference);
         }
         Some(Delivery { message, reference, redelivered })
     }
 
+    /// How many of those taken in this turn had been handed out before.
+    #[must_use]
+    pub fn redelivered(&self) -> u64 {
+        self.redelivered
+    }
+
     /// Ends the turn.
     pub(crate) fn finish(mut self) -> Taken {
         self.settle_last();
         let body_bytes = self.ready_bytes - self.messages.ready_bytes();
-        Taken { count: self.taken, body_bytes, settled: self.settled }
+        Taken { count: self.taken, body_bytes, redelivered: self.redelivered, settled: self.settled }
     }
 
     fn settle_last(&mut self) {

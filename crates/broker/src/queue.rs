@@ -24,6 +24,7 @@ use std::sync::{Arc, Weak};
 use leveret_codec::properties::priority;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::counters::QueueCounters;
 use crate::delivery::{Deadline, Delivery, DeliverySink, DeliverySource, SettledRanges};
 use crate::error::BrokerError;
 use crate::message::{MessageBatch, MessageRef};
@@ -121,6 +122,8 @@ pub struct QueueSnapshot {
     pub consumers: usize,
     /// Octets of memory held for messages.
     pub memory_bytes: usize,
+    /// What has happened to messages since the broker started or the queue was declared.
+    pub counters: QueueCounters,
 }
 
 /// A queue that was deleted: what went with it.
@@ -170,6 +173,7 @@ struct State {
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
+    counters: QueueCounters,
     settings: QueueSettings,
     /// The settings limit what may lie in the queue, or how long the queue may lie unused.
     is_limited: bool,
@@ -260,6 +264,7 @@ impl Queue {
             consumers: Consumers::new(single),
             unacked: 0,
             unacked_bytes: 0,
+            counters: QueueCounters::default(),
             is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
             settings,
             dying: VecDeque::new(),
@@ -338,6 +343,7 @@ impl Queue {
     }
 
     fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {
+        state.counters.published += batch.len() as u64;
         let messages = state.messages.for_append(batch.level());
         let journaled = (self.spec.durable && batch.persistent() > 0)
             .then(|| self.store.publish(messages.id(), messages.next_position(), batch));
@@ -391,6 +397,14 @@ impl Queue {
         let result = source.next_delivery().map(|delivery| hand_out(delivery, left));
         let taken = source.finish();
         self.log_settled(id, &taken.settled);
+        let counters = &mut state.counters;
+        let got = match result {
+            None => &mut counters.got_empty,
+            Some(_) if no_ack => &mut counters.got_no_ack,
+            Some(_) => &mut counters.got,
+        };
+        *got += 1;
+        counters.redelivered += taken.redelivered;
         if !no_ack {
             state.unacked += taken.count;
             state.unacked_bytes += taken.body_bytes;
@@ -414,7 +428,10 @@ impl Queue {
         let mut safe_at = JournalPosition::SAFE;
         state.end_unacked(messages);
         match how {
-            Settlement::Settled => safe_at = self.let_go(&mut state, messages),
+            Settlement::Settled => {
+                state.counters.acked += messages.len() as u64;
+                safe_at = self.let_go(&mut state, messages);
+            }
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
             Settlement::Requeued if self.spec.is_quorum() => self.take_back(&mut state, messages),
             Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
@@ -578,6 +595,10 @@ impl Queue {
     /// not outlive a crash that the deletion does not.
     pub(crate) fn let_go_of_all(&self) {
         let mut state = self.state.lock();
+        if !self.is_hidden() {
+            let queue_type = self.spec.arguments.queue_type();
+            self.services.counters.queue_deleted(queue_type, state.counters);
+        }
         state.messages.forget();
         if self.is_durable() {
             state.messages.ids().for_each(|level| self.store.forget_queue(level));
@@ -594,6 +615,7 @@ impl Queue {
             unacked_bytes: state.unacked_bytes,
             consumers: state.consumers.len(),
             memory_bytes: state.messages.memory_bytes(),
+            counters: state.counters,
         }
     }
 
@@ -646,7 +668,11 @@ impl Queue {
             let sink_state = sink.deliver(&mut source);
             let taken = source.finish();
             self.log_settled(level, &taken.settled);
-            if !no_ack {
+            state.counters.redelivered += taken.redelivered;
+            if no_ack {
+                state.counters.delivered_no_ack += taken.count as u64;
+            } else {
+                state.counters.delivered += taken.count as u64;
                 state.unacked += taken.count;
                 state.unacked_bytes += taken.body_bytes;
             }

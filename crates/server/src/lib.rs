@@ -17,12 +17,15 @@ mod channel;
 mod check;
 pub mod config;
 mod connection;
+mod counters;
 mod durable;
 mod error;
 mod events;
 #[cfg(test)]
 mod held;
 mod limits;
+#[expect(dead_code, reason = "the listener of the management API is still to come")]
+mod observed;
 mod server;
 mod timers;
 

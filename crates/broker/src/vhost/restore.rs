@@ -24,7 +24,7 @@ impl Vhost {
     pub fn restore_exchange(&self, spec: ExchangeSpec) -> Result<(), BrokerError> {
         let mut topology = self.topology.write();
         if topology.find(spec.name.as_str()).is_none() {
-            topology.add_exchange(spec, &mut Changes::of(&self.name, &self.services.events))?;
+            topology.add_exchange(spec, &mut Changes::of(&self.name, &self.services))?;
             self.topology_moved();
         }
         Ok(())
@@ -89,7 +89,7 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         topology.bind(source, destination, &binding.routing_key, &binding.arguments, &mut changes)?;
         self.topology_moved();
         Ok(())

@@ -173,7 +173,11 @@ impl Channel {
         if let Some(queues) = self.routes.take_traced() {
             Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);
         }
+        if !routed.somewhere && !content.mandatory {
+            self.counted.dropped += 1;
+        }
         if !routed.somewhere && content.mandatory {
+            self.counted.returned += 1;
             // SPEC: basic.return for a mandatory message that no queue took.
             if let Some(transaction) = &mut self.transaction {
                 transaction.returns.push(&publish.message);
@@ -184,7 +188,11 @@ impl Channel {
         }
         let body_bytes = publish.message.body.len();
         self.content.reset();
+        self.counted.published += 1;
+        self.counted.routed += u64::from(routed.copies);
+        self.sizes.add(body_bytes);
         if let Some(confirms) = &mut self.confirms {
+            self.counted.to_confirm += 1;
             confirms.published();
             if routed.refused {
                 confirms.refused();
