@@ -32,7 +32,7 @@ mod timers;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use config::{Config, LogFormat, Task};
+use config::{Config, Loaded, LogFormat, Task};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -47,8 +47,12 @@ pub const COMPATIBLE_VERSION: &str = "4.2.5";
 /// one has on disk.
 pub fn main() -> ExitCode {
     match config::load(std::env::args_os(), std::env::vars_os()) {
-        Ok((Task::Serve, config)) => run(config),
-        Ok((Task::Check, config)) => check::run(&config.data_dir),
+        Ok(Loaded { task: Task::Serve, config, ignored, .. }) => run(config, &ignored),
+        Ok(Loaded { task: Task::Check, config, .. }) => check::run(&config.data_dir),
+        Ok(Loaded { task: Task::PrintConfig, printed, .. }) => {
+            print!("{printed}");
+            ExitCode::SUCCESS
+        }
         Err(error) if error.exit_code() == 0 => {
             println!("{error}");
             ExitCode::SUCCESS
@@ -60,8 +64,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(config: Config, ignored: &[String]) -> ExitCode {
     start_logging(&config);
+    for key in ignored {
+        warn!("setting of RabbitMQ ignored, it means nothing here: {key}");
+    }
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "cannot raise the limit of open files");
     }
