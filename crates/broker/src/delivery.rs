@@ -79,6 +79,8 @@ impl Deadline {
 /// The messages one consumer may take in one turn.
 pub struct DeliverySource<'a> {
     messages: &'a mut Messages,
+    /// Nothing before this position is taken.
+    from: u64,
     /// Where messages expire: which of them are not to be delivered any more.
     deadline: Option<Deadline>,
     /// Delivered is settled.
@@ -95,12 +97,23 @@ pub struct DeliverySource<'a> {
 impl<'a> DeliverySource<'a> {
     pub(crate) fn new(
         messages: &'a mut Messages,
+        from: u64,
         no_ack: bool,
         limit: usize,
         deadline: Option<Deadline>,
     ) -> Self {
         let (settled, ready_bytes) = (SettledRanges::default(), messages.ready_bytes());
-        Self { messages, deadline, no_ack, remaining: limit, taken: 0, ready_bytes, last: None, settled }
+        Self {
+            messages,
+            from,
+            deadline,
+            no_ack,
+            remaining: limit,
+            taken: 0,
+            ready_bytes,
+            last: None,
+            settled,
+        }
     }
 
     /// The next message for this consumer; it counts as delivered once this returns.
@@ -112,11 +125,13 @@ impl<'a> DeliverySource<'a> {
             return None;
         }
         if let Some(deadline) = self.deadline
-            && self.messages.is_next_expired(deadline)
+            && self.messages.is_next_expired(self.from, deadline)
         {
             return None;
         }
-        let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
+        let Next::Message(reference, redelivered, message) = self.messages.take_from(self.from) else {
+            return None;
+        };
         self.remaining -= 1;
         self.taken += 1;
         if self.no_ack {
