@@ -81,6 +81,8 @@ impl Deadline {
 /// The messages one consumer may take in one turn.
 pub struct DeliverySource<'a> {
     messages: &'a mut Messages,
+    /// Nothing before this position is taken.
+    from: u64,
     /// Where messages expire: which of them are not to be delivered any more.
     deadline: Option<Deadline>,
     /// Delivered is settled.
@@ -98,6 +100,7 @@ pub struct DeliverySource<'a> {
 impl<'a> DeliverySource<'a> {
     pub(crate) fn new(
         messages: &'a mut Messages,
+        from: u64,
         no_ack: bool,
         limit: usize,
         deadline: Option<Deadline>,
@@ -105,6 +108,7 @@ impl<'a> DeliverySource<'a> {
         let (settled, ready_bytes) = (SettledRanges::default(), messages.ready_bytes());
         Self {
             messages,
+            from,
             deadline,
             no_ack,
             remaining: limit,
@@ -125,11 +129,13 @@ impl<'a> DeliverySource<'a> {
             return None;
         }
         if let Some(deadline) = self.deadline
-            && self.messages.is_next_expired(deadline)
+            && self.messages.is_next_expired(self.from, deadline)
         {
             return None;
         }
-        let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
+        let Next::Message(reference, redelivered, message) = self.messages.take_from(self.from) else {
+            return None;
+        };
         self.remaining -= 1;
         self.taken += 1;
         self.redelivered += u64::from(redelivered);

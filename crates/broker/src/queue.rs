@@ -217,7 +217,7 @@ impl Queue {
     pub fn new(spec: QueueSpec, services: &Services, vhost: Weak<Vhost>) -> Arc<Self> {
         let max = spec.level_max();
         let id = QueueId::next_with_levels(max);
-        let messages = Levels::new(id, spec.durable, services, max);
+        let messages = Levels::new(id, spec.durable, services, max, spec.is_quorum());
         Self::with_messages(id, spec, services, vhost, messages)
     }
 
@@ -231,7 +231,7 @@ impl Queue {
         recovered: Vec<(u8, RecoveredMessages)>,
     ) -> Arc<Self> {
         let max = spec.level_max();
-        let mut levels = Levels::new(id, true, services, max);
+        let mut levels = Levels::new(id, true, services, max, spec.is_quorum());
         let mut damages = Vec::new();
         for (level, recovered) in recovered {
             let damage = recovered.damage.clone().or_else(|| recovered.missing_blocks.clone());
@@ -391,9 +391,9 @@ impl Queue {
         }
         self.note_delivering(&mut state, 1, 1);
         let left = state.messages.ready().saturating_sub(1);
-        let messages = state.messages.next_level_mut();
+        let (messages, returned) = state.messages.next_mut();
         let id = messages.id();
-        let mut source = DeliverySource::new(messages, no_ack, 1, None);
+        let mut source = DeliverySource::new(messages, returned.unwrap_or(0), no_ack, 1, None);
         let result = source.next_delivery().map(|delivery| hand_out(delivery, left));
         let taken = source.finish();
         self.log_settled(id, &taken.settled);
@@ -473,7 +473,7 @@ impl Queue {
             return count;
         }
         let count = count.min(DELIVERIES_NOTED);
-        let messages = state.messages.next_level_mut();
+        let (messages, _) = state.messages.next_mut();
         let (count, needed) = messages.reach(count.min(messages.ready()));
         if needed > messages.noted_below() {
             let (_, ahead) = messages.reach(ahead.min(DELIVERIES_NOTED));
@@ -661,10 +661,12 @@ impl Queue {
             let (id, no_ack, credit) = (consumer.spec.id, consumer.spec.no_ack, consumer.credit());
             let sink = Arc::clone(&consumer.spec.sink);
             let limit = self.note_delivering(state, limit, credit);
-            // A turn ends with its level.
-            let messages = state.messages.next_level_mut();
+            // A turn ends with its level, and with each message that is served in the order in which it came back.
+            let (messages, returned) = state.messages.next_mut();
+            let limit = if returned.is_some() { 1 } else { limit };
             let level = messages.id();
-            let mut source = DeliverySource::new(messages, no_ack, limit, deadline);
+            let from = returned.unwrap_or(0);
+            let mut source = DeliverySource::new(messages, from, no_ack, limit, deadline);
             let sink_state = sink.deliver(&mut source);
             let taken = source.finish();
             self.log_settled(level, &taken.settled);

@@ -1,6 +1,6 @@
 //! The messages of one queue: records in chunks, read in the order they came; those handed out and brought
-//! back return to their old place. Chunks are in memory, on disk or both; what is next to be delivered has to be in
-//! memory first. Costs nothing per message beyond its record.
+//! back return to their old place, or, in quorum queues, are served in turn. Chunks are in memory, on disk or both;
+//! what is next to be delivered has to be in memory first. Costs nothing per message beyond its record.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -96,7 +96,7 @@ pub(crate) enum PageOut {
 }
 
 /// Messages brought back by consumers whose chunks are brought into memory together.
-const RETURNED_AHEAD: usize = 64;
+pub(crate) const RETURNED_AHEAD: usize = 64;
 
 /// Ready and unacked messages of a queue, or of one level of a priority queue.
 ///
@@ -124,7 +124,7 @@ pub(crate) struct Messages {
     /// Messages that expire may be there; stays once it was so.
     may_expire: bool,
     /// Messages handed out and brought back, by position.
-    returned: BTreeMap<u64, MessageRef>,
+    returned: BTreeMap<u64, Returned>,
     /// Messages below may have been handed out before a restart.
     delivered_below: u64,
     /// Messages below are known to the store to have been handed out, should the process end now.
@@ -135,6 +135,14 @@ pub(crate) struct Messages {
     memory_bytes: usize,
     /// Chunks to be brought into memory for messages that were taken.
     awaited: Vec<u32>,
+}
+
+/// A message that was handed out and brought back.
+#[derive(Clone, Copy, Debug)]
+struct Returned {
+    reference: MessageRef,
+    /// Its place among those that came back, where they are served in that order.
+    turn: u64,
 }
 
 /// Chunks that are awaited at a time: what is brought back for the sake of order must not fill the memory.
@@ -284,14 +292,21 @@ impl Messages {
         self.absent > 0
     }
 
-    /// Whether the next message has to be brought into memory before it can be taken.
-    pub(crate) fn is_next_absent(&self) -> bool {
-        if self.absent == 0 || self.ready() == 0 {
-            return false;
-        }
-        let returned = self.returned.first_key_value().map(|(_, reference)| reference.chunk);
-        let next = returned.or_else(|| self.unread.front().copied());
-        next.and_then(|slot| self.chunk(slot)).is_some_and(|chunk| chunk.contents.is_none())
+    /// The oldest of the messages at or behind `from` that were brought back.
+    fn first_returned(&self, from: u64) -> Option<MessageRef> {
+        self.returned.range(from..).next().map(|(_, returned)| returned.reference)
+    }
+
+    /// The chunk of the oldest ready message at or behind `from`, before which all were read.
+    fn next_chunk_from(&self, from: u64) -> Option<&Chunk> {
+        let returned = self.first_returned(from).map(|reference| reference.chunk);
+        self.chunk(returned.or_else(|| self.unread.front().copied())?)
+    }
+
+    /// Whether the oldest ready message at or behind `from` has to be brought into memory before it can be taken.
+    pub(crate) fn is_next_absent(&self, from: u64) -> bool {
+        let is_absent = |chunk: &Chunk| chunk.contents.is_none();
+        self.absent > 0 && self.ready() > 0 && self.next_chunk_from(from).is_some_and(is_absent)
     }
 
     /// Takes all messages of `batch` over and leaves it empty. `journaled` says where the journal holds the
@@ -339,31 +354,25 @@ impl Messages {
         true
     }
 
-    /// Takes the oldest ready message out of the ready ones.
-    #[inline]
-    pub(crate) fn take_next(&mut self) -> Next<'_> {
-        self.take_from(0)
-    }
-
-    /// Takes the oldest ready message at or behind `from`, before which all were read.
+    /// Takes the oldest ready message at or behind `from`, before which all were read, out of the ready ones.
     #[inline]
     pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
         // PERF: nearly always nothing was brought back.
         if !self.returned.is_empty()
-            && let Some((&position, &reference)) = self.returned.range(from..).next()
+            && let Some(reference) = self.first_returned(from)
         {
-            return self.take_returned(position, reference);
+            return self.take_returned(reference);
         }
         self.take_unread()
     }
 
     /// Takes one of the messages that were brought back.
     #[cold]
-    fn take_returned(&mut self, position: u64, reference: MessageRef) -> Next<'_> {
+    fn take_returned(&mut self, reference: MessageRef) -> Next<'_> {
         if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
             return Next::Absent;
         }
-        self.returned.remove(&position);
+        self.returned.remove(&reference.position);
         self.ready_bytes -= u64::from(reference.body_bytes);
         match self.view(reference) {
             Some(view) => Next::Message(reference, true, view),
@@ -401,10 +410,10 @@ impl Messages {
         Next::Message(reference, position < self.delivered_below, message)
     }
 
-    /// The message that would be taken next.
-    pub(crate) fn peek(&self) -> Peeked<'_> {
-        let (position, view) = if let Some((&position, &reference)) = self.returned.first_key_value() {
-            (position, self.view(reference))
+    /// The message that [`take_from`](Self::take_from) would take.
+    pub(crate) fn peek(&self, from: u64) -> Peeked<'_> {
+        let (position, view) = if let Some(reference) = self.first_returned(from) {
+            (reference.position, self.view(reference))
         } else if self.unread_count > 0 {
             let front = self.unread.front().and_then(|&slot| self.chunk(slot));
             let view = front.and_then(|chunk| chunk.contents.as_ref()?.read(self.cursor.offset as usize));
@@ -415,9 +424,9 @@ impl Messages {
         view.map_or(Peeked::Absent, |view| Peeked::Message(position, view))
     }
 
-    /// Whether the message that would be taken next has expired. One that is on disk alone does not say.
-    pub(crate) fn is_next_expired(&self, deadline: Deadline) -> bool {
-        match self.peek() {
+    /// Whether the message that would be taken has expired. One that is on disk alone does not say.
+    pub(crate) fn is_next_expired(&self, from: u64, deadline: Deadline) -> bool {
+        match self.peek(from) {
             Peeked::Message(position, view)
                 if position < deadline.new_from || deadline.new_level != self.level =>
             {
@@ -427,11 +436,9 @@ impl Messages {
         }
     }
 
-    /// Whether the next message, which is on disk, may be one that expires.
-    pub(crate) fn may_next_expire(&self) -> bool {
-        let returned = self.returned.first_key_value().map(|(_, reference)| reference.chunk);
-        let next = returned.or_else(|| self.unread.front().copied());
-        next.and_then(|slot| self.chunk(slot)).is_some_and(|chunk| chunk.expires)
+    /// Whether the message that would be taken, which is on disk, may be one that expires.
+    pub(crate) fn may_next_expire(&self, from: u64) -> bool {
+        self.next_chunk_from(from).is_some_and(|chunk| chunk.expires)
     }
 
     /// The message at `reference`, which must not be settled yet.
@@ -439,10 +446,16 @@ impl Messages {
         self.chunk(reference.chunk)?.view(reference.position, reference.offset())
     }
 
-    /// Makes a message that was taken ready again, at its old place.
-    pub(crate) fn put_back(&mut self, reference: MessageRef) {
+    /// Makes a message that was taken ready again, at its old place; `turn` is noted for whoever serves in turn.
+    pub(crate) fn put_back(&mut self, reference: MessageRef, turn: u64) {
         self.ready_bytes += u64::from(reference.body_bytes);
-        self.returned.insert(reference.position, reference);
+        self.returned.insert(reference.position, Returned { reference, turn });
+    }
+
+    /// The message at `position`, if it was brought back with this turn and still waits.
+    pub(crate) fn returned_at(&self, position: u64, turn: u64) -> Option<MessageRef> {
+        let returned = self.returned.get(&position).filter(|returned| returned.turn == turn)?;
+        Some(returned.reference)
     }
 
     /// Lets go of a message that was taken.
@@ -476,8 +489,8 @@ impl Messages {
     pub(crate) fn purge(&mut self) -> (usize, Vec<Range<u64>>) {
         let ready = self.ready();
         let mut positions: Vec<_> = self.returned.keys().map(|&position| position..position + 1).collect();
-        for reference in std::mem::take(&mut self.returned).into_values() {
-            self.settle(reference);
+        for returned in std::mem::take(&mut self.returned).into_values() {
+            self.settle(returned.reference);
         }
         if self.unread_count > 0 {
             positions.push(self.read_position()..self.next_position);
@@ -651,8 +664,8 @@ impl Messages {
         if self.absent == 0 {
             return Vec::new();
         }
-        let returned = dying.chain(self.returned.values().copied()).map(|reference| reference.chunk);
-        let returned = returned.take(RETURNED_AHEAD);
+        let returned = self.returned.values().map(|returned| returned.reference);
+        let returned = dying.chain(returned).map(|reference| reference.chunk).take(RETURNED_AHEAD);
         let mut wanted: Vec<Incoming> = Vec::new();
         let mut bytes = 0;
         for slot in returned.chain(self.unread.iter().copied()) {
@@ -702,8 +715,7 @@ impl Messages {
     /// Where the oldest ready message at or behind `from` lies, before which all were read; its chunk is awaited if
     /// that is not in memory.
     pub(crate) fn next_from(&mut self, from: u64) -> Option<u64> {
-        let returned =
-            self.returned.range(from..).next().map(|(&position, reference)| (position, reference.chunk));
+        let returned = self.first_returned(from).map(|reference| (reference.position, reference.chunk));
         let unread = || {
             let slot = self.unread.front().filter(|_| self.unread_count > 0)?;
             Some((self.read_position(), *slot))
@@ -747,7 +759,7 @@ impl Messages {
         if self.absent == 0 || self.ready() == 0 {
             return false;
         }
-        let returned = self.returned.first_key_value().and_then(|(_, reference)| self.chunk(reference.chunk));
+        let returned = self.first_returned(0).and_then(|reference| self.chunk(reference.chunk));
         if returned.is_some_and(|chunk| chunk.contents.is_none()) {
             return true;
         }
