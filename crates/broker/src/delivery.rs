@@ -72,6 +72,13 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    /// Whether the message at `position` of a level has expired.
+    #[inline]
+    pub(crate) fn is_over(&self, position: u64, level: u8, message: &MessageView<'_>) -> bool {
+        let is_new = position >= self.new_from && level == self.new_level;
+        !is_new && message.expires_at().is_some_and(|at| at <= self.now)
+    }
+
     /// Where nothing has come just now.
     pub(crate) fn at(now: Timestamp) -> Self {
         Self { now, new_from: u64::MAX, new_level: 0 }
@@ -128,14 +135,8 @@ impl<'a> DeliverySource<'a> {
         if self.remaining == 0 {
             return None;
         }
-        if let Some(deadline) = self.deadline
-            && self.messages.is_next_expired(self.from, deadline)
-        {
-            return None;
-        }
-        let Next::Message(reference, redelivered, message) = self.messages.take_from(self.from) else {
-            return None;
-        };
+        let next = self.messages.take_unexpired(self.from, self.deadline);
+        let Next::Message(reference, redelivered, message) = next else { return None };
         self.remaining -= 1;
         self.taken += 1;
         self.redelivered += u64::from(redelivered);

@@ -355,15 +355,22 @@ impl Messages {
     }
 
     /// Takes the oldest ready message at or behind `from`, before which all were read, out of the ready ones.
-    #[inline]
     pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
+        self.take_unexpired(from, None)
+    }
+
+    /// The same, unless it has expired: then there is none.
+    // PERF: its record is read once for both questions, which is a third of what a time to live costs.
+    #[inline]
+    pub(crate) fn take_unexpired(&mut self, from: u64, deadline: Option<Deadline>) -> Next<'_> {
         // PERF: nearly always nothing was brought back.
         if !self.returned.is_empty()
             && let Some(reference) = self.first_returned(from)
         {
-            return self.take_returned(reference);
+            let is_over = deadline.is_some_and(|deadline| self.is_next_expired(from, deadline));
+            return if is_over { Next::None } else { self.take_returned(reference) };
         }
-        self.take_unread()
+        self.take_unread(deadline)
     }
 
     /// Takes one of the messages that were brought back.
@@ -380,9 +387,9 @@ impl Messages {
         }
     }
 
-    /// Takes the first of the messages that were not read yet.
+    /// Takes the first of the messages that were not read yet, unless it has expired.
     #[inline]
-    fn take_unread(&mut self) -> Next<'_> {
+    fn take_unread(&mut self, deadline: Option<Deadline>) -> Next<'_> {
         if self.unread_count == 0 {
             return Next::None;
         }
@@ -391,6 +398,11 @@ impl Messages {
         let Some(contents) = &chunk.contents else { return Next::Absent };
         let Some((message, next)) = contents.read(self.cursor.offset as usize) else { return Next::None };
         let position = chunk.first_position + u64::from(contents.number(self.cursor.index));
+        if let Some(deadline) = deadline
+            && deadline.is_over(position, self.level, &message)
+        {
+            return Next::None;
+        }
         let mut reference = MessageRef::new(position, slot, self.cursor.offset, &message);
         reference.level = self.level;
         self.unread_count -= 1;
@@ -427,12 +439,8 @@ impl Messages {
     /// Whether the message that would be taken has expired. One that is on disk alone does not say.
     pub(crate) fn is_next_expired(&self, from: u64, deadline: Deadline) -> bool {
         match self.peek(from) {
-            Peeked::Message(position, view)
-                if position < deadline.new_from || deadline.new_level != self.level =>
-            {
-                view.expires_at().is_some_and(|at| at <= deadline.now)
-            }
-            _ => false,
+            Peeked::Message(position, view) => deadline.is_over(position, self.level, &view),
+            Peeked::Absent | Peeked::None => false,
         }
     }
 
