@@ -9,6 +9,7 @@ use std::path::Path;
 
 use leveret_codec::frame::{encode_body, encode_content_header, encode_heartbeat, encode_method};
 use leveret_codec::method::{basic, connection, exchange, queue};
+use leveret_codec::proxy::SIGNATURE;
 use leveret_codec::{ContentHeader, FieldTable, FieldTableRef, FieldValue, Method, Properties};
 
 fn main() -> io::Result<()> {
@@ -23,6 +24,9 @@ fn main() -> io::Result<()> {
         let mut octets = Vec::new();
         method.encode(&mut octets);
         save(&corpus, "method", method.name(), &octets)?;
+    }
+    for (name, octets) in proxy_headers() {
+        save(&corpus, "proxy", name, &octets)?;
     }
     save(&corpus, "frame", "publish", &publish())
 }
@@ -79,6 +83,14 @@ fn every_type() -> FieldTable {
 
 fn arguments() -> FieldTable {
     FieldTable::new().with("x-message-ttl", 60_000).with("x-queue-type", "classic")
+}
+
+fn proxy_headers() -> Vec<(&'static str, Vec<u8>)> {
+    let line = b"PROXY TCP6 2001:db8::1 2001:db8::2 56324 5672\r\n".to_vec();
+    let unknown = b"PROXY UNKNOWN\r\n".to_vec();
+    // PROXY, TCP over IPv4, the addresses and ports, and an extension of one octet.
+    let rest = b"\x21\x11\0\x10\xc0\0\x02\x01\xc0\0\x02\x02\xdc\x04\x16\x28\x04\0\x01\0";
+    vec![("line", line), ("unknown", unknown), ("binary", [&SIGNATURE[..], rest].concat())]
 }
 
 fn publish() -> Vec<u8> {

@@ -15,7 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 pub use error::ConfigError;
@@ -59,8 +59,43 @@ options! {
     /// Directory for everything the broker keeps on disk. It is made if it does not exist.
     data_dir: PathBuf = "./leveret-data", kind::path();
 
-    /// Addresses that AMQP clients connect to. Port 0 picks a free port.
-    amqp_listen: Vec<SocketAddr> = "0.0.0.0:5672", kind::addresses();
+    /// Addresses that AMQP clients connect to without TLS. Port 0 picks a free port.
+    amqp_listen: Vec<SocketAddr> = "0.0.0.0:5672", kind::addresses_or_none();
+
+    /// Addresses that AMQP clients connect to with TLS 1.2 or 1.3. auto is 0.0.0.0:5671 where there is a certificate,
+    /// and none where there is not.
+    amqps_listen: Option<Vec<SocketAddr>> = "auto", kind::addresses_or_auto();
+
+    /// PEM file with the server's certificate, followed by those that lead to its authority. This file and all that
+    /// follow are read again on SIGHUP.
+    tls_certificate: Option<PathBuf> = "none", kind::path_or_none();
+
+    /// PEM file with the private key of tls_certificate, not encrypted.
+    tls_key: Option<PathBuf> = "none", kind::path_or_none();
+
+    /// Folder with further certificates NAME.crt and their keys NAME.key, each for the host names that stand in it and
+    /// that a client asks for (SNI).
+    tls_sni_dir: Option<PathBuf> = "none", kind::path_or_none();
+
+    /// Whether clients show a certificate: none does, a client may (optional), or each has to (required). One that is
+    /// shown has to come from tls_ca_file.
+    tls_client_auth: ClientAuth = "none",
+        kind::choice(&[
+            ("none", ClientAuth::None),
+            ("optional", ClientAuth::Optional),
+            ("required", ClientAuth::Required),
+        ]);
+
+    /// PEM file with the authorities that clients' certificates may come from.
+    tls_ca_file: Option<PathBuf> = "none", kind::path_or_none();
+
+    /// For development: makes an authority of its own and certificates for localhost, in tls-development in data_dir,
+    /// and uses them.
+    tls_dev_certificate: bool = "false", kind::boolean();
+
+    /// Whether each AMQP connection begins with a PROXY protocol header (version 1 or 2) that says whose it is. Only
+    /// for listeners that nobody but a proxy can reach: the header is believed.
+    proxy_protocol: bool = "false", kind::boolean();
 
     /// What is logged: one level for everything, or levels per module.
     log: String = "info", kind::log_directives();
@@ -147,6 +182,79 @@ options! {
         kind::number(0..=WORKER_THREADS_LIMIT, "threads").map(some_unless_zero);
 }
 
+/// Where TLS is spoken when there is a certificate and nobody says otherwise.
+// COMPAT: the port that RabbitMQ's clients know.
+const AMQPS_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5671);
+
+impl Config {
+    /// Addresses that AMQP clients connect to with TLS; none without a certificate.
+    pub fn amqps_addresses(&self) -> Vec<SocketAddr> {
+        match &self.amqps_listen {
+            Some(addresses) => addresses.clone(),
+            None if self.has_certificate() => vec![AMQPS_LISTEN],
+            None => Vec::new(),
+        }
+    }
+
+    fn has_certificate(&self) -> bool {
+        self.tls_certificate.is_some() || self.tls_dev_certificate
+    }
+
+    /// Whether options that are right by themselves go together.
+    fn check_together(self) -> Result<Self, ConfigError> {
+        let wants_client_certificates = self.tls_client_auth != ClientAuth::None;
+        let mistakes = [
+            (
+                self.tls_certificate.is_some() != self.tls_key.is_some(),
+                "tls_certificate and tls_key belong together: set both or none",
+            ),
+            (
+                self.tls_certificate.is_some() && self.tls_dev_certificate,
+                "tls_dev_certificate takes the place of tls_certificate: set one of them",
+            ),
+            (
+                !self.amqps_addresses().is_empty() && !self.has_certificate(),
+                "amqps_listen needs tls_certificate and tls_key, or tls_dev_certificate",
+            ),
+            (
+                self.tls_sni_dir.is_some() && !self.has_certificate(),
+                "tls_sni_dir needs tls_certificate and tls_key for clients that name no host",
+            ),
+            (
+                wants_client_certificates && !self.has_certificate(),
+                "tls_client_auth needs tls_certificate and tls_key",
+            ),
+            (
+                wants_client_certificates && self.tls_ca_file.is_none() && !self.tls_dev_certificate,
+                "tls_client_auth needs tls_ca_file",
+            ),
+            (
+                self.tls_ca_file.is_some() && !wants_client_certificates,
+                "tls_ca_file is for tls_client_auth = \"optional\" or \"required\"",
+            ),
+            (
+                self.amqp_listen.is_empty() && self.amqps_addresses().is_empty(),
+                "amqp_listen and amqps_listen are both none: nobody could connect",
+            ),
+        ];
+        match mistakes.into_iter().find(|(is_mistaken, _)| *is_mistaken) {
+            Some((_, message)) => Err(ConfigError::Contradiction(message)),
+            None => Ok(self),
+        }
+    }
+}
+
+/// Whether clients of a TLS listener show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// They are not asked.
+    None,
+    /// They are asked, and may have none.
+    Optional,
+    /// They are refused without.
+    Required,
+}
+
 /// When the journal is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncMode {
@@ -216,7 +324,7 @@ pub fn load(
     }
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
-    let config = raw.check()?;
+    let config = raw.check()?.check_together()?;
     let printed = raw.all().map(|setting| setting.toml_line() + "\n").collect();
     Ok(Loaded { task, config, printed, ignored })
 }

@@ -1,10 +1,12 @@
 //! A connection: one task that reads and hands runs of frames to the channels' tasks, one that writes.
 //! Only this loop sends connection.close, and it always knows who ended the connection.
 
+mod arrival;
 pub(crate) mod frames;
 pub(crate) mod handshake;
 pub(crate) mod outbound;
 mod reader;
+mod socket;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -24,7 +26,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use crate::channel::Deliveries;
@@ -32,6 +34,8 @@ use crate::counters::ReceiveCounters;
 use crate::error::{AmqpError, ReplyCode};
 use crate::limits::SILENT_CLOSE_DELAY_MS;
 use crate::server::Server;
+use crate::tls::{Tls, TlsFacts};
+use arrival::Arrival;
 use frames::{FrameReader, ReadEnd};
 use handshake::{Capabilities, Handshake, HandshakeEnd, Opened};
 use outbound::Outbound;
@@ -45,6 +49,8 @@ pub(crate) struct Connection {
     /// COMPAT: both ends, as RabbitMQ names connections.
     pub(crate) name: String,
     pub(crate) local: Option<SocketAddr>,
+    /// What was agreed upon by TLS, and who the peer is by its certificate.
+    pub(crate) tls: Option<Arc<TlsFacts>>,
     /// How the user logged in.
     pub(crate) mechanism: String,
     /// What the client said of itself; empty where nobody is told.
@@ -71,6 +77,13 @@ pub(crate) struct Connection {
     failed: Notify,
     /// connection.blocked was sent and not taken back.
     blocked: Mutex<bool>,
+}
+
+/// What is known of both ends before anybody has logged in. Behind a proxy, they are those of the client's connection.
+pub(crate) struct Ends {
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) tls: Option<Arc<TlsFacts>>,
 }
 
 /// Why a connection ended.
@@ -173,28 +186,30 @@ impl Writer {
     }
 }
 
-/// Serves one client from its first octet to its last.
-pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr) {
+/// Serves one client from its first octet to its last; with `tls` if that is what its listener speaks.
+pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Tls>>) {
+    // PERF: frames are gathered before they are written, so waiting for more only adds latency.
+    if let Err(error) = socket.set_nodelay(true) {
+        debug!(%peer, %error, "cannot set TCP_NODELAY");
+    }
+    let limit = Duration::from_millis(server.config.handshake_timeout_ms);
+    let deadline = Instant::now() + limit;
+    let Some(arrival) = Arrival::receive(&server, socket, peer, tls, deadline).await else { return };
+    let Arrival { stream, received, peer, local, tls } = arrival;
     let span = info_span!("connection", %peer);
     async move {
         debug!("accepted");
-        // PERF: frames are gathered before they are written, so waiting for more only adds latency.
-        if let Err(error) = socket.set_nodelay(true) {
-            debug!(%error, "cannot set TCP_NODELAY");
-        }
-        let local = socket.local_addr();
-        let (read, write) = socket.into_split();
         let outbound = Arc::new(Outbound::new(server.config.outbound_bytes_max));
+        let (read, write) = stream.into_halves(&outbound);
         let (heartbeat, heartbeat_changes) = watch::channel(Duration::ZERO);
         let task = tokio::spawn(writer::run(write, Arc::clone(&outbound), heartbeat_changes));
         let writer = Writer { task, outbound: Arc::clone(&outbound), heartbeat };
-        let mut reader = FrameReader::new(read);
-        let local = local.ok();
-        let handshake = Handshake { server: &server, reader: &mut reader, outbound: &outbound, peer, local };
-        let limit = Duration::from_millis(server.config.handshake_timeout_ms);
+        let mut reader = FrameReader::new(read, received);
+        let ends = Ends { peer, local, tls };
+        let handshake = Handshake { server: &server, reader: &mut reader, outbound: &outbound, ends: &ends };
         let handshake = Box::pin(async {
             tokio::select! {
-                outcome = timeout(limit, handshake.run()) => outcome.ok(),
+                outcome = timeout_at(deadline, handshake.run()) => outcome.ok(),
                 () = server.shutting_down() => None,
             }
         });
@@ -204,7 +219,7 @@ pub(crate) async fn serve(server: Arc<Server>, socket: TcpStream, peer: SocketAd
                 writer.finish(Duration::ZERO).await;
             }
             Some(Err(end)) => Box::pin(refuse(&server, reader, writer, end)).await,
-            Some(Ok(opened)) => run_open(server, reader, writer, opened, (peer, local)).await,
+            Some(Ok(opened)) => run_open(server, reader, writer, opened, ends).await,
         }
     }
     .instrument(span)
@@ -247,7 +262,7 @@ async fn run_open(
     frames: FrameReader,
     writer: Writer,
     opened: Opened,
-    (peer, local): (SocketAddr, Option<SocketAddr>),
+    Ends { peer, local, tls }: Ends,
 ) {
     let heartbeat = opened.heartbeat;
     let connection = Arc::new(Connection {
@@ -255,6 +270,7 @@ async fn run_open(
         peer,
         name: name_of(peer, local),
         local,
+        tls,
         mechanism: opened.mechanism,
         client_properties: opened.client_properties,
         user: opened.user,

@@ -16,10 +16,11 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::alarms::Reason;
-use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
+use crate::connection::{Connection, Ends};
 use crate::limits::EVENTS_WAITING_MAX;
 use crate::server::Server;
+use crate::tls::{PeerIdentity, TlsFacts};
 
 /// COMPAT: who did what nobody asked for.
 const NOBODY: &str = "rmq-internal";
@@ -171,8 +172,7 @@ fn tell_alarms(server: &Server, log: &EventLog, raised: &mut [bool; 2]) {
 pub(crate) struct Login<'a> {
     pub(crate) user: &'a str,
     pub(crate) mechanism: &'a str,
-    pub(crate) peer: SocketAddr,
-    pub(crate) local: Option<SocketAddr>,
+    pub(crate) ends: &'a Ends,
     /// Why it was refused.
     pub(crate) error: Option<String>,
 }
@@ -181,17 +181,18 @@ impl Login<'_> {
     /// Raises the event of its outcome.
     pub(crate) fn tell(self, server: &Server) {
         server.broker.events().raise(|| {
-            let host = self.local.map(|local| host(local.ip())).unwrap_or_default();
+            let Ends { peer, local, tls } = self.ends;
+            let host = local.map(host_of).unwrap_or_default();
             let fields = FieldTable::new()
                 .with("connection_type", "network")
                 .with("name", self.user)
                 .with("host", host)
-                .with("connection_name", crate::connection::name_of(self.peer, self.local))
-                .with("peer_host", host_of(self.peer))
-                .with("peer_port", i64::from(self.peer.port()))
+                .with("connection_name", crate::connection::name_of(*peer, *local))
+                .with("peer_host", host_of(*peer))
+                .with("peer_port", i64::from(peer.port()))
                 .with("protocol", PROTOCOL)
                 .with("auth_mechanism", self.mechanism)
-                .with("ssl", false);
+                .with("ssl", tls.is_some());
             match self.error {
                 None => Event { name: "user.authentication.success", fields },
                 Some(error) => {
@@ -223,7 +224,10 @@ impl Connection {
     pub(crate) fn tell_created(&self, heartbeat_s: u64) {
         let events = self.server.broker.events();
         events.raise(|| {
-            let local = self.local;
+            let (local, tls) = (self.local, self.tls.as_deref());
+            let of_tls = |part: fn(&TlsFacts) -> &str| tls.map_or("", part);
+            let identity = tls.and_then(|tls| tls.identity.as_ref());
+            let of_identity = |part: fn(&PeerIdentity) -> &str| identity.map_or("", part);
             let mut fields = FieldTable::new();
             if let Some(name) = self.client_properties.get("connection_name") {
                 fields.insert("user_provided_name", name.clone());
@@ -236,15 +240,16 @@ impl Connection {
                 .with("peer_port", i64::from(self.peer.port()))
                 .with("host", local.map(host_of).unwrap_or_default())
                 .with("peer_host", host_of(self.peer))
-                .with("ssl", false)
-                .with("peer_cert_subject", "")
-                .with("peer_cert_issuer", "")
-                .with("peer_cert_validity", "")
+                .with("ssl", self.tls.is_some())
+                .with("peer_cert_subject", of_identity(|identity| identity.subject.as_str()))
+                .with("peer_cert_issuer", of_identity(|identity| identity.issuer.as_str()))
+                .with("peer_cert_validity", of_identity(|identity| identity.validity.as_str()))
                 .with("auth_mechanism", self.mechanism.as_str())
-                .with("ssl_protocol", "")
-                .with("ssl_key_exchange", "")
-                .with("ssl_cipher", "")
-                .with("ssl_hash", "")
+                .with("ssl_protocol", of_tls(|tls| tls.version))
+                .with("ssl_key_exchange", of_tls(|tls| tls.key_exchange.as_str()))
+                .with("ssl_cipher", of_tls(|tls| tls.cipher.as_str()))
+                // All ciphers that are spoken authenticate by themselves.
+                .with("ssl_hash", of_tls(|_| "aead"))
                 .with("protocol", PROTOCOL)
                 .with("user", self.user.as_str())
                 .with("vhost", self.vhost.name.as_str())

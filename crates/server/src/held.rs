@@ -181,7 +181,7 @@ impl Client {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let stream = TcpStream::connect(listener.local_addr().expect("it has one")).await;
         let (socket, peer) = listener.accept().await.expect("the client connects");
-        let served = tokio::spawn(crate::connection::serve(Arc::clone(&server), socket, peer));
+        let served = tokio::spawn(crate::connection::serve(Arc::clone(&server), socket, peer, None));
         let stream = stream.expect("it listens");
         let mut client = Self { stream, received: Vec::new(), store, server, served };
         client.shake_hands().await;

@@ -3,6 +3,7 @@
 //!
 //! - `server`: listeners, signals, the end
 //! - `connection`: handshake, reading loop, writing task, outbound buffer
+//! - `tls`: certificates, handshakes and sessions
 //! - `channel`: one task each; publishing, consuming, settling, declaring
 //! - `alarms`: why publishers have to wait
 //! - `timers`: the thread that calls what has to happen at a time
@@ -28,6 +29,7 @@ mod limits;
 mod observed;
 mod server;
 mod timers;
+mod tls;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -47,6 +47,20 @@ pub(crate) const EVENTS_WAITING_MAX: usize = 64 * 1024;
 /// Slices given to one vectored write; the kernel takes 1024, beyond some dozens nothing is gained.
 pub(crate) const WRITE_SLICES_MAX: usize = 64;
 
+/// Octets that a TLS record carries at most. SPEC: RFC 8446, 5.1.
+pub(crate) const TLS_RECORD_BYTES: usize = 16 * 1024;
+
+/// Octets that are encrypted for one write: while they are, the same session cannot be read, which takes some 20 us.
+pub(crate) const TLS_WRITE_BYTES: usize = 4 * TLS_RECORD_BYTES;
+
+/// Octets that a TLS handshake may leave unfinished: a message of 64 KiB, which holds a long chain of certificates, and
+/// the records around it.
+pub(crate) const TLS_HANDSHAKE_BYTES_MAX: usize = 96 * 1024;
+
+/// TLS 1.2 sessions remembered for clients that know no tickets: some 200 octets each, and the certificates that the
+/// client has shown.
+pub(crate) const TLS_SESSIONS_MAX: usize = 2048;
+
 /// Write buffers up to this size stay with an idle connection.
 pub(crate) const IDLE_WRITE_BYTES: usize = 1024;
 
@@ -54,5 +68,6 @@ pub(crate) const IDLE_WRITE_BYTES: usize = 1024;
 /// COMPAT: RabbitMQ's silent close delay.
 pub(crate) const SILENT_CLOSE_DELAY_MS: u64 = 3_000;
 
+const _: () = assert!(TLS_WRITE_BYTES.is_multiple_of(TLS_RECORD_BYTES));
 const _: () = assert!(COPIED_BYTES_MAX <= READ_BYTES_MAX);
 const _: () = assert!(INBOX_BYTES_MAX <= BACKLOG_BYTES_MAX);

@@ -26,6 +26,7 @@ use crate::counters::ServerCounters;
 use crate::durable;
 use crate::events;
 use crate::timers::TimerThread;
+use crate::tls::{self, Tls, TlsError};
 
 /// Connections that the kernel completes before they are accepted.
 const LISTEN_BACKLOG: u32 = 4096;
@@ -44,6 +45,9 @@ pub(crate) enum StartError {
         /// The system's reason.
         error: io::Error,
     },
+    /// What TLS needs cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// What the data directory holds cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -137,10 +141,11 @@ fn shutdown_error() -> crate::error::AmqpError {
 /// It cannot start as configured.
 pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let mut signals = Signals::new().map_err(StartError::Signals)?;
+    let hangup = signal(SignalKind::hangup()).map_err(StartError::Signals)?;
+    let tls = Tls::load(&config)?;
     // Bound at once, so that a port in use is told before anything else is done; clients are let in when all is
     // recovered.
-    let bound = config.amqp_listen.iter().map(|&address| Ok((address, bind(address)?)));
-    let bound = bound.collect::<Result<Vec<_>, StartError>>()?;
+    let bound = Bound::all(&config, tls.as_ref())?;
     let closing = Duration::from_millis(config.closing_timeout_ms);
     let (store, recovered) = durable::open(&config)?;
     let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
@@ -159,17 +164,14 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
-    let listeners = bound.into_iter().map(|(address, socket)| listen(address, socket));
-    let listeners = listeners.collect::<Result<Vec<_>, _>>()?;
+    let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
-    for listener in listeners {
-        if let Ok(address) = listener.local_addr() {
-            info!(%address, "listening for AMQP connections");
-        }
-        tokio::spawn(accept(Arc::clone(&server), listener, alive.clone()));
+    for (listener, tls) in listeners {
+        tokio::spawn(accept(Arc::clone(&server), listener, tls, alive.clone()));
     }
     drop(alive);
+    tokio::spawn(tls::reload_on(hangup, tls));
     info!("Server startup complete");
 
     // Outside of the log line: a level that leaves it out would leave the waiting out with it.
@@ -210,22 +212,51 @@ fn start_alarms(server: &Server) {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpSocket, StartError> {
-    let bind = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A restart must not wait for the kernel to forget old connections.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(socket)
-    };
-    bind().map_err(|error| StartError::Listen { address, error })
+/// An address that is ours, and nobody is let in yet.
+struct Bound {
+    address: SocketAddr,
+    socket: TcpSocket,
+    tls: Option<Arc<Tls>>,
 }
 
-fn listen(address: SocketAddr, socket: TcpSocket) -> Result<TcpListener, StartError> {
-    socket.listen(LISTEN_BACKLOG).map_err(|error| StartError::Listen { address, error })
+impl Bound {
+    /// All addresses to listen on.
+    fn all(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Self>, StartError> {
+        let plain = config.amqp_listen.iter().map(|&address| (address, None));
+        let secured = config.amqps_addresses().into_iter().map(|address| (address, tls.cloned()));
+        plain.chain(secured).map(|(address, tls)| Self::bind(address, tls)).collect()
+    }
+
+    fn bind(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Self, StartError> {
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            // A restart must not wait for the kernel to forget old connections.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        let socket = bind().map_err(|error| StartError::Listen { address, error })?;
+        Ok(Self { address, socket, tls })
+    }
+
+    fn listen(self) -> Result<(TcpListener, Option<Arc<Tls>>), StartError> {
+        let Self { address, socket, tls } = self;
+        let listener =
+            socket.listen(LISTEN_BACKLOG).map_err(|error| StartError::Listen { address, error })?;
+        if let Ok(address) = listener.local_addr() {
+            let what = if tls.is_some() { "AMQP connections with TLS" } else { "AMQP connections" };
+            info!(%address, "listening for {what}");
+        }
+        Ok((listener, tls))
+    }
 }
 
-async fn accept(server: Arc<Server>, listener: TcpListener, alive: mpsc::Sender<Infallible>) {
+async fn accept(
+    server: Arc<Server>,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    alive: mpsc::Sender<Infallible>,
+) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -233,9 +264,9 @@ async fn accept(server: Arc<Server>, listener: TcpListener, alive: mpsc::Sender<
         };
         match accepted {
             Ok((socket, peer)) => {
-                let (server, alive) = (Arc::clone(&server), alive.clone());
+                let (server, tls, alive) = (Arc::clone(&server), tls.clone(), alive.clone());
                 tokio::spawn(async move {
-                    connection::serve(server, socket, peer).await;
+                    connection::serve(server, socket, peer, tls).await;
                     drop(alive);
                 });
             }

@@ -64,6 +64,10 @@ pub enum ConfigError {
         /// What would have been right.
         accepts: String,
     },
+
+    /// Options that are right by themselves do not go together.
+    #[error("{0}")]
+    Contradiction(&'static str),
 }
 
 impl ConfigError {
@@ -76,7 +80,8 @@ impl ConfigError {
             | Self::FileSyntax { .. }
             | Self::UnknownKey { .. }
             | Self::UnknownVariable { .. }
-            | Self::InvalidValue { .. } => USAGE_ERROR,
+            | Self::InvalidValue { .. }
+            | Self::Contradiction(_) => USAGE_ERROR,
         }
     }
 }

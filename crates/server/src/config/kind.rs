@@ -121,13 +121,39 @@ pub(super) fn choice<T: Copy + 'static>(choices: &'static [(&'static str, T)]) -
     })
 }
 
-pub(super) fn addresses() -> Kind<Vec<SocketAddr>> {
-    let accepts = "one or more addresses with ports such as 0.0.0.0:5672 or [::]:5672, separated by commas";
-    Kind::new(accepts, |typed| {
-        let addresses: Vec<SocketAddr> =
-            typed.elements()?.into_iter().map(|address| address.parse().ok()).collect::<Option<_>>()?;
-        (!addresses.is_empty()).then_some(addresses)
+/// A path, or none.
+pub(super) fn path_or_none() -> Kind<Option<PathBuf>> {
+    Kind::new("a path, or none", |typed| match typed.text()? {
+        "" => None,
+        "none" => Some(None),
+        path => Some(Some(PathBuf::from(path))),
     })
+}
+
+/// What addresses look like.
+const ADDRESSES: &str =
+    "one or more addresses with ports such as 0.0.0.0:5672 or [::]:5672, separated by commas";
+
+/// Addresses to listen on; none of them if there is to be no such listener.
+pub(super) fn addresses_or_none() -> Kind<Vec<SocketAddr>> {
+    Kind::new(format!("{ADDRESSES}, or none"), read_addresses)
+}
+
+/// As above, or no value where the program is to choose.
+pub(super) fn addresses_or_auto() -> Kind<Option<Vec<SocketAddr>>> {
+    Kind::new(format!("{ADDRESSES}, or none, or auto"), |typed| match typed.text() {
+        Some("auto") => Some(None),
+        _ => read_addresses(typed).map(Some),
+    })
+}
+
+fn read_addresses(typed: &Typed) -> Option<Vec<SocketAddr>> {
+    if typed.text() == Some("none") {
+        return Some(Vec::new());
+    }
+    let addresses: Vec<SocketAddr> =
+        typed.elements()?.into_iter().map(|address| address.parse().ok()).collect::<Option<_>>()?;
+    (!addresses.is_empty()).then_some(addresses)
 }
 
 /// A list of names that may be empty, for which there is a word too: an empty variable is easily overlooked.

@@ -36,6 +36,11 @@ impl OptionSpec {
         format!("{ENV_PREFIX}{}", self.key.to_ascii_uppercase())
     }
 
+    /// Whether its flag alone says that it is to be.
+    pub(super) fn is_switch(&self) -> bool {
+        matches!(self.default, "true" | "false")
+    }
+
     /// Whether values must stay out of logs and error messages.
     pub(super) fn is_secret(&self) -> bool {
         self.key.ends_with("password")

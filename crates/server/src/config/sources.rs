@@ -38,6 +38,9 @@ const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
 /// Below this likeness (0 to 1) a suggestion would confuse more than help.
 const LIKENESS_LEAST: f64 = 0.7;
 
+/// Likeness of a key to one of its words: more than that of letters that happen to come in the same order.
+const LIKENESS_OF_WORD: f64 = 0.8;
+
 /// What command line or environment said.
 pub(super) struct Given {
     pub(super) config_file: Option<PathBuf>,
@@ -121,8 +124,9 @@ fn rabbitmq_arg() -> Arg {
 fn arg(option: &'static OptionSpec) -> Arg {
     let doc: Vec<&str> = option.doc.iter().map(|line| line.trim()).collect();
     let help = format!("{}\nTakes {}.\n[env: {}]", doc.join("\n"), (option.accepts)(), option.env());
-    Arg::new(option.key)
-        .long(option.flag())
+    let arg = Arg::new(option.key);
+    let arg = if option.is_switch() { arg.num_args(0..=1).default_missing_value("true") } else { arg };
+    arg.long(option.flag())
         .value_name("VALUE")
         .default_value(option.default)
         // So that they reach the check of the value, which says more than "unexpected argument".
@@ -244,5 +248,5 @@ fn likeness(wrong: &str, key: &str) -> f64 {
     let spelling = strsim::jaro_winkler(wrong, key);
     // A word of a key, as `user` of `default_user`, is a hint even where the spelling is far off.
     let is_word = key.split('_').any(|word| word == wrong);
-    if is_word { spelling.max(LIKENESS_LEAST) } else { spelling }
+    if is_word { spelling.max(LIKENESS_OF_WORD) } else { spelling }
 }

@@ -94,6 +94,14 @@ const SAMPLES: &[Sample] = &[
     sample("amqp_listen", "127.0.0.1:0, [::1]:5", "['127.0.0.1:0', '[::1]:5']", |c| {
         c.amqp_listen == ["127.0.0.1:0".parse().unwrap(), "[::1]:5".parse().unwrap()]
     }),
+    sample("amqps_listen", "[::]:5", "['[::]:5']", |c| c.amqps_addresses() == ["[::]:5".parse().unwrap()]),
+    sample("tls_certificate", "/c", "'/c'", |c| c.tls_certificate.as_deref() == Some(Path::new("/c"))),
+    sample("tls_key", "/k", "'/k'", |c| c.tls_key.as_deref() == Some(Path::new("/k"))),
+    sample("tls_sni_dir", "/s", "'/s'", |c| c.tls_sni_dir.as_deref() == Some(Path::new("/s"))),
+    sample("tls_client_auth", "required", "'required'", |c| c.tls_client_auth == ClientAuth::Required),
+    sample("tls_ca_file", "/a", "'/a'", |c| c.tls_ca_file.as_deref() == Some(Path::new("/a"))),
+    sample("tls_dev_certificate", "true", "true", |c| c.tls_dev_certificate),
+    sample("proxy_protocol", "true", "true", |c| c.proxy_protocol),
     sample("log", "warn,leveret_server=trace", "'warn,leveret_server=trace'", |c| {
         c.log == "warn,leveret_server=trace"
     }),
@@ -121,6 +129,22 @@ const SAMPLES: &[Sample] = &[
     sample("worker_threads", "3", "3", |c| c.worker_threads == Some(3)),
 ];
 
+/// What has to be set besides for some of the samples to be right.
+const FOR_TLS: [(&str, &str); 4] = [
+    ("LEVERET_TLS_CERTIFICATE", "/other"),
+    ("LEVERET_TLS_KEY", "/other"),
+    ("LEVERET_TLS_CLIENT_AUTH", "optional"),
+    ("LEVERET_TLS_CA_FILE", "/other"),
+];
+
+/// The environment in which a sample is tried.
+fn companions(key: &str) -> Vec<(&'static str, &'static str)> {
+    let is_of_tls = key == "amqps_listen" || key.starts_with("tls_") && key != "tls_dev_certificate";
+    let mut companions = if is_of_tls { FOR_TLS.to_vec() } else { Vec::new() };
+    companions.retain(|(name, _)| *name != format!("LEVERET_{}", key.to_uppercase()));
+    companions
+}
+
 #[test]
 fn every_option_takes_effect_from_every_source() {
     let sampled: Vec<_> = SAMPLES.iter().map(|sample| sample.key).collect();
@@ -131,11 +155,14 @@ fn every_option_takes_effect_from_every_source() {
     for Sample { key, word, toml, arrived } in SAMPLES {
         assert!(!arrived(&defaults), "{key}: the sample is the default");
         let flag = format!("--{}={word}", key.replace('_', "-"));
-        assert!(arrived(&load_from(&[&flag], NO_ENV).unwrap()), "{flag}");
+        let mut env = companions(key);
+        assert!(arrived(&load_from(&[&flag], &env).unwrap()), "{flag}");
+        let dir = TempDir::new();
+        let path = dir.write("leveret.toml", &format!("{key} = {toml}"));
+        assert!(arrived(&load_from(&["--config", &path], &env).unwrap()), "{key} = {toml}");
         let variable = format!("LEVERET_{}", key.to_uppercase());
-        assert!(arrived(&load_from(NOTHING, &[(&variable, word)]).unwrap()), "{variable}");
-        let line = format!("{key} = {toml}");
-        assert!(arrived(&load_from_file(&line).unwrap()), "{line}");
+        env.push((&variable, word));
+        assert!(arrived(&load_from(NOTHING, &env).unwrap()), "{variable}");
     }
 }
 
@@ -208,6 +235,39 @@ fn loopback_users_none_or_empty_lifts_the_restriction() {
 }
 
 #[test]
+fn tls_is_spoken_once_there_is_a_certificate() {
+    let addresses = |flags: &[&str]| load_from(flags, NO_ENV).unwrap().amqps_addresses();
+    let usual = ["0.0.0.0:5671".parse().unwrap()];
+    assert_eq!(addresses(&[]), []);
+    assert_eq!(addresses(&["--tls-certificate", "/c", "--tls-key", "/k"]), usual);
+    assert_eq!(addresses(&["--tls-dev-certificate"]), usual);
+    assert_eq!(addresses(&["--tls-dev-certificate", "true", "--amqps-listen", "none"]), []);
+    assert_eq!(addresses(&["--tls-dev-certificate", "false"]), []);
+    let alone = load_from(&["--tls-dev-certificate", "--amqp-listen", "none"], NO_ENV).unwrap();
+    assert!(alone.amqp_listen.is_empty());
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    let own = ["--tls-certificate", "/c", "--tls-key", "/k"];
+    let wrong: [(&[&str], &str); 9] = [
+        (&["--tls-certificate", "/c"], "tls_certificate and tls_key belong together"),
+        (&["--tls-key", "/k"], "tls_certificate and tls_key belong together"),
+        (&[&own[..], &["--tls-dev-certificate"]].concat(), "tls_dev_certificate takes the place"),
+        (&["--amqps-listen", "[::]:5671"], "amqps_listen needs tls_certificate"),
+        (&["--tls-sni-dir", "/s"], "tls_sni_dir needs tls_certificate"),
+        (&["--tls-client-auth", "required"], "tls_client_auth needs tls_certificate"),
+        (&[&own[..], &["--tls-client-auth", "required"]].concat(), "tls_client_auth needs tls_ca_file"),
+        (&[&own[..], &["--tls-ca-file", "/a"]].concat(), "tls_ca_file is for tls_client_auth"),
+        (&["--amqp-listen", "none"], "amqp_listen and amqps_listen are both none"),
+    ];
+    for (flags, expected) in wrong {
+        let message = mistake(flags, NO_ENV);
+        assert!(message.starts_with(expected), "{message}");
+    }
+}
+
+#[test]
 fn sizes_are_read_with_and_without_units() {
     let sizes = [
         ("70000", 70_000),
@@ -241,6 +301,10 @@ fn values_that_no_kind_takes_are_refused() {
         ("--amqp-listen", ""),
         ("--amqp-listen", "localhost:5672"),
         ("--amqp-listen", "0.0.0.0:5672,"),
+        ("--amqps-listen", "5671"),
+        ("--tls-key", ""),
+        ("--tls-client-auth", "yes"),
+        ("--tls-dev-certificate", "yes"),
         ("--log", "info,=="),
         ("--log-format", "JSON"),
         ("--default-user", ""),
@@ -433,7 +497,8 @@ fn help_lists_every_option_with_default_and_variable() {
     assert_eq!(help.exit_code(), 0);
     let help = help.to_string();
     for option in OPTIONS {
-        assert!(help.contains(&format!("--{} <VALUE>", option.flag())), "{}", option.key);
+        let value = if option.is_switch() { "[<VALUE>]" } else { "<VALUE>" };
+        assert!(help.contains(&format!("--{} {value}", option.flag())), "{}", option.key);
         let sources = format!("[env: {}] [default: {}]", option.env(), option.default);
         assert!(help.contains(&sources), "{}", option.key);
     }

@@ -2,16 +2,12 @@
 //! connection holds no buffer; busy ones share a few big ones per thread.
 
 use std::cell::RefCell;
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::pin;
-use std::task::Poll;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use leveret_codec::frame::{self, Frame, FrameError};
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
 
+use super::socket::ReadHalf;
 use crate::limits::{COPIED_BYTES_MAX, FRAME_MAX_MIN, READ_BYTES_MAX};
 
 thread_local! {
@@ -43,13 +39,14 @@ impl From<io::Error> for ReadEnd {
 
 /// Octets received and not yet taken as frames.
 pub(crate) struct FrameReader {
-    socket: OwnedReadHalf,
+    socket: ReadHalf,
     buffer: BytesMut,
 }
 
 impl FrameReader {
-    pub(crate) fn new(socket: OwnedReadHalf) -> Self {
-        Self { socket, buffer: BytesMut::new() }
+    /// Reads from `socket` what comes behind `received`.
+    pub(super) fn new(socket: ReadHalf, received: BytesMut) -> Self {
+        Self { socket, buffer: received }
     }
 
     /// What is received and not taken.
@@ -85,14 +82,7 @@ impl FrameReader {
     /// The peer closed the connection, or the socket failed.
     pub(crate) async fn read(&mut self) -> io::Result<usize> {
         self.prepare_buffer();
-        let mut buffer = (&mut self.buffer).limit(READ_BYTES_MAX);
-        let mut read = pin!(self.socket.read_buf(&mut buffer));
-        poll_fn(|context| match read.as_mut().poll(context) {
-            Poll::Pending => Poll::Ready(Ok(0)),
-            Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
-            Poll::Ready(result) => Poll::Ready(result),
-        })
-        .await
+        self.socket.read(&mut self.buffer).await
     }
 
     /// Waits for the next whole frame, for the parts of a connection that speak in turns.
@@ -127,8 +117,7 @@ impl FrameReader {
     /// A buffer with room for a full read, the rest of a frame at its front.
     fn prepare_buffer(&mut self) {
         if self.buffer.capacity() < READ_BYTES_MAX {
-            let spare = SPARE.with_borrow_mut(Vec::pop);
-            let mut buffer = spare.unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES_MAX));
+            let mut buffer = spare();
             buffer.extend_from_slice(&self.buffer);
             self.buffer = buffer;
         }
@@ -144,15 +133,23 @@ impl FrameReader {
             return;
         }
         let rest = BytesMut::from(self.received());
-        let mut buffer = std::mem::replace(&mut self.buffer, rest);
-        buffer.clear();
-        // Only whole buffers go back: what channels still hold is theirs.
-        if buffer.try_reclaim(READ_BYTES_MAX) {
-            SPARE.with_borrow_mut(|spare| {
-                if spare.len() < SPARE_MAX {
-                    spare.push(buffer);
-                }
-            });
-        }
+        give_back(std::mem::replace(&mut self.buffer, rest));
+    }
+}
+
+/// A buffer with room for a full read.
+pub(super) fn spare() -> BytesMut {
+    SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| BytesMut::with_capacity(READ_BYTES_MAX))
+}
+
+/// Keeps a buffer for the next read on this thread. Only whole buffers: what channels still hold is theirs.
+pub(super) fn give_back(mut buffer: BytesMut) {
+    buffer.clear();
+    if buffer.try_reclaim(READ_BYTES_MAX) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARE_MAX {
+                spare.push(buffer);
+            }
+        });
     }
 }

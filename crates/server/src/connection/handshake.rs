@@ -12,8 +12,10 @@ use std::time::Duration;
 use leveret_broker::Vhost;
 use leveret_codec::frame::{self, FrameType};
 use leveret_codec::method::{Method, MethodId, connection};
+use leveret_codec::proxy;
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use super::Ends;
 use super::frames::{FrameReader, ReadEnd};
 use super::outbound::Outbound;
 use crate::auth::{self, LoginRefusal};
@@ -80,8 +82,7 @@ pub(crate) struct Handshake<'a> {
     pub(crate) server: &'a Server,
     pub(crate) reader: &'a mut FrameReader,
     pub(crate) outbound: &'a Arc<Outbound>,
-    pub(crate) peer: std::net::SocketAddr,
-    pub(crate) local: Option<std::net::SocketAddr>,
+    pub(crate) ends: &'a Ends,
 }
 
 /// A refused handshake and what is known of the client by then.
@@ -121,7 +122,7 @@ impl Handshake<'_> {
         }
         // SPEC: 4.2.2, answer with a version that is spoken here, then close.
         self.outbound.lock().pending.octets.extend_from_slice(&frame::PROTOCOL_HEADER);
-        Err(HandshakeEnd::Gone(format!("bad protocol header {:?}", String::from_utf8_lossy(&header))))
+        Err(HandshakeEnd::Gone(format!("{}{:?}", said_by(&header), String::from_utf8_lossy(&header))))
     }
 
     fn send_start(&self) {
@@ -136,7 +137,7 @@ impl Handshake<'_> {
     }
 
     async fn recv_start_ok(&mut self) -> Step<LoggedIn> {
-        let peer = self.peer.ip();
+        let peer = self.ends.peer.ip();
         let config = &self.server.config;
         let received = self.recv(FRAME_MAX_MIN, |method| match method {
             Method::ConnectionStartOk(start_ok) => {
@@ -179,7 +180,7 @@ impl Handshake<'_> {
     fn tell_login(&self, user: &str, mechanism: &str, refusal: Option<&LoginRefusal>) {
         let error = refusal.map(|_| format!("user '{user}' - invalid credentials"));
         if !user.is_empty() {
-            Login { user, mechanism, peer: self.peer, local: self.local, error }.tell(self.server);
+            Login { user, mechanism, ends: self.ends, error }.tell(self.server);
         }
     }
 
@@ -259,6 +260,17 @@ impl Handshake<'_> {
                 return result;
             }
         }
+    }
+}
+
+/// What a first word means that is no protocol header.
+fn said_by(first: &[u8]) -> &'static str {
+    if first.starts_with(b"\x16\x03") {
+        "the client speaks TLS, and this port does not: "
+    } else if first.starts_with(b"PROXY ") || proxy::SIGNATURE.starts_with(first) {
+        "a PROXY protocol header, and proxy_protocol is not set: "
+    } else {
+        "bad protocol header "
     }
 }
 

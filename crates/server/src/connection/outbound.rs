@@ -233,6 +233,11 @@ impl Outbound {
         }
     }
 
+    /// Wakes the writer though there may be nothing to take.
+    pub(crate) fn wake_writer(&self) {
+        self.writer.notify_one();
+    }
+
     /// For the writer: sleeps until there is something to write.
     pub(crate) async fn wait(&self) {
         self.writer.notified().await;

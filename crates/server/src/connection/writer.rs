@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leveret_codec::frame;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::watch;
 
 use super::outbound::{GatherWakes, Outbound, Pending, Taken};
+use super::socket::WriteHalf;
 use crate::limits::WRITE_SLICES_MAX;
 
 /// Writes until the connection is finished or the socket fails. `heartbeat` is the negotiated interval,
 /// zero until it is known and when there is none.
 pub(crate) async fn run(
-    socket: OwnedWriteHalf,
+    socket: WriteHalf,
     outbound: Arc<Outbound>,
     heartbeat: watch::Receiver<Duration>,
 ) -> io::Result<()> {
@@ -29,7 +28,7 @@ pub(crate) async fn run(
 }
 
 async fn write(
-    mut socket: OwnedWriteHalf,
+    mut socket: WriteHalf,
     outbound: &Arc<Outbound>,
     mut heartbeat: watch::Receiver<Duration>,
 ) -> io::Result<()> {
@@ -40,9 +39,10 @@ async fn write(
             outbound.take(&mut taken)
         };
         match found {
-            Taken::ToWrite => write_all(&socket, &taken).await?,
+            Taken::ToWrite => socket.write_all(&taken).await?,
             Taken::Finished => return socket.shutdown().await,
             Taken::Nothing => {
+                socket.rest().await?;
                 let interval = *heartbeat.borrow_and_update();
                 tokio::select! {
                     () = outbound.wait() => {}
@@ -62,31 +62,8 @@ async fn idle(interval: Duration) {
     tokio::time::sleep(interval / 2).await;
 }
 
-/// Writes all of `pending`, slices at their places.
-async fn write_all(socket: &OwnedWriteHalf, pending: &Pending) -> io::Result<()> {
-    let mut cursor = Cursor::new(pending);
-    while !cursor.is_at_end() {
-        let written = if pending.slices.is_empty() {
-            // PERF: one plain buffer is the case of all small messages.
-            socket.try_write(cursor.octets())
-        } else {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
-            let count = cursor.fill(&mut slices);
-            socket.try_write_vectored(slices.get(..count).unwrap_or_default())
-        };
-        match written {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => cursor.advance(count),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 /// How far a [`Pending`] is written.
-struct Cursor<'a> {
+pub(super) struct Cursor<'a> {
     octets: &'a [u8],
     slices: &'a [(usize, Bytes)],
     /// Octets written.
@@ -97,15 +74,15 @@ struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    fn new(pending: &'a Pending) -> Self {
+    pub(super) fn new(pending: &'a Pending) -> Self {
         Self { octets: &pending.octets, slices: &pending.slices, octet: 0, slice: 0, of_slice: 0 }
     }
 
-    fn is_at_end(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         self.octet == self.octets.len() && self.slice == self.slices.len()
     }
 
-    fn octets(&self) -> &'a [u8] {
+    pub(super) fn octets(&self) -> &'a [u8] {
         self.octets.get(self.octet..).unwrap_or_default()
     }
 
@@ -114,15 +91,29 @@ impl<'a> Cursor<'a> {
         self.slices.get(self.slice).map_or(self.octets.len(), |(position, _)| *position) - self.octet
     }
 
-    fn fill(&self, slices: &mut [IoSlice<'a>; WRITE_SLICES_MAX]) -> usize {
+    /// Next octets that lie together; none at the end alone.
+    pub(super) fn part(&self) -> &'a [u8] {
+        let part = match self.octets_to_slice() {
+            0 => self.slices.get(self.slice).and_then(|(_, slice)| slice.get(self.of_slice..)),
+            length => self.octets.get(self.octet..self.octet + length),
+        };
+        part.unwrap_or_default()
+    }
+
+    /// Whether nothing comes behind [`Self::part`].
+    pub(super) fn is_last_part(&self) -> bool {
+        match self.slices.len() - self.slice {
+            0 => true,
+            1 => self.octets_to_slice() == 0 && self.octet == self.octets.len(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn fill(&self, slices: &mut [IoSlice<'a>; WRITE_SLICES_MAX]) -> usize {
         let mut at = Self { ..*self };
         let mut count = 0;
         while count < WRITE_SLICES_MAX && !at.is_at_end() {
-            let next = match at.octets_to_slice() {
-                0 => at.slices.get(at.slice).and_then(|(_, slice)| slice.get(at.of_slice..)),
-                length => at.octets.get(at.octet..at.octet + length),
-            };
-            let next = next.unwrap_or_default();
+            let next = at.part();
             slices[count] = IoSlice::new(next);
             count += 1;
             at.advance(next.len());
@@ -130,7 +121,7 @@ impl<'a> Cursor<'a> {
         count
     }
 
-    fn advance(&mut self, mut count: usize) {
+    pub(super) fn advance(&mut self, mut count: usize) {
         loop {
             let octets = self.octets_to_slice().min(count);
             self.octet += octets;
