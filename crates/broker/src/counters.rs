@@ -28,6 +28,8 @@ pub struct QueueCounters {
     pub redelivered: u64,
     /// Were acknowledged.
     pub acked: u64,
+    /// Were not taken, since another one in the queue had their id.
+    pub duplicates: u64,
     /// Died, by [`DeathReason`].
     pub died: DeathCounters,
 }
@@ -67,6 +69,7 @@ impl AddAssign for QueueCounters {
         self.got_empty += other.got_empty;
         self.redelivered += other.redelivered;
         self.acked += other.acked;
+        self.duplicates += other.duplicates;
         self.died.rejected += other.died.rejected;
         self.died.expired += other.died.expired;
         self.died.max_length += other.died.max_length;

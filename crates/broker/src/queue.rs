@@ -16,6 +16,7 @@ pub mod quorum;
 pub mod recovered;
 pub mod settings;
 pub(crate) mod taken;
+mod unique;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -43,6 +44,7 @@ use messages::Messages;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
 use settings::{QueueSettings, RequestedSettings};
+use unique::QueueIds;
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -170,6 +172,8 @@ pub struct Queue {
 
 struct State {
     messages: Levels,
+    /// The ids of its messages, if it drops duplicates.
+    ids: Option<Arc<QueueIds>>,
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
@@ -253,14 +257,17 @@ impl Queue {
         spec: QueueSpec,
         services: &Services,
         vhost: Weak<Vhost>,
-        messages: Levels,
+        mut messages: Levels,
     ) -> Arc<Self> {
+        let ids = spec.arguments.deduplication_header().map(|header| Arc::new(QueueIds::new(header)));
+        ids.iter().for_each(|ids| messages.keep_ids(ids));
         let settings = spec.arguments.settings(&RequestedSettings::NONE);
         let consumer_timeout_ms = AtomicU64::new(settings.consumer_timeout_bits());
         let yields_to_priority = spec.arguments.queue_type() == QueueType::Quorum;
         let single = spec.arguments.single_active_consumer().then(|| SingleActive::new(yields_to_priority));
         let state = State {
             messages,
+            ids,
             consumers: Consumers::new(single),
             unacked: 0,
             unacked_bytes: 0,
@@ -332,14 +339,25 @@ impl Queue {
         }
         let new_level = batch.level();
         let new_from = state.messages.for_append(new_level).next_position();
-        let safe_at = if state.is_limited && state.settings.refuses() {
-            self.append_or_refuse(&mut state, batch, refused)
-        } else {
-            self.append(&mut state, batch)
+        let safe_at = match state.ids.clone() {
+            None => self.append_within_limits(&mut state, batch, refused),
+            Some(ids) => self.append_unique(&mut state, &ids, batch, refused),
         };
         self.dispatch_new(&mut state, new_from, new_level);
         self.settle_down(state);
         safe_at
+    }
+
+    fn append_within_limits(
+        &self,
+        state: &mut State,
+        batch: &mut MessageBatch,
+        refused: &mut Vec<u32>,
+    ) -> JournalPosition {
+        if state.is_limited && state.settings.refuses() {
+            return self.append_or_refuse(state, batch, refused);
+        }
+        self.append(state, batch)
     }
 
     fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {

@@ -356,6 +356,9 @@ impl Channel {
                 self.routes.refresh(&self.connection.vhost);
                 self.routes_fresh = true;
             }
+            if self.has_freed_ids() {
+                self.flush();
+            }
             return self.recv_publish(payload);
         }
         if payload.starts_with(&ACK) {

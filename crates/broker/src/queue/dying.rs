@@ -102,6 +102,8 @@ impl Queue {
         if state.settings.dead_letter_exchange.is_none() {
             return self.let_go(state, messages);
         }
+        // What becomes of one may come back to this queue before it lets go of the message.
+        messages.iter().for_each(|&message| state.messages.release_id(message));
         state.dying.extend(messages.iter().map(|&message| (message, reason)));
         JournalPosition::SAFE
     }

@@ -9,8 +9,10 @@
 mod turns;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::messages::{Incoming, Messages, Next, Outgoing, PageOut, Peeked, RETURNED_AHEAD, Rewrite};
+use super::unique::QueueIds;
 use crate::delivery::Deadline;
 use crate::limits::READ_AHEAD_BYTES;
 use crate::message::{Contents, MessageRef, MessageView};
@@ -33,6 +35,8 @@ pub(crate) struct Levels {
 /// The levels above the lowest.
 struct Higher {
     services: Services,
+    /// Where the queue drops duplicates.
+    ids: Option<Arc<QueueIds>>,
     /// The highest level there may be.
     max: u8,
     /// From level 1 on, as far as they were used.
@@ -103,7 +107,7 @@ impl Levels {
         let lowest = Messages::new(queue, 0, durable, services);
         let higher = (max > 0).then(|| {
             let (levels, occupied) = (Vec::new(), [0; 4]);
-            Box::new(Higher { services: services.clone(), max, levels, occupied })
+            Box::new(Higher { services: services.clone(), ids: None, max, levels, occupied })
         });
         Self { lowest, higher, turns: in_turn.then(Box::default) }
     }
@@ -122,6 +126,17 @@ impl Levels {
                 higher.occupy(level);
             }
         }
+    }
+
+    /// Has the messages of all levels let go of their ids when they leave.
+    pub(super) fn keep_ids(&mut self, ids: &Arc<QueueIds>) {
+        self.each_mut().for_each(|messages| messages.keep_ids(ids));
+        self.higher.iter_mut().for_each(|higher| higher.ids = Some(Arc::clone(ids)));
+    }
+
+    /// The id of a message is free, though it is still somewhere.
+    pub(super) fn release_id(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).release_id(reference.position);
     }
 
     pub(crate) fn each(&self) -> impl Iterator<Item = &Messages> {
@@ -165,11 +180,6 @@ impl Levels {
         self.occupied().map(|messages| (messages.level_number(), messages.next_position())).collect()
     }
 
-    /// The lowest level, which is all there is of a queue without priorities.
-    pub(crate) fn lowest(&self) -> &Messages {
-        &self.lowest
-    }
-
     /// The level that messages of this priority go to; made if it was not used yet.
     pub(crate) fn for_append(&mut self, priority: u8) -> &mut Messages {
         let Some(higher) = &mut self.higher else { return &mut self.lowest };
@@ -177,9 +187,14 @@ impl Levels {
         let Some(index) = usize::from(level).checked_sub(1) else { return &mut self.lowest };
         higher.occupy(level);
         higher.levels.resize_with(higher.levels.len().max(index + 1), || None);
-        let (id, durable, services) = (self.lowest.id(), self.lowest.is_durable(), &higher.services);
+        let (id, durable) = (self.lowest.id(), self.lowest.is_durable());
+        let (services, ids) = (&higher.services, &higher.ids);
         match higher.levels.get_mut(index) {
-            Some(place) => place.get_or_insert_with(|| Box::new(Messages::new(id, level, durable, services))),
+            Some(place) => place.get_or_insert_with(|| {
+                let mut messages = Messages::new(id, level, durable, services);
+                ids.iter().for_each(|ids| messages.keep_ids(ids));
+                Box::new(messages)
+            }),
             None => &mut self.lowest,
         }
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::chunk::{BatchTotals, Chunk, ChunkBlock, Settled};
 use super::memory::MemoryGauge;
+use super::unique::{LevelIds, QueueIds};
 use crate::delivery::Deadline;
 use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, READ_AHEAD_BYTES, RESEALED_BYTES_MAX};
 use crate::message::{Contents, MessageBatch, MessageRef, MessageView};
@@ -54,6 +55,25 @@ pub(crate) struct Incoming {
     pub(crate) level: u8,
     pub(crate) first_position: u64,
     pub(crate) location: BlockLocation,
+}
+
+/// A chunk that holds messages not read yet.
+pub(crate) struct UnreadChunk {
+    pub(crate) level: u8,
+    pub(crate) first_position: u64,
+    /// Where it lies, if it is on disk alone.
+    pub(crate) incoming: Option<Incoming>,
+    /// What it holds, if it is in memory.
+    pub(crate) contents: Option<Arc<Contents>>,
+    pub(crate) settled: Settled,
+}
+
+impl UnreadChunk {
+    /// Shows those of its messages that are not settled, with level and position.
+    pub(crate) fn visit(&self, contents: &Contents, visit: &mut dyn FnMut(u8, u64, &MessageView<'_>)) {
+        let left = contents.iter().filter(|(number, _)| !self.settled.contains(*number));
+        left.for_each(|(number, view)| visit(self.level, self.first_position + u64::from(number), &view));
+    }
 }
 
 /// A block being written again without what is settled of it.
@@ -135,6 +155,8 @@ pub(crate) struct Messages {
     memory_bytes: usize,
     /// Chunks to be brought into memory for messages that were taken.
     awaited: Vec<u32>,
+    /// Where the queue drops duplicates: the ids to be let go of with the messages.
+    ids: Option<Box<LevelIds>>,
 }
 
 /// A message that was handed out and brought back.
@@ -182,7 +204,23 @@ impl Messages {
             gauge: Arc::clone(&services.gauge),
             memory_bytes: 0,
             awaited: Vec::new(),
+            ids: None,
         }
+    }
+
+    /// Has messages let go of their ids when they leave.
+    pub(super) fn keep_ids(&mut self, ids: &Arc<QueueIds>) {
+        self.ids = Some(Box::new(LevelIds::new(ids)));
+    }
+
+    /// The message at a position has this id.
+    pub(super) fn add_id(&mut self, position: u64, id: Arc<[u8]>) {
+        self.ids.iter_mut().for_each(|ids| ids.add(position, Arc::clone(&id)));
+    }
+
+    /// The id of the message at a position, if it has one, is free.
+    pub(super) fn release_id(&mut self, position: u64) {
+        self.ids.iter_mut().for_each(|ids| ids.release(position));
     }
 
     /// What the store knows them by.
@@ -469,6 +507,9 @@ impl Messages {
     /// Lets go of a message that was taken.
     pub(crate) fn settle(&mut self, reference: MessageRef) {
         let durable = self.durable;
+        if self.ids.is_some() {
+            self.release_id(reference.position);
+        }
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
         chunk.live = chunk.live.saturating_sub(1);
         chunk.expected = chunk.expected.saturating_sub(1);
@@ -501,7 +542,9 @@ impl Messages {
             self.settle(returned.reference);
         }
         if self.unread_count > 0 {
-            positions.push(self.read_position()..self.next_position);
+            let unread = self.read_position()..self.next_position;
+            self.ids.iter_mut().for_each(|ids| ids.release_all(unread.clone()));
+            positions.push(unread);
         }
         self.unread_count = 0;
         self.ready_bytes = 0;
@@ -541,6 +584,7 @@ impl Messages {
 
     /// Lets go of everything, of what is handed out as well.
     pub(crate) fn forget(&mut self) {
+        self.ids.iter_mut().for_each(|ids| ids.release_all(0..u64::MAX));
         self.unread.clear();
         self.returned.clear();
         self.unread_count = 0;
@@ -747,12 +791,17 @@ impl Messages {
         awaited.into_iter().filter_map(|slot| self.incoming(slot)).collect()
     }
 
-    /// The chunks that hold messages not read yet: where they lie on disk, what is in memory, and what is settled.
-    pub(crate) fn unread_chunks(&self) -> Vec<(Option<Incoming>, Option<Arc<Contents>>, Settled)> {
+    /// The chunks that hold messages not read yet.
+    pub(crate) fn unread_chunks(&self) -> Vec<UnreadChunk> {
         let chunks = self.unread.iter().filter_map(|&slot| Some((slot, self.chunk(slot)?)));
-        chunks
-            .map(|(slot, chunk)| (self.incoming(slot), chunk.contents.clone(), chunk.settled.clone()))
-            .collect()
+        let unread = chunks.map(|(slot, chunk)| UnreadChunk {
+            level: self.level,
+            first_position: chunk.first_position,
+            incoming: self.incoming(slot),
+            contents: chunk.contents.clone(),
+            settled: chunk.settled.clone(),
+        });
+        unread.collect()
     }
 
     fn incoming(&self, slot: u32) -> Option<Incoming> {

@@ -57,8 +57,9 @@ impl Vhost {
         self.hidden.add(queue);
     }
 
-    /// Has exchanges know again what was published to them. Waits for the disk.
+    /// Has exchanges know again what was published to them, and queues what is in them. Waits for the disk.
     pub(crate) fn begin(&self) {
+        self.all_queues().iter().for_each(|queue| queue.begin_unique());
         let topology = self.topology.read();
         let known = topology.exchanges().filter_map(|exchange| exchange.deduplication.clone());
         let known: Vec<_> = known.collect();
@@ -100,7 +101,7 @@ impl Vhost {
 /// the journal is.
 fn know_newest(queue: &Queue, known: &[Arc<Deduplication>]) {
     let mut newest: Vec<Option<Vec<u8>>> = vec![None; known.len()];
-    queue.visit_loaded(&mut |message| {
+    queue.visit_loaded(&mut |_, _, message| {
         let is_it = |one: &Arc<Deduplication>| one.exchange().as_str().as_bytes() == message.exchange();
         if let Some(place) = known.iter().position(is_it).and_then(|index| newest.get_mut(index)) {
             let properties = place.get_or_insert_default();

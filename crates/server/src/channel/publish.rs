@@ -199,10 +199,20 @@ impl Channel {
             }
         }
         if self.transaction.is_none() {
+            if self.has_freed_ids() {
+                // It is the first message to such a queue, and what was settled came before it.
+                self.flush_settlements();
+            }
             self.flush_routes_if_large();
             return Ok(());
         }
         self.count_in_transaction(body_bytes)
+    }
+
+    /// Whether settlements wait that may set ids free, so that queues that drop duplicates have to be told of them
+    /// before they get another message. Otherwise messages are handed over first.
+    pub(super) fn has_freed_ids(&self) -> bool {
+        self.routes.reach_unique() && !self.settlements.pending.is_empty()
     }
 }
 

@@ -92,6 +92,8 @@ pub(crate) struct Routes {
     last: Option<CachedRoute>,
     cache: HashMap<Box<[u8]>, CachedRoute>,
     targets: Vec<Target>,
+    /// One of them drops duplicates.
+    reach_unique: bool,
     /// By the ids of queues and their levels.
     by_queue: HashMap<QueueId, u32>,
     /// Targets with a message in their batch.
@@ -140,6 +142,11 @@ impl Routes {
         self.bytes
     }
 
+    /// Whether they lead to a queue that drops duplicates.
+    pub(crate) fn reach_unique(&self) -> bool {
+        self.reach_unique
+    }
+
     /// Forgets routes that may have become wrong. Called before the first publish after anything else.
     pub(crate) fn refresh(&mut self, vhost: &Vhost) {
         self.is_tracing = vhost.is_tracing();
@@ -151,6 +158,7 @@ impl Routes {
         if self.dirty.is_empty() && (self.cache.is_empty() || self.targets.len() > TARGETS_MAX) {
             self.forget_routes();
             self.targets.clear();
+            self.reach_unique = false;
             self.by_queue.clear();
             self.count_published();
             self.exchanges.clear();
@@ -263,6 +271,7 @@ impl Routes {
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
         // Looked at whenever a route is: when they change, routes are looked up again.
         let rules = TargetRules::of(&queue);
+        self.reach_unique |= queue.is_unique();
         let index = self.target_of_level(queue, rules, 0);
         if let Some(target) = self.targets.get_mut(index as usize) {
             target.rules = rules;
