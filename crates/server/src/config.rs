@@ -89,6 +89,13 @@ options! {
     /// PEM file with the authorities that clients' certificates may come from.
     tls_ca_file: Option<PathBuf> = "none", kind::path_or_none();
 
+    /// Which part of a client's certificate names the user that it logs in by EXTERNAL: all of its subject, as
+    /// CN=shop,O=Example, or the common name in it alone.
+    tls_login_from: LoginFrom = "distinguished_name", kind::choice(&[
+        ("distinguished_name", LoginFrom::DistinguishedName),
+        ("common_name", LoginFrom::CommonName),
+    ]);
+
     /// For development: makes an authority of its own and certificates for localhost, in tls-development in data_dir,
     /// and uses them.
     tls_dev_certificate: bool = "false", kind::boolean();
@@ -253,6 +260,15 @@ pub enum ClientAuth {
     Optional,
     /// They are refused without.
     Required,
+}
+
+/// What of a certificate names a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginFrom {
+    /// All of the subject.
+    DistinguishedName,
+    /// The common name in the subject.
+    CommonName,
 }
 
 /// When the journal is synced.

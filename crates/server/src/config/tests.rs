@@ -100,6 +100,7 @@ const SAMPLES: &[Sample] = &[
     sample("tls_sni_dir", "/s", "'/s'", |c| c.tls_sni_dir.as_deref() == Some(Path::new("/s"))),
     sample("tls_client_auth", "required", "'required'", |c| c.tls_client_auth == ClientAuth::Required),
     sample("tls_ca_file", "/a", "'/a'", |c| c.tls_ca_file.as_deref() == Some(Path::new("/a"))),
+    sample("tls_login_from", "common_name", "'common_name'", |c| c.tls_login_from == LoginFrom::CommonName),
     sample("tls_dev_certificate", "true", "true", |c| c.tls_dev_certificate),
     sample("proxy_protocol", "true", "true", |c| c.proxy_protocol),
     sample("log", "warn,leveret_server=trace", "'warn,leveret_server=trace'", |c| {
