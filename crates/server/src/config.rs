@@ -110,15 +110,20 @@ options! {
     /// Form of the log lines: text for people, json for collectors.
     log_format: LogFormat = "text", kind::choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
-    /// User that is made when the broker starts without any users.
+    /// User that is made when the broker starts for the first time, who may do everything. From then on it is a user like
+    /// any other: what is changed here later does not change it.
     default_user: String = "guest", kind::name();
 
     /// Password of the default user. Prefer the file or the environment: other users of the machine
     /// can read a command line.
     default_password: String = "guest", kind::text();
 
-    /// Virtual host that is made when the broker starts without any, with all rights for the default user.
+    /// Virtual host that is made when the broker starts for the first time.
     default_vhost: String = "/", kind::name();
+
+    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing in it is deleted
+    /// here. With such a file there is no default user and no default virtual host.
+    load_definitions: Option<PathBuf> = "none", kind::path_or_none();
 
     /// Users that may connect from this machine only.
     loopback_users: Vec<String> = "guest", kind::names_or_none();

@@ -1,10 +1,16 @@
-//! What a broker has that had nothing before: a vhost, and a user who may do everything. Made once; who deletes or changes it
-//! afterwards does not find it made again.
+//! What a broker begins with: a vhost, and a user who may do everything. Made once; who deletes or changes it afterwards does
+//! not find it made again. Or else what a file of definitions says, which is looked at each time.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use leveret_broker::access::password::PasswordHash;
 use leveret_broker::access::permissions::Permissions;
 use leveret_broker::access::user::User;
 use leveret_broker::{Actor, BrokerError};
+use leveret_management::definitions::{ImportError, Imported, import};
+use tracing::{info, warn};
 
 use crate::server::Server;
 
@@ -41,5 +47,44 @@ pub(crate) fn make(server: &Server) -> Result<(), BrokerError> {
             },
         )?;
     }
+    Ok(())
+}
+
+/// Why a file of definitions is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DefinitionsError {
+    /// It cannot be read.
+    #[error("{}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Something in it is not possible.
+    #[error("{}: {error}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What that is.
+        error: ImportError,
+    },
+}
+
+/// Adds what a file of definitions says, and says in the log what was passed over.
+///
+/// # Errors
+/// The file cannot be read, or something in it is not possible.
+pub(crate) fn load(server: &Server, path: &Path) -> Result<(), DefinitionsError> {
+    let json =
+        fs::read(path).map_err(|error| DefinitionsError::Unreadable { path: path.to_owned(), error })?;
+    let by = Actor { user: "leveret", from: "load_definitions" };
+    let imported = import(&server.broker, by, &json);
+    let Imported { skipped, .. } =
+        imported.map_err(|error| DefinitionsError::Import { path: path.to_owned(), error })?;
+    for one in skipped {
+        warn!("definitions: passed over {one}");
+    }
+    info!(path = %path.display(), "definitions loaded");
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::channel::timeouts::Timeouts;
 use crate::config::Config;
 use crate::connection::{self, Connection};
 use crate::counters::ServerCounters;
-use crate::defaults;
+use crate::defaults::{self, DefinitionsError};
 use crate::durable;
 use crate::events;
 use crate::timers::TimerThread;
@@ -58,6 +58,9 @@ pub(crate) enum StartError {
     /// The first user cannot be made.
     #[error("cannot make the default user: {0}")]
     DefaultUser(#[from] BrokerError),
+    /// The definitions to be loaded are not possible.
+    #[error("cannot load definitions: {0}")]
+    Definitions(#[from] DefinitionsError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -211,10 +214,15 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
     server.follow_deletions();
-    defaults::make(&server)?;
+    if server.config.load_definitions.is_none() {
+        defaults::make(&server)?;
+    }
     start_alarms(&server);
     // First, so that nothing that is due goes out before everything is known again.
     server.broker.begin();
+    if let Some(path) = &server.config.load_definitions {
+        defaults::load(&server, path)?;
+    }
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });

@@ -192,6 +192,29 @@ mod tests {
         assert_ne!(PasswordHash::new(b"secret").unwrap(), hash, "each hash has a salt of its own");
     }
 
+    /// What RabbitMQ 3.10.8 made of the password `secret`, in hexadecimal digits.
+    #[test]
+    fn hashes_of_rabbitmq_verify_unchanged() {
+        let vectors = [
+            (
+                HashAlgorithm::Sha256,
+                "00bfeedb33c804ff10efc2728b4309f286ad3a81546b56f8940ab7d9fa535a608eaa5b28",
+            ),
+            (
+                HashAlgorithm::Sha512,
+                "66f0be06b62c4b0347366170b8e7ef346429aae691e811b00549f65ddea5378becfc3e57c95e6ff7a5c1b51e19a850fb9e37d71a5be028b0cc33e1cde8284f88d3bb9d78",
+            ),
+            (HashAlgorithm::Md5, "413bab0219534e9c5cc24658b3ecd12701646b55"),
+        ];
+        for (algorithm, digits) in vectors {
+            let octet = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            let octets: Vec<_> = (0..digits.len()).step_by(2).map(octet).collect();
+            let hash = PasswordHash::imported(algorithm, octets.clone()).unwrap();
+            assert!(hash.verify(b"secret") && !hash.verify(b"Secret"), "{algorithm:?}");
+            assert_eq!(hash.octets(), octets);
+        }
+    }
+
     #[test]
     fn a_blank_password_is_refused_and_opens_nothing() {
         assert_eq!(PasswordHash::new(b""), Err(BrokerError::BlankPassword));

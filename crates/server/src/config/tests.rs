@@ -110,6 +110,9 @@ const SAMPLES: &[Sample] = &[
     sample("default_user", "hare", "'hare'", |c| c.default_user == "hare"),
     sample("default_password", "a,b", "'a,b'", |c| c.default_password == "a,b"),
     sample("default_vhost", "field", "'field'", |c| c.default_vhost == "field"),
+    sample("load_definitions", "/etc/d.json", "'/etc/d.json'", |c| {
+        c.load_definitions.as_deref() == Some(Path::new("/etc/d.json"))
+    }),
     sample("loopback_users", "a, b", "['a', 'b']", |c| c.loopback_users == ["a", "b"]),
     sample("event_exchange", "true", "true", |c| c.event_exchange),
     sample("heartbeat_s", "0", "0", |c| c.heartbeat_s == 0),
