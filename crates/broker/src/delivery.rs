@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::message::{MessageRef, MessageView};
 use crate::queue::messages::{Messages, Next};
+use crate::queue::quorum::Returns;
 use crate::time::Timestamp;
 
 /// Whether a consumer can take more.
@@ -38,15 +39,8 @@ pub struct Delivery<'a> {
     pub reference: MessageRef,
     /// Whether it was handed out before and came back.
     pub redelivered: bool,
-}
-
-impl Delivery<'_> {
-    /// How often it was handed out before and came back; counted by quorum queues alone. After a restart it is known
-    /// of a message only that it may have been handed out: that counts once.
-    #[must_use]
-    pub fn returns(&self) -> u16 {
-        self.reference.returns.max(u16::from(self.redelivered))
-    }
+    /// How often; counted by quorum queues alone.
+    pub returns: Returns,
 }
 
 /// What a consumer took in one turn.
@@ -129,7 +123,7 @@ impl<'a> DeliverySource<'a> {
         {
             return None;
         }
-        let Next::Message(reference, redelivered, message) = self.messages.take_from(self.from) else {
+        let Next::Message(reference, returns, message) = self.messages.take_from(self.from) else {
             return None;
         };
         self.remaining -= 1;
@@ -137,7 +131,8 @@ impl<'a> DeliverySource<'a> {
         if self.no_ack {
             self.last = Some(reference);
         }
-        Some(Delivery { message, reference, redelivered })
+        let (redelivered, returns) = (returns.is_some(), returns.unwrap_or_default());
+        Some(Delivery { message, reference, redelivered, returns })
     }
 
     /// Ends the turn.

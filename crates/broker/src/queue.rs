@@ -102,8 +102,12 @@ pub enum Settlement {
     Settled,
     /// Rejected without requeue: gone too, to the dead-letter exchange if there is one.
     Rejected,
-    /// Back to its place in the queue, marked redelivered.
+    /// Back to its place in the queue, marked redelivered. A quorum queue does not count that against the message.
     Requeued,
+    /// The same, but a quorum queue counts it as one more attempt that failed.
+    Failed,
+    /// The same, but a quorum queue does not count it at all: the broker itself had only a look.
+    Kept,
 }
 
 /// Numbers of a queue at one moment.
@@ -416,8 +420,9 @@ impl Queue {
         match how {
             Settlement::Settled => safe_at = self.let_go(&mut state, messages),
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
-            Settlement::Requeued if self.spec.is_quorum() => self.take_back(&mut state, messages),
-            Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
+            Settlement::Requeued => self.give_back(&mut state, messages, false),
+            Settlement::Failed => self.give_back(&mut state, messages, true),
+            Settlement::Kept => messages.iter().for_each(|&message| state.messages.put_back(message)),
         }
         if let Some(consumer) = consumer {
             state.consumers.give_credit(consumer, messages.len());
@@ -425,6 +430,14 @@ impl Queue {
         self.dispatch(&mut state);
         self.settle_down(state);
         safe_at
+    }
+
+    /// Makes messages ready again that a consumer had.
+    fn give_back(&self, state: &mut State, messages: &[MessageRef], failed: bool) {
+        match self.spec.is_quorum() {
+            true => self.take_back(state, messages, failed),
+            false => messages.iter().for_each(|&message| state.messages.put_back(message)),
+        }
     }
 
     /// Lets go of messages that are neither ready nor unacked any more; where that is safe.
@@ -512,7 +525,8 @@ impl Queue {
         let messages = take_back();
         if !state.deleted {
             state.end_unacked(&messages);
-            messages.iter().for_each(|&message| state.messages.put_back(message));
+            // COMPAT: 4.3 does not count it as failed.
+            self.give_back(&mut state, &messages, false);
         }
         if !messages.is_empty() || state.consumers.is_single_active() {
             // Another one may have become active.

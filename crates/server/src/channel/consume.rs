@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leveret_broker::names::generated;
 use leveret_broker::queue::arguments::ConsumerArguments;
-use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got};
+use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got, Settlement};
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
@@ -172,7 +172,7 @@ impl Channel {
             state.closed = true;
             state.parked = Vec::new();
         }
-        self.requeue_unacked();
+        self.requeue_unacked(Settlement::Failed);
         self.flush_settlements();
         let consumers = std::mem::take(&mut self.deliveries.state.lock().consumers);
         for (tag, consumer) in &consumers {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use leveret_broker::message::Body;
-use leveret_broker::queue::quorum::with_delivery_count;
+use leveret_broker::queue::quorum::with_counts;
 use leveret_broker::reply_to::REPLY_TO_PREFIX;
 use leveret_broker::time::Timestamp;
 use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
@@ -173,8 +173,8 @@ impl Deliveries {
             routing_key: &routing_key,
             message_count: u32::try_from(left).unwrap_or(u32::MAX),
         });
-        let counted = (queue.spec.is_quorum() && delivery.returns() > 0)
-            .then(|| with_delivery_count(delivery.message.properties, delivery.returns()));
+        let counted = (queue.spec.is_quorum() && delivery.redelivered)
+            .then(|| with_counts(delivery.message.properties, delivery.returns));
         let properties = counted.as_deref().unwrap_or(delivery.message.properties);
         self.send_message(&get_ok, &MessageView { properties, ..delivery.message });
         if self.connection.vhost.is_tracing() {
@@ -272,8 +272,8 @@ impl DeliverySink for ConsumerSink {
             } else {
                 state.unacked.push(self.origin, delivery.reference)
             };
-            if self.counts_returns && delivery.returns() > 0 {
-                counted = with_delivery_count(delivery.message.properties, delivery.returns());
+            if self.counts_returns && delivery.redelivered {
+                counted = with_counts(delivery.message.properties, delivery.returns);
                 delivery.message.properties = &counted;
             }
             self.encode(&mut outbound, tag, &delivery);

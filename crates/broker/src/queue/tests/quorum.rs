@@ -59,7 +59,7 @@ fn a_turn_left_behind_is_no_turn() {
 
 #[test]
 fn many_messages_that_come_back_and_are_taken_otherwise_leave_no_memory_behind() {
-    let mut bench = bench(quorum().with("x-delivery-limit", -1));
+    let mut bench = bench(quorum());
     publish(&mut bench, 4, &[b"0", b"1"]);
     let taken = take(&bench, 2);
     bench.queue.settle(None, Settlement::Requeued, &taken);
