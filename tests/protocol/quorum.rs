@@ -1,11 +1,13 @@
 //! Quorum queues: what they refuse, and what they count.
 
+use std::time::{Duration, Instant};
+
 use leveret_codec::method::{Method, MethodId, basic, channel, queue};
 use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::say::{
-    ack, bind, channel_close, consume, consuming, declare, declared, delete, nack, publish, reject,
+    ack, bind, channel_close, consume, consuming, declare, declared, delete, nack, publish, qos, reject,
 };
 use crate::support::Broker;
 use crate::wire::{Peer, eventually, unique};
@@ -133,6 +135,39 @@ fn a_message_may_be_returned_as_often_as_one_likes() {
     let last = next(&mut peer, &queue, "m");
     assert_eq!(last.counts, (Some(0), Some(5)));
     peer.send(1, ack(last.tag));
+    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+    peer.close();
+}
+
+#[test]
+fn a_message_that_failed_waits_before_it_is_tried_again_and_the_next_one_does_not() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        // Since 4.3.
+        return peer.close();
+    }
+    let arguments = quorum().with("x-delayed-retry-type", text("failed")).with("x-delayed-retry-min", 150);
+    let queue = declare_quorum(&mut peer, arguments);
+    peer.ask(1, qos(1), basic::QosOk);
+    peer.ask(1, consume(&queue, "c"), consuming("c"));
+    peer.publish(1, "", &queue, "bad");
+    peer.publish(1, "", &queue, "good");
+    let tag = peer.expect_delivery(1, "c", "bad").tag;
+    let failed = Instant::now();
+    peer.send(1, reject(tag, true));
+    let tag = peer.expect_delivery(1, "c", "good").tag;
+    peer.send(1, ack(tag));
+    let tag = peer.expect_delivery(1, "c", "bad").tag;
+    assert!(failed.elapsed() >= Duration::from_millis(150), "{:?}", failed.elapsed());
+    let failed = Instant::now();
+    peer.send(1, reject(tag, true));
+    let tag = peer.expect_delivery(1, "c", "bad").tag;
+    assert!(failed.elapsed() >= Duration::from_millis(300), "{:?}", failed.elapsed());
+    // What was returned does not wait there.
+    peer.send(1, nack(tag, false, true));
+    let tag = peer.expect_delivery(1, "c", "bad").tag;
+    peer.send(1, ack(tag));
     peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
     peer.close();
 }

@@ -14,6 +14,7 @@ mod paging;
 mod queue_type;
 pub mod quorum;
 pub mod recovered;
+mod retry;
 pub mod settings;
 pub(crate) mod taken;
 
@@ -41,6 +42,7 @@ use levels::Levels;
 use messages::Messages;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
+use retry::Retries;
 use settings::{QueueSettings, RequestedSettings};
 
 /// What a queue is declared with.
@@ -121,6 +123,8 @@ pub struct QueueSnapshot {
     pub unacked: usize,
     /// Octets of their bodies.
     pub unacked_bytes: u64,
+    /// Messages that came back and are not to be delivered yet.
+    pub delayed: usize,
     /// Consumers.
     pub consumers: usize,
     /// Octets of memory held for messages.
@@ -174,8 +178,11 @@ struct State {
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
+    /// Messages that came back and are not to be delivered yet.
+    retries: Retries,
     settings: QueueSettings,
-    /// The settings limit what may lie in the queue, or how long the queue may lie unused.
+    /// The settings limit what may lie in the queue, or how long the queue may lie unused, or messages wait before they
+    /// are delivered again.
     is_limited: bool,
     /// Messages that are neither ready nor unacked any more, on their way to the dead-letter exchange, and why.
     dying: VecDeque<(MessageRef, DeathReason)>,
@@ -264,7 +271,8 @@ impl Queue {
             consumers: Consumers::new(single),
             unacked: 0,
             unacked_bytes: 0,
-            is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
+            retries: Retries::default(),
+            is_limited: settings.needs_enforcing(),
             settings,
             dying: VecDeque::new(),
             refused: None,
@@ -582,6 +590,7 @@ impl Queue {
         state.deleted = true;
         self.services.timers.disarm(self.timer);
         state.dying.clear();
+        state.retries.clear();
         state.refused = None;
         state.load_waiters.drain(..).for_each(|waiter| waiter());
         (state.unacked, state.unacked_bytes) = (0, 0);
@@ -606,6 +615,7 @@ impl Queue {
             ready_bytes: state.messages.ready_bytes(),
             unacked: state.unacked,
             unacked_bytes: state.unacked_bytes,
+            delayed: state.retries.len(),
             consumers: state.consumers.len(),
             memory_bytes: state.messages.memory_bytes(),
         }

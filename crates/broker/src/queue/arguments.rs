@@ -18,14 +18,7 @@ pub use text::type_name;
 pub(crate) use text::{difference, value_text};
 
 /// Queue arguments whose effect is not there yet. Lifting one is taking it out.
-const UNSUPPORTED: &[&str] = &[
-    "x-message-deduplication",
-    "x-cache-size",
-    "x-cache-ttl",
-    "x-delayed-retry-type",
-    "x-delayed-retry-min",
-    "x-delayed-retry-max",
-];
+const UNSUPPORTED: &[&str] = &["x-message-deduplication", "x-cache-size", "x-cache-ttl"];
 
 /// Queue types that are not there yet.
 const UNSUPPORTED_TYPES: &[QueueType] = &[QueueType::Stream];

@@ -31,7 +31,8 @@ impl QueueSpec {
 }
 
 impl Queue {
-    /// Messages come back to a quorum queue: those that failed too often die.
+    /// Messages come back to a quorum queue: those that failed too often die, the others are ready again at once or after
+    /// a while.
     pub(super) fn take_back(&self, state: &mut State, messages: &[MessageRef], failed: bool) {
         let limit = state.settings.delivery_limit;
         let mut dead = Vec::new();
@@ -44,7 +45,13 @@ impl Queue {
                     continue;
                 }
                 counted.push((message.position, returns));
-                state.messages.put_back(message);
+                let retry = state.settings.delayed_retry;
+                match retry.and_then(|retry| retry.delay_ms(returns, failed)) {
+                    Some(delay_ms) => {
+                        state.retries.add(self.services.clock.now().after_ms(delay_ms), message)
+                    }
+                    None => state.messages.put_back(message),
+                }
             }
             let level = of_level.first().map_or(0, |message| message.level);
             if !counted.is_empty() {

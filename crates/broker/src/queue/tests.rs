@@ -4,6 +4,7 @@
 mod levels;
 mod model;
 mod quorum;
+mod retry;
 mod single_active;
 
 use std::cmp::Reverse;

@@ -110,6 +110,24 @@ fn name_row(argument: &str, types: &[QueueType], names: &[&str], otherwise: &str
 }
 
 #[test]
+fn delayed_retry_needs_to_know_how_long() {
+    let retry = |which: &str| {
+        FieldTable::new()
+            .with("x-queue-type", FieldValue::from("quorum"))
+            .with("x-delayed-retry-type", FieldValue::from(which))
+    };
+    let parse = |arguments| QueueArguments::parse(arguments, "q", "/").map_err(|error| error.to_string());
+    for which in ["all", "failed", "returned"] {
+        let error = parse(retry(which)).unwrap_err();
+        assert_eq!(error, reason("x-delayed-retry-type", "delayed_retry_type_but_no_min_defined"));
+        assert!(parse(retry(which).with("x-delayed-retry-min", 1)).is_ok());
+    }
+    assert!(parse(retry("disabled")).is_ok());
+    let error = parse(retry("never")).unwrap_err();
+    assert_eq!(error, reason("x-delayed-retry-type", "invalid_delayed_retry_type"));
+}
+
+#[test]
 fn integers_are_taken_in_any_width_and_in_their_range() {
     use QueueType::{Classic, Quorum, Stream};
     let times = 315_360_000_000;

@@ -8,13 +8,13 @@ fn bench(arguments: FieldTable) -> Bench {
     Bench::of(QueueSpec { arguments, ..spec(true) })
 }
 
-fn publish(bench: &mut Bench, level: u8, bodies: &[&[u8]]) {
+pub(super) fn publish(bench: &mut Bench, level: u8, bodies: &[&[u8]]) {
     bench.batch = MessageBatch::for_level(&bench.queue.spec, level);
     bodies.iter().for_each(|body| bench.push(body, true));
     bench.flush();
 }
 
-fn take(bench: &Bench, count: usize) -> Vec<MessageRef> {
+pub(super) fn take(bench: &Bench, count: usize) -> Vec<MessageRef> {
     (0..count).map(|_| bench.get(false).expect("a message").0).collect()
 }
 
