@@ -7,7 +7,8 @@ use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::say::{
-    ack, bind, channel_close, consume, consuming, declare, declared, delete, nack, publish, qos, reject,
+    ack, ack_up_to, bind, channel_close, consume, consuming, declare, declared, delete, nack, publish, qos,
+    reject,
 };
 use crate::support::Broker;
 use crate::wire::{Peer, eventually, unique};
@@ -168,7 +169,34 @@ fn a_message_that_failed_waits_before_it_is_tried_again_and_the_next_one_does_no
     peer.send(1, nack(tag, false, true));
     let tag = peer.expect_delivery(1, "c", "bad").tag;
     peer.send(1, ack(tag));
-    peer.ask(1, delete(&queue), queue::DeleteOk { message_count: 0 });
+    peer.close();
+}
+
+#[test]
+fn a_limit_for_the_channel_is_one_for_each_consumer_of_a_quorum_queue() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        // Up to 4.2 consuming is refused with 540 then.
+        return peer.close();
+    }
+    let queues = [(); 2].map(|()| declare_quorum(&mut peer, quorum()));
+    let classic = peer.queue(1);
+    peer.ask(1, basic::Qos { prefetch_size: 0, prefetch_count: 2, global: true }, basic::QosOk);
+    for (queue, tag) in queues.iter().chain([&classic]).zip(["a", "b", "c"]) {
+        peer.ask(1, consume(queue, tag), consuming(tag));
+    }
+    for (queue, tag) in queues.iter().chain([&classic]).zip(["a", "b", "c"]) {
+        (0..3).for_each(|_| peer.publish(1, "", queue, tag));
+        // What quorum queues hand out does not count towards the channel's limit.
+        (0..2).for_each(|_| _ = peer.expect_delivery(1, tag, tag));
+    }
+    peer.expect_nothing(1);
+    peer.send(1, ack_up_to(6));
+    let mut tags: Vec<_> = (0..3).map(|_| peer.recv_message(1).1.consumer_tag).collect();
+    tags.sort();
+    assert_eq!(tags, ["a", "b", "c"]);
+    peer.send(1, ack_up_to(0));
     peer.close();
 }
 

@@ -47,7 +47,7 @@ pub(crate) struct Deliveries {
 pub(crate) struct State {
     pub(crate) unacked: UnackedList,
     pub(crate) consumers: HashMap<Box<str>, Consumer>,
-    /// Most unsettled deliveries on the whole channel; 0 for no limit.
+    /// Most unsettled deliveries on the whole channel, those of quorum queues left out; 0 for no limit.
     pub(crate) prefetch: u16,
     /// Consumers passed over because of `prefetch`.
     pub(crate) parked: Vec<ParkedConsumer>,
@@ -67,7 +67,8 @@ pub(crate) struct Consumer {
 
 impl State {
     fn is_at_limit(&self) -> bool {
-        self.prefetch > 0 && self.unacked.len() >= usize::from(self.prefetch)
+        let limit = usize::from(self.prefetch);
+        limit > 0 && self.unacked.len() >= limit && self.unacked.len_of_classic() >= limit
     }
 
     /// Consumers that the channel's limit does not hold back any more.
@@ -191,8 +192,8 @@ pub(crate) struct ConsumerSink {
     tag: Arc<str>,
     origin: OriginIndex,
     no_ack: bool,
-    /// The queue counts how often a message came back.
-    counts_returns: bool,
+    /// Its queue is a quorum queue: it counts how often a message came back, and has no part in the channel's limit.
+    is_of_quorum: bool,
     /// Frame header (its size still zero) and basic.deliver up to and with the consumer tag.
     prefix: Box<[u8]>,
 }
@@ -212,8 +213,8 @@ impl ConsumerSink {
         prefix.extend_from_slice(&MethodId::BASIC_DELIVER.method_id.to_be_bytes());
         prefix.push(tag.len().min(255) as u8);
         prefix.extend(tag.bytes().take(255));
-        let (counts_returns, prefix) = (queue.spec.is_quorum(), prefix.into());
-        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, counts_returns, prefix }
+        let (is_of_quorum, prefix) = (queue.spec.is_quorum(), prefix.into());
+        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, is_of_quorum, prefix }
     }
 
     fn parked(&self) -> ParkedConsumer {
@@ -259,7 +260,7 @@ impl DeliverySink for ConsumerSink {
                 outbound.park(self.parked());
                 return SinkState::Parked;
             }
-            if !self.no_ack && state.is_at_limit() {
+            if !self.no_ack && !self.is_of_quorum && state.is_at_limit() {
                 let parked = self.parked();
                 state.parked.push(parked);
                 return SinkState::Parked;
@@ -272,7 +273,7 @@ impl DeliverySink for ConsumerSink {
             } else {
                 state.unacked.push(self.origin, delivery.reference)
             };
-            if self.counts_returns && delivery.redelivered {
+            if self.is_of_quorum && delivery.redelivered {
                 counted = with_counts(delivery.message.properties, delivery.returns);
                 delivery.message.properties = &counted;
             }
