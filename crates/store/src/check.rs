@@ -25,7 +25,7 @@ use crate::entries::{self, Contents, Entries, EntryList};
 use crate::journal::{Damage, ReplayError, Replayed};
 use crate::lock::{DataDirLock, LockError};
 use crate::ranges::Ranges;
-use crate::records::{DEFINE, PUBLISH, SETTLE, SHARE};
+use crate::records::{DEFINE, PUBLISH, RETURN, SETTLE, SHARE};
 use crate::store::Layout;
 use crate::survey::{Survey, Surveyed, survey};
 
@@ -378,6 +378,7 @@ fn text_of(damage: &Damage) -> String {
         Some(SHARE) => "a record of shared messages",
         Some(PUBLISH) => "a record of messages",
         Some(SETTLE) => "a record of settlements",
+        Some(RETURN) => "a record of what came back",
         Some(DEFINE) => "a record of definitions",
         Some(_) => "a record",
     };
