@@ -1,10 +1,11 @@
-//! Deduplication at exchanges: LavinMQ's and a community plugin's for RabbitMQ, so that these scripts are for Leveret.
+//! Deduplication at exchanges and in queues: LavinMQ's and a community plugin's for RabbitMQ, so that these are for
+//! Leveret.
 
 use leveret_codec::method::{MethodId, basic, confirm, exchange, queue, tx};
 use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldTableRef};
 
-use crate::say::{bind, exchange_declare, publish};
+use crate::say::{bind, consume, consuming, declare, declared, exchange_declare, publish};
 use crate::support::Broker;
 use crate::wire::{Peer, unique};
 
@@ -22,9 +23,13 @@ fn once(peer: &mut Peer, exchange_type: &str, arguments: FieldTable) -> (String,
 }
 
 fn send(peer: &mut Peer, publish: basic::Publish<'_>, header: &str, id: &str, body: &str) {
+    send_on(peer, 1, publish, header, id, body);
+}
+
+fn send_on(peer: &mut Peer, channel: u16, publish: basic::Publish<'_>, header: &str, id: &str, body: &str) {
     let octets = FieldTable::new().with(header, id).encoded();
     let headers = FieldTableRef::parse(&octets).ok();
-    peer.send_message(1, publish, Properties { headers, ..Properties::default() }, body);
+    peer.send_message(channel, publish, Properties { headers, ..Properties::default() }, body);
 }
 
 #[test]
@@ -94,5 +99,33 @@ fn an_id_in_a_transaction_counts_from_its_commit() {
     peer.ask(1, tx::Commit, tx::CommitOk);
     peer.get(1, &queue, "committed");
     peer.expect_empty(1, &queue);
+    peer.close();
+}
+
+#[test]
+fn a_queue_takes_no_message_whose_id_one_in_it_has() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let queue = unique("unique");
+    let arguments =
+        FieldTable::new().with("x-message-deduplication", true).with("x-deduplication-header", "id");
+    peer.ask(1, queue::Declare { arguments, ..declare(&queue) }, declared(&queue, 0, 0));
+    peer.ask(1, confirm::Select { no_wait: false }, confirm::SelectOk);
+    let to_queue = || basic::Publish { mandatory: true, ..publish("", &queue) };
+    for (tag, (id, body)) in (1..).zip([("a", "first"), ("a", "again"), ("b", "second")]) {
+        send(&mut peer, to_queue(), "id", id, body);
+        peer.expect(1, basic::Ack { delivery_tag: tag, multiple: false });
+    }
+    peer.open_channel(2);
+    peer.ask(2, consume(&queue, "c"), consuming("c"));
+    assert_eq!(peer.expect_delivery(2, "c", "first").tag, 1);
+    assert_eq!(peer.expect_delivery(2, "c", "second").tag, 2);
+    send_on(&mut peer, 2, to_queue(), "id", "a", "while it is unacked");
+    peer.send(2, basic::Ack { delivery_tag: 1, multiple: false });
+    send_on(&mut peer, 2, to_queue(), "id", "a", "after that");
+    assert_eq!(peer.expect_delivery(2, "c", "after that").tag, 3);
     peer.close();
 }

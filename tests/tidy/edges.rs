@@ -14,7 +14,7 @@ struct Knowledge {
 }
 
 /// All crates, and the package at the top.
-const CRATES: [Knowledge; 6] = [
+const CRATES: [Knowledge; 7] = [
     Knowledge {
         folder: "crates/codec",
         ours: &[],
@@ -33,9 +33,11 @@ const CRATES: [Knowledge; 6] = [
         ours: &["leveret-broker", "leveret-codec"],
         never: &["tokio", "mio"],
     },
+    // It shows what there is: sockets of AMQP and the disk are the server's.
+    Knowledge { folder: "crates/management", ours: &["leveret-broker", "leveret-codec"], never: &["sled"] },
     Knowledge {
         folder: "crates/server",
-        ours: &["leveret-broker", "leveret-codec", "leveret-store"],
+        ours: &["leveret-broker", "leveret-codec", "leveret-management", "leveret-store"],
         never: &["sled"],
     },
     // It speaks AMQP like any client, to any broker.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dashmap::DashMap;
 
+use crate::counters::{Counters, QueueTotals};
 use crate::definition::Definition;
 use crate::error::BrokerError;
 use crate::events::Events;
@@ -174,6 +175,22 @@ impl Broker {
             .filter(|queue| queue.is_durable())
             .for_each(|queue| queue.changed_blocks(&mut states));
         states
+    }
+
+    /// What has happened to messages of all queues that clients know, of those that are there no more as well.
+    #[must_use]
+    pub fn queue_totals(&self) -> QueueTotals {
+        let mut totals = self.services.counters.of_deleted_queues();
+        for queue in self.queues().iter().filter(|queue| !queue.is_hidden()) {
+            totals.add(queue.spec.arguments.queue_type(), queue.snapshot().counters);
+        }
+        totals
+    }
+
+    /// What comes and goes.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.services.counters
     }
 
     /// The queues of all vhosts, hidden ones as well, the oldest first: what is done with them is done in the same

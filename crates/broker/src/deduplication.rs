@@ -27,10 +27,10 @@ use crate::vhost::changes::Changes;
 use crate::vhost::hidden::HiddenQueues;
 use cache::Cache;
 
-const ENABLED: &str = "x-message-deduplication";
+pub(crate) const ENABLED: &str = "x-message-deduplication";
 const CACHE_SIZE: &str = "x-cache-size";
 const CACHE_TTL: &str = "x-cache-ttl";
-const HEADER: &str = "x-deduplication-header";
+pub(crate) const HEADER: &str = "x-deduplication-header";
 
 /// COMPAT: ids that LavinMQ remembers where nobody says how many.
 const CACHE_SIZE_DEFAULT: usize = 128;
@@ -185,9 +185,7 @@ impl Deduplication {
 
     fn find(&self, headers: Option<FieldTableRef<'_>>) -> Seen {
         let Some(headers) = headers else { return Seen::NoId };
-        let Some(octets) = headers.get(&self.rules.header).and_then(|value| id_octets(&value)) else {
-            return Seen::NoId;
-        };
+        let Some(octets) = id_in(&headers, &self.rules.header) else { return Seen::NoId };
         // COMPAT: a message may say itself for how long its id is remembered.
         let own = headers.get(CACHE_TTL).and_then(|value| value.as_integer());
         let own = own.and_then(|ttl| u64::try_from(ttl).ok());
@@ -214,7 +212,7 @@ impl Deduplication {
     pub(crate) fn begin(&self) {
         let Some(queue) = self.queue.get() else { return };
         let mut cache = self.cache.lock();
-        queue.visit_ready(&mut |message| {
+        queue.visit_ready(&mut |_, _, message| {
             let octets = Arc::from(message.body.to_vec());
             cache.insert(&Id { octets, expires_at: message.expires_at() }, JournalPosition::SAFE);
         });
@@ -266,6 +264,11 @@ impl Deduplication {
         });
         queue.publish(&mut batch)
     }
+}
+
+/// The id of a message in one of its headers.
+pub(crate) fn id_in(headers: &FieldTableRef<'_>, header: &str) -> Option<Vec<u8>> {
+    id_octets(&headers.get(header)?)
 }
 
 /// COMPAT: integers of all widths are alike; what is no scalar is no id.

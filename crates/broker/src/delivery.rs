@@ -55,6 +55,8 @@ pub(crate) struct Taken {
     pub(crate) count: usize,
     /// Octets of their bodies.
     pub(crate) body_bytes: u64,
+    /// How many of them had been handed out before.
+    pub(crate) redelivered: u64,
     /// Which of them are settled by that.
     pub(crate) settled: SettledRanges,
 }
@@ -70,6 +72,13 @@ pub(crate) struct Deadline {
 }
 
 impl Deadline {
+    /// Whether the message at `position` of a level has expired.
+    #[inline]
+    pub(crate) fn is_over(&self, position: u64, level: u8, message: &MessageView<'_>) -> bool {
+        let is_new = position >= self.new_from && level == self.new_level;
+        !is_new && message.expires_at().is_some_and(|at| at <= self.now)
+    }
+
     /// Where nothing has come just now.
     pub(crate) fn at(now: Timestamp) -> Self {
         Self { now, new_from: u64::MAX, new_level: 0 }
@@ -79,12 +88,15 @@ impl Deadline {
 /// The messages one consumer may take in one turn.
 pub struct DeliverySource<'a> {
     messages: &'a mut Messages,
+    /// Nothing before this position is taken.
+    from: u64,
     /// Where messages expire: which of them are not to be delivered any more.
     deadline: Option<Deadline>,
     /// Delivered is settled.
     no_ack: bool,
     remaining: usize,
     taken: usize,
+    redelivered: u64,
     /// Octets that were ready when the turn began.
     ready_bytes: u64,
     /// The delivery given out last, settled by now if the consumer does not acknowledge.
@@ -95,12 +107,24 @@ pub struct DeliverySource<'a> {
 impl<'a> DeliverySource<'a> {
     pub(crate) fn new(
         messages: &'a mut Messages,
+        from: u64,
         no_ack: bool,
         limit: usize,
         deadline: Option<Deadline>,
     ) -> Self {
         let (settled, ready_bytes) = (SettledRanges::default(), messages.ready_bytes());
-        Self { messages, deadline, no_ack, remaining: limit, taken: 0, ready_bytes, last: None, settled }
+        Self {
+            messages,
+            from,
+            deadline,
+            no_ack,
+            remaining: limit,
+            taken: 0,
+            redelivered: 0,
+            ready_bytes,
+            last: None,
+            settled,
+        }
     }
 
     /// The next message for this consumer; it counts as delivered once this returns.
@@ -111,25 +135,28 @@ impl<'a> DeliverySource<'a> {
         if self.remaining == 0 {
             return None;
         }
-        if let Some(deadline) = self.deadline
-            && self.messages.is_next_expired(deadline)
-        {
-            return None;
-        }
-        let Next::Message(reference, redelivered, message) = self.messages.take_next() else { return None };
+        let next = self.messages.take_unexpired(self.from, self.deadline);
+        let Next::Message(reference, redelivered, message) = next else { return None };
         self.remaining -= 1;
         self.taken += 1;
+        self.redelivered += u64::from(redelivered);
         if self.no_ack {
             self.last = Some(reference);
         }
         Some(Delivery { message, reference, redelivered })
     }
 
+    /// How many of those taken in this turn had been handed out before.
+    #[must_use]
+    pub fn redelivered(&self) -> u64 {
+        self.redelivered
+    }
+
     /// Ends the turn.
     pub(crate) fn finish(mut self) -> Taken {
         self.settle_last();
         let body_bytes = self.ready_bytes - self.messages.ready_bytes();
-        Taken { count: self.taken, body_bytes, settled: self.settled }
+        Taken { count: self.taken, body_bytes, redelivered: self.redelivered, settled: self.settled }
     }
 
     fn settle_last(&mut self) {

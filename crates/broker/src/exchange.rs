@@ -18,6 +18,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use leveret_codec::table::{FieldTable, FieldValue};
 
+use crate::counters::ExchangeCounters;
 use crate::deduplication::Deduplication;
 use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
@@ -139,6 +140,8 @@ pub(crate) struct Exchange {
     pub(crate) deduplication: Option<Arc<Deduplication>>,
     /// Those in force for it.
     pub(crate) policies: AppliedPolicies,
+    /// What clients published to it.
+    pub(crate) counters: Arc<ExchangeCounters>,
     bindings: Bindings,
     binding_count: usize,
 }
@@ -179,8 +182,15 @@ impl Exchange {
                 Bindings::RecentHistory(OrderedBindings::default(), history)
             }
         };
-        let policies = AppliedPolicies::default();
-        Ok(Self { spec, delayed: None, deduplication: None, policies, bindings, binding_count: 0 })
+        Ok(Self {
+            spec,
+            delayed: None,
+            deduplication: None,
+            policies: AppliedPolicies::default(),
+            counters: Arc::default(),
+            bindings,
+            binding_count: 0,
+        })
     }
 
     /// Where messages go that it routes nowhere. COMPAT: the argument comes before the policy.

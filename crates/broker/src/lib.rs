@@ -7,6 +7,7 @@
 //! [`unacked`] (what a channel has not settled yet).
 
 pub mod broker;
+pub mod counters;
 mod dead_letter;
 pub mod deduplication;
 pub mod definition;

@@ -16,6 +16,7 @@ pub mod quorum;
 pub mod recovered;
 pub mod settings;
 pub(crate) mod taken;
+mod unique;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +25,7 @@ use std::sync::{Arc, Weak};
 use leveret_codec::properties::priority;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::counters::QueueCounters;
 use crate::delivery::{Deadline, Delivery, DeliverySink, DeliverySource, SettledRanges};
 use crate::error::BrokerError;
 use crate::message::{MessageBatch, MessageRef};
@@ -42,6 +44,7 @@ use messages::Messages;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
 use settings::{QueueSettings, RequestedSettings};
+use unique::QueueIds;
 
 /// What a queue is declared with.
 #[derive(Clone, Debug)]
@@ -121,6 +124,8 @@ pub struct QueueSnapshot {
     pub consumers: usize,
     /// Octets of memory held for messages.
     pub memory_bytes: usize,
+    /// What has happened to messages since the broker started or the queue was declared.
+    pub counters: QueueCounters,
 }
 
 /// A queue that was deleted: what went with it.
@@ -167,9 +172,12 @@ pub struct Queue {
 
 struct State {
     messages: Levels,
+    /// The ids of its messages, if it drops duplicates.
+    ids: Option<Arc<QueueIds>>,
     consumers: Consumers,
     unacked: usize,
     unacked_bytes: u64,
+    counters: QueueCounters,
     settings: QueueSettings,
     /// The settings limit what may lie in the queue, or how long the queue may lie unused.
     is_limited: bool,
@@ -213,7 +221,7 @@ impl Queue {
     pub fn new(spec: QueueSpec, services: &Services, vhost: Weak<Vhost>) -> Arc<Self> {
         let max = spec.level_max();
         let id = QueueId::next_with_levels(max);
-        let messages = Levels::new(id, spec.durable, services, max);
+        let messages = Levels::new(id, spec.durable, services, max, spec.is_quorum());
         Self::with_messages(id, spec, services, vhost, messages)
     }
 
@@ -227,7 +235,7 @@ impl Queue {
         recovered: Vec<(u8, RecoveredMessages)>,
     ) -> Arc<Self> {
         let max = spec.level_max();
-        let mut levels = Levels::new(id, true, services, max);
+        let mut levels = Levels::new(id, true, services, max, spec.is_quorum());
         let mut damages = Vec::new();
         for (level, recovered) in recovered {
             let damage = recovered.damage.clone().or_else(|| recovered.missing_blocks.clone());
@@ -249,17 +257,21 @@ impl Queue {
         spec: QueueSpec,
         services: &Services,
         vhost: Weak<Vhost>,
-        messages: Levels,
+        mut messages: Levels,
     ) -> Arc<Self> {
+        let ids = spec.arguments.deduplication_header().map(|header| Arc::new(QueueIds::new(header)));
+        ids.iter().for_each(|ids| messages.keep_ids(ids));
         let settings = spec.arguments.settings(&RequestedSettings::NONE);
         let consumer_timeout_ms = AtomicU64::new(settings.consumer_timeout_bits());
         let yields_to_priority = spec.arguments.queue_type() == QueueType::Quorum;
         let single = spec.arguments.single_active_consumer().then(|| SingleActive::new(yields_to_priority));
         let state = State {
             messages,
+            ids,
             consumers: Consumers::new(single),
             unacked: 0,
             unacked_bytes: 0,
+            counters: QueueCounters::default(),
             is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
             settings,
             dying: VecDeque::new(),
@@ -327,17 +339,29 @@ impl Queue {
         }
         let new_level = batch.level();
         let new_from = state.messages.for_append(new_level).next_position();
-        let safe_at = if state.is_limited && state.settings.refuses() {
-            self.append_or_refuse(&mut state, batch, refused)
-        } else {
-            self.append(&mut state, batch)
+        let safe_at = match state.ids.clone() {
+            None => self.append_within_limits(&mut state, batch, refused),
+            Some(ids) => self.append_unique(&mut state, &ids, batch, refused),
         };
         self.dispatch_new(&mut state, new_from, new_level);
         self.settle_down(state);
         safe_at
     }
 
+    fn append_within_limits(
+        &self,
+        state: &mut State,
+        batch: &mut MessageBatch,
+        refused: &mut Vec<u32>,
+    ) -> JournalPosition {
+        if state.is_limited && state.settings.refuses() {
+            return self.append_or_refuse(state, batch, refused);
+        }
+        self.append(state, batch)
+    }
+
     fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {
+        state.counters.published += batch.len() as u64;
         let messages = state.messages.for_append(batch.level());
         let journaled = (self.spec.durable && batch.persistent() > 0)
             .then(|| self.store.publish(messages.id(), messages.next_position(), batch));
@@ -385,12 +409,20 @@ impl Queue {
         }
         self.note_delivering(&mut state, 1, 1);
         let left = state.messages.ready().saturating_sub(1);
-        let messages = state.messages.next_level_mut();
+        let (messages, returned) = state.messages.next_mut();
         let id = messages.id();
-        let mut source = DeliverySource::new(messages, no_ack, 1, None);
+        let mut source = DeliverySource::new(messages, returned.unwrap_or(0), no_ack, 1, None);
         let result = source.next_delivery().map(|delivery| hand_out(delivery, left));
         let taken = source.finish();
         self.log_settled(id, &taken.settled);
+        let counters = &mut state.counters;
+        let got = match result {
+            None => &mut counters.got_empty,
+            Some(_) if no_ack => &mut counters.got_no_ack,
+            Some(_) => &mut counters.got,
+        };
+        *got += 1;
+        counters.redelivered += taken.redelivered;
         if !no_ack {
             state.unacked += taken.count;
             state.unacked_bytes += taken.body_bytes;
@@ -414,7 +446,10 @@ impl Queue {
         let mut safe_at = JournalPosition::SAFE;
         state.end_unacked(messages);
         match how {
-            Settlement::Settled => safe_at = self.let_go(&mut state, messages),
+            Settlement::Settled => {
+                state.counters.acked += messages.len() as u64;
+                safe_at = self.let_go(&mut state, messages);
+            }
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
             Settlement::Requeued if self.spec.is_quorum() => self.take_back(&mut state, messages),
             Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
@@ -456,7 +491,7 @@ impl Queue {
             return count;
         }
         let count = count.min(DELIVERIES_NOTED);
-        let messages = state.messages.next_level_mut();
+        let (messages, _) = state.messages.next_mut();
         let (count, needed) = messages.reach(count.min(messages.ready()));
         if needed > messages.noted_below() {
             let (_, ahead) = messages.reach(ahead.min(DELIVERIES_NOTED));
@@ -578,6 +613,10 @@ impl Queue {
     /// not outlive a crash that the deletion does not.
     pub(crate) fn let_go_of_all(&self) {
         let mut state = self.state.lock();
+        if !self.is_hidden() {
+            let queue_type = self.spec.arguments.queue_type();
+            self.services.counters.queue_deleted(queue_type, state.counters);
+        }
         state.messages.forget();
         if self.is_durable() {
             state.messages.ids().for_each(|level| self.store.forget_queue(level));
@@ -594,6 +633,7 @@ impl Queue {
             unacked_bytes: state.unacked_bytes,
             consumers: state.consumers.len(),
             memory_bytes: state.messages.memory_bytes(),
+            counters: state.counters,
         }
     }
 
@@ -639,14 +679,20 @@ impl Queue {
             let (id, no_ack, credit) = (consumer.spec.id, consumer.spec.no_ack, consumer.credit());
             let sink = Arc::clone(&consumer.spec.sink);
             let limit = self.note_delivering(state, limit, credit);
-            // A turn ends with its level.
-            let messages = state.messages.next_level_mut();
+            // A turn ends with its level, and with each message that is served in the order in which it came back.
+            let (messages, returned) = state.messages.next_mut();
+            let limit = if returned.is_some() { 1 } else { limit };
             let level = messages.id();
-            let mut source = DeliverySource::new(messages, no_ack, limit, deadline);
+            let from = returned.unwrap_or(0);
+            let mut source = DeliverySource::new(messages, from, no_ack, limit, deadline);
             let sink_state = sink.deliver(&mut source);
             let taken = source.finish();
             self.log_settled(level, &taken.settled);
-            if !no_ack {
+            state.counters.redelivered += taken.redelivered;
+            if no_ack {
+                state.counters.delivered_no_ack += taken.count as u64;
+            } else {
+                state.counters.delivered += taken.count as u64;
                 state.unacked += taken.count;
                 state.unacked_bytes += taken.body_bytes;
             }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::counters::Counters;
 use crate::events::Events;
 use crate::queue::memory::MemoryGauge;
 use crate::store::Store;
@@ -20,6 +21,8 @@ pub struct Services {
     pub clock: Arc<dyn Clock>,
     /// Where events go.
     pub events: Arc<Events>,
+    /// Counts what comes and goes.
+    pub counters: Arc<Counters>,
     /// Calls when time has come.
     pub timers: Arc<Timers>,
 }
@@ -34,6 +37,7 @@ impl Services {
     /// With a clock of the caller's.
     #[must_use]
     pub fn with_clock(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, gauge: Arc::default(), clock, events: Arc::default(), timers: Arc::default() }
+        let (gauge, events, counters, timers) = Default::default();
+        Self { store, gauge, clock, events, counters, timers }
     }
 }

@@ -132,6 +132,12 @@ impl UnackedList {
         }
     }
 
+    /// The tag given out last, which is how many were; 0 if there was none.
+    #[must_use]
+    pub fn last_tag(&self) -> u64 {
+        self.last_tag
+    }
+
     /// The tag for a delivery that needs no settlement.
     pub fn next_tag(&mut self) -> u64 {
         self.last_tag += 1;

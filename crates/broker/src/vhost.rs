@@ -21,6 +21,7 @@ use std::sync::{Arc, Weak};
 use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
+use crate::counters::ExchangeCounters;
 use crate::deduplication::{DeduplicationSnapshot, NewId};
 use crate::definition::Definition;
 use crate::delayed::DelayedSnapshot;
@@ -79,6 +80,8 @@ pub struct Route {
     pub new_ids: Vec<NewId>,
     /// Where it is safe that an exchange on the way has had it before, and dropped it.
     pub known_at: Option<JournalPosition>,
+    /// Counts what is published to the exchange it came to.
+    pub counters: Option<Arc<ExchangeCounters>>,
 }
 
 impl Route {
@@ -327,7 +330,7 @@ impl Vhost {
             // Somebody else was faster, and its name may be another queue's by now.
             return self.defined_at();
         }
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         topology.remove_queue(queue, &mut changes);
         self.topology_moved();
         self.define(changes)

@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     fn config() -> Config {
-        crate::config::load([OsString::from("leveret")], []).unwrap().1
+        crate::config::load([OsString::from("leveret")], []).unwrap().config
     }
 
     fn login(mechanism: &str, response: &[u8], peer: &str) -> Result<String, LoginRefusal> {

@@ -32,6 +32,7 @@ use tracing::{debug, warn};
 
 use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
+use crate::counters::{ChannelCounters, PublishCounters, Sizes};
 use crate::error::{AmqpError, ReplyCode, Scope};
 use crate::events::Acting;
 use crate::limits::CHANNEL_TURN_BYTES;
@@ -39,6 +40,7 @@ use confirm::Confirms;
 use consume::ReplyConsumer;
 use content::{Content, Stage};
 pub(crate) use deliveries::Deliveries;
+use deliveries::{Shown, UncommittedCounts};
 use inbox::{Call, Inbox, Run};
 use replies::Replies;
 use routes::Routes;
@@ -106,6 +108,9 @@ struct Channel {
     reply_consumer: Option<ReplyConsumer>,
     /// The queue whose next message basic.get waits for.
     awaits_load: Option<Arc<Queue>>,
+    /// What it published, and how large that was.
+    counted: PublishCounters,
+    sizes: Sizes,
     /// Something was sent since the outbound buffer was looked at.
     has_sent: bool,
     /// Its opening was told, its end was not.
@@ -160,6 +165,8 @@ impl Channel {
             last_queue: None,
             reply_consumer: None,
             awaits_load: None,
+            counted: PublishCounters::default(),
+            sizes: Sizes::default(),
             has_sent: false,
             is_announced: false,
         }
@@ -174,6 +181,7 @@ impl Channel {
                 let _acting = Acting::on_behalf_of(&self.connection);
                 let pause = self.process(run, &mut at);
                 self.flush();
+                self.show();
                 pause
             };
             match pause {
@@ -318,6 +326,7 @@ impl Channel {
             debug!("channel opened");
             self.state = State::Open;
             self.is_announced = true;
+            self.connection.add_channel(&self.deliveries);
             self.connection.tell_channel_created(self.number);
             self.send(&Method::ChannelOpenOk(channel::OpenOk));
             return Ok(());
@@ -346,6 +355,9 @@ impl Channel {
             if !self.routes_fresh {
                 self.routes.refresh(&self.connection.vhost);
                 self.routes_fresh = true;
+            }
+            if self.has_freed_ids() {
+                self.flush();
             }
             return self.recv_publish(payload);
         }
@@ -489,8 +501,34 @@ impl Channel {
     fn end_batch(&mut self) {
         let _wakes = GatherWakes::begin();
         self.flush();
+        self.show();
         self.routes.release_memory();
         self.content.release_memory();
+    }
+
+    /// Lets others see what it is about.
+    fn show(&self) {
+        let shown = Shown {
+            publishes: self.counted,
+            sizes: self.sizes,
+            is_confirming: self.confirms.is_some(),
+            unconfirmed: self.confirms.as_ref().map_or(0, Confirms::outstanding),
+            transaction: self.transaction.as_ref().map(|transaction| UncommittedCounts {
+                messages: transaction.messages,
+                settlements: transaction.settlements.len(),
+            }),
+            consumer_prefetch: self.consumer_prefetch,
+        };
+        *self.deliveries.shown.lock() = shown;
+    }
+
+    /// Leaves its counts to the totals.
+    fn end_counts(&mut self) {
+        let publishes = std::mem::take(&mut self.counted);
+        let sizes = std::mem::take(&mut self.sizes);
+        let deliveries = std::mem::take(&mut self.deliveries.state.lock().counters);
+        *self.deliveries.shown.lock() = Shown::default();
+        self.connection.server.counters.channel_ends(ChannelCounters { publishes, sizes, deliveries });
     }
 
     /// Gives everything back that the channel holds: consumers, deliveries not settled, its transaction.
@@ -503,6 +541,8 @@ impl Channel {
         self.end_consumers();
         self.publish_traced();
         if std::mem::take(&mut self.is_announced) {
+            self.end_counts();
+            self.connection.remove_channel(self.number);
             self.connection.tell_channel_closed(self.number);
         }
     }

@@ -8,10 +8,12 @@ mod error;
 mod kind;
 mod memory;
 mod option;
+mod rabbitmq;
 mod sources;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -280,27 +282,51 @@ pub enum Task {
     Serve,
     /// To verify what a broker that is not running keeps on disk.
     Check,
+    /// To tell the configuration in force.
+    PrintConfig,
 }
 
-/// What the program is to do, and the configuration from the defaults, the file, the environment and the command
-/// line, each of which overrides the ones before. The first argument is the program's own name.
+/// What was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What the program is to do.
+    pub task: Task,
+    /// The configuration.
+    pub config: Config,
+    /// The same as a configuration file, with where each value comes from.
+    pub printed: String,
+    /// Keys of a RabbitMQ configuration file that mean nothing here, with where they stand.
+    pub ignored: Vec<String>,
+}
+
+/// What the program is to do, and the configuration from the defaults, a file of RabbitMQ, the file, the environment
+/// and the command line, each of which overrides the ones before. The first argument is the program's own name.
 ///
 /// # Errors
 /// Whatever the operator must set right, and requests for help or the version: see [`ConfigError`].
 pub fn load(
     args: impl IntoIterator<Item = OsString>,
     env: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<(Task, Config), ConfigError> {
+) -> Result<Loaded, ConfigError> {
     let (task, flags) = sources::flags(args)?;
-    let variables = sources::variables(env)?;
+    let env: BTreeMap<OsString, OsString> = env.into_iter().collect();
+    let variables = sources::variables(env.clone())?;
 
     let mut raw = RawConfig::defaults();
+    let mut ignored = Vec::new();
+    if let Some(path) = flags.rabbitmq_conf.as_ref().or(variables.rabbitmq_conf.as_ref()) {
+        let conf = rabbitmq::read(path, &env)?;
+        raw.overlay(conf.settings);
+        ignored = conf.ignored;
+    }
     if let Some(path) = flags.config_file.as_ref().or(variables.config_file.as_ref()) {
         raw.overlay(sources::file(path)?);
     }
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
-    Ok((task, raw.check()?.check_together()?))
+    let config = raw.check()?.check_together()?;
+    let printed = raw.all().map(|setting| setting.toml_line() + "\n").collect();
+    Ok(Loaded { task, config, printed, ignored })
 }
 
 fn channels_or_all(channels: u16) -> u16 {

@@ -9,12 +9,15 @@ mod reader;
 mod socket;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use hashbrown::HashSet;
+use leveret_broker::time::Timestamp;
 use leveret_broker::{ConnectionId, QueueName, Vhost};
 use leveret_codec::frame;
 use leveret_codec::method::{Method, MethodId, connection};
@@ -26,6 +29,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use crate::channel::Deliveries;
+use crate::counters::ReceiveCounters;
 use crate::error::{AmqpError, ReplyCode};
 use crate::limits::SILENT_CLOSE_DELAY_MS;
 use crate::server::Server;
@@ -57,6 +62,13 @@ pub(crate) struct Connection {
     pub(crate) channel_max: u16,
     pub(crate) capabilities: Capabilities,
     pub(crate) outbound: Arc<Outbound>,
+    pub(crate) received: ReceiveCounters,
+    /// When it was opened.
+    pub(crate) opened_at: Timestamp,
+    /// The negotiated interval; zero for none.
+    pub(crate) heartbeat: Duration,
+    /// Its open channels. Locked alone.
+    channels: Mutex<BTreeMap<u16, Weak<Deliveries>>>,
     /// Exclusive queues to delete when it ends. Locked alone.
     exclusive_queues: Mutex<HashSet<QueueName>>,
     /// The first error that ends it. Locked alone.
@@ -107,6 +119,23 @@ impl Connection {
         }
     }
 
+    /// Notes a channel that was opened.
+    pub(crate) fn add_channel(&self, channel: &Arc<Deliveries>) {
+        self.server.counters.channels_opened.fetch_add(1, Ordering::Relaxed);
+        self.channels.lock().insert(channel.channel, Arc::downgrade(channel));
+    }
+
+    /// Forgets a channel that was closed.
+    pub(crate) fn remove_channel(&self, number: u16) {
+        self.server.counters.channels_closed.fetch_add(1, Ordering::Relaxed);
+        self.channels.lock().remove(&number);
+    }
+
+    /// Its open channels, by number.
+    pub(crate) fn channels(&self) -> Vec<Arc<Deliveries>> {
+        self.channels.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
     /// Notes a queue that goes with the connection.
     pub(crate) fn own_queue(&self, name: QueueName) {
         self.exclusive_queues.lock().insert(name);
@@ -124,6 +153,11 @@ impl Connection {
         }
         let blocked = Method::ConnectionBlocked(connection::Blocked { reason });
         frame::encode_method(&mut self.outbound.lock().pending.octets, 0, &blocked);
+    }
+
+    /// Whether it was told that publishing has to wait.
+    pub(crate) fn is_blocked(&self) -> bool {
+        *self.blocked.lock()
     }
 
     /// Takes [`Self::block`] back.
@@ -245,6 +279,10 @@ async fn run_open(
         channel_max: opened.channel_max,
         capabilities: opened.capabilities,
         outbound: Arc::clone(&writer.outbound),
+        received: ReceiveCounters::default(),
+        opened_at: server.broker.clock().now(),
+        heartbeat,
+        channels: Mutex::default(),
         exclusive_queues: Mutex::default(),
         failure: Mutex::default(),
         failed: Notify::new(),

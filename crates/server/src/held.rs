@@ -159,8 +159,9 @@ impl Client {
     /// One of a broker that was started with these flags.
     pub(crate) async fn open_with(flags: &[&str]) -> Self {
         let store = Arc::<HeldStore>::default();
-        let (_, config) =
-            config::load(["leveret"].iter().chain(flags).map(Into::into), []).expect("the defaults are good");
+        let config = config::load(["leveret"].iter().chain(flags).map(Into::into), [])
+            .expect("the defaults are good")
+            .config;
         let told: Arc<dyn Store> = Arc::<HeldStore>::clone(&store);
         let server = Arc::new(Server::new(config, told));
         events::prepare(&server);

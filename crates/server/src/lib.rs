@@ -18,12 +18,15 @@ mod channel;
 mod check;
 pub mod config;
 mod connection;
+mod counters;
 mod durable;
 mod error;
 mod events;
 #[cfg(test)]
 mod held;
 mod limits;
+#[expect(dead_code, reason = "the listener of the management API is still to come")]
+mod observed;
 mod server;
 mod timers;
 mod tls;
@@ -31,7 +34,7 @@ mod tls;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use config::{Config, LogFormat, Task};
+use config::{Config, Loaded, LogFormat, Task};
 use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
@@ -46,8 +49,12 @@ pub const COMPATIBLE_VERSION: &str = "4.2.5";
 /// one has on disk.
 pub fn main() -> ExitCode {
     match config::load(std::env::args_os(), std::env::vars_os()) {
-        Ok((Task::Serve, config)) => run(config),
-        Ok((Task::Check, config)) => check::run(&config.data_dir),
+        Ok(Loaded { task: Task::Serve, config, ignored, .. }) => run(config, &ignored),
+        Ok(Loaded { task: Task::Check, config, .. }) => check::run(&config.data_dir),
+        Ok(Loaded { task: Task::PrintConfig, printed, .. }) => {
+            print!("{printed}");
+            ExitCode::SUCCESS
+        }
         Err(error) if error.exit_code() == 0 => {
             println!("{error}");
             ExitCode::SUCCESS
@@ -59,8 +66,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(config: Config, ignored: &[String]) -> ExitCode {
     start_logging(&config);
+    for key in ignored {
+        warn!("setting of RabbitMQ ignored, it means nothing here: {key}");
+    }
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         warn!(%error, "cannot raise the limit of open files");
     }

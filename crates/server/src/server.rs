@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -21,6 +22,7 @@ use crate::alarms::{self, Alarms};
 use crate::channel::timeouts::Timeouts;
 use crate::config::Config;
 use crate::connection::{self, Connection};
+use crate::counters::ServerCounters;
 use crate::durable;
 use crate::events;
 use crate::timers::TimerThread;
@@ -65,6 +67,7 @@ pub(crate) struct Server {
     pub(crate) node: String,
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) timeouts: Arc<Timeouts>,
+    pub(crate) counters: ServerCounters,
     connections: DashMap<ConnectionId, Arc<Connection>>,
     shutdown: watch::Sender<bool>,
 }
@@ -74,12 +77,13 @@ impl Server {
         let broker = Arc::new(Broker::new(store));
         let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
         let timeouts = Arc::new(Timeouts::new(config.consumer_timeout_ms, Arc::clone(broker.clock())));
-        let connections = DashMap::new();
-        Self { config, broker, node: node_name(), alarms, timeouts, connections, shutdown }
+        let (counters, connections) = (ServerCounters::default(), DashMap::new());
+        Self { config, broker, node: node_name(), alarms, timeouts, counters, connections, shutdown }
     }
 
     pub(crate) fn register(&self, connection: &Arc<Connection>) {
         self.connections.insert(connection.id, Arc::clone(connection));
+        self.counters.connections_opened.fetch_add(1, Ordering::Relaxed);
         if *self.shutdown.borrow() {
             connection.fail(shutdown_error());
         }
@@ -87,6 +91,19 @@ impl Server {
 
     pub(crate) fn unregister(&self, connection: &Connection) {
         self.connections.remove(&connection.id);
+        self.counters.connections_closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All that are open, the oldest first.
+    pub(crate) fn connections(&self) -> Vec<Arc<Connection>> {
+        let mut connections: Vec<_> = self.connections.iter().map(|one| Arc::clone(&one)).collect();
+        connections.sort_by_key(|connection| connection.id);
+        connections
+    }
+
+    /// An open one.
+    pub(crate) fn connection(&self, id: ConnectionId) -> Option<Arc<Connection>> {
+        self.connections.get(&id).map(|found| Arc::clone(&found))
     }
 
     /// The limit of open connections, if there are that many.

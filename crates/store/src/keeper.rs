@@ -396,8 +396,8 @@ impl Keeper {
     }
 
     /// Changes for the catalog, in an order in which the last one of a key is right. `blocks` are asked for before:
-    /// what became of a block since then, which can only be its end, is found among what is pending. The other way round
-    /// a block that ends in between would be told neither as it was last nor as gone, and come back.
+    /// what became of a block since then, which can only be its end, is found among what is pending. The other way
+    /// round a block that ends in between would be told neither as it was last nor as gone, and come back.
     pub(crate) fn gather(&self, blocks: Vec<BlockState>, below: JournalPosition) -> Vec<Change> {
         let blocks: Vec<Change> = blocks.into_iter().map(|state| self.entry(state).put()).collect();
         let mut pending = self.store.pending.lock();

@@ -350,6 +350,12 @@ impl DurableStore {
         self.journal.stats()
     }
 
+    /// Octets that were appended to the journal and are not written yet.
+    #[must_use]
+    pub fn journal_waiting_bytes(&self) -> usize {
+        self.journal.waiting_bytes()
+    }
+
     /// Sets from when on the next checkpoint is due.
     pub(crate) fn arm_checkpoint(&self) {
         let at = self.journal.begins_at().0.saturating_add(self.options.journal_bytes_max / 4 * 3);

@@ -161,14 +161,14 @@ fn ids_are_kept_where_no_client_reaches_them_and_as_many_as_are_known() {
     // As a restart reads them, from the disk as well.
     world.broker.page_out(0).unwrap();
     let mut kept = Vec::new();
-    hidden[0].visit_ready(&mut |message| kept.push(message.body.to_vec()));
+    hidden[0].visit_ready(&mut |_, _, message| kept.push(message.body.to_vec()));
     let known = [7_i64, 8, 9].map(|number| [&b"i"[..], &number.to_be_bytes()].concat());
     assert_eq!(kept, known);
     // A message that a restart does not find again must not be taken for one that is there.
     assert_eq!(world.publish_as(&FieldTable::new().with(HEADER, "transient"), false), Taken);
     assert_eq!(world.publish_id("transient"), Dropped);
     let mut newest = Vec::new();
-    hidden[0].visit_ready(&mut |message| newest = message.body.to_vec());
+    hidden[0].visit_ready(&mut |_, _, message| newest = message.body.to_vec());
     assert_eq!(newest, known[2]);
     world.vhost.delete_exchange("x", false).unwrap();
     assert_eq!((world.vhost.all_queues().len(), world.vhost.deduplication()), (1, vec![]));

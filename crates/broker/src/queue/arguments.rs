@@ -10,6 +10,7 @@ use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::queue_type::QueueType;
 use super::settings::{QueueSettings, RequestedSettings};
+use crate::deduplication;
 use crate::error::BrokerError;
 use crate::names::generated;
 pub use consumer::ConsumerArguments;
@@ -18,29 +19,13 @@ pub use text::type_name;
 pub(crate) use text::{difference, value_text};
 
 /// Queue arguments whose effect is not there yet. Lifting one is taking it out.
-const UNSUPPORTED: &[&str] = &[
-    "x-message-deduplication",
-    "x-cache-size",
-    "x-cache-ttl",
-    "x-delayed-retry-type",
-    "x-delayed-retry-min",
-    "x-delayed-retry-max",
-];
+const UNSUPPORTED: &[&str] = &["x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max"];
 
 /// Queue types that are not there yet.
 const UNSUPPORTED_TYPES: &[QueueType] = &[QueueType::Stream];
 
 /// COMPAT: octets of the name that a client wishes the broker's name for a queue to begin with.
 const NAME_PREFIX_BYTES_MAX: usize = 64;
-
-/// Which messages a queue takes for ones it has already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deduplication {
-    /// How many ids it remembers at most, if there is a limit; at least 1.
-    pub cache_size: Option<u64>,
-    /// Milliseconds for which it remembers one, if there is a limit; at least 1.
-    pub cache_ttl_ms: Option<u64>,
-}
 
 /// What a queue was declared with, beyond its flags.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,7 +34,8 @@ pub struct QueueArguments {
     queue_type: QueueType,
     max_priority: Option<u8>,
     single_active_consumer: bool,
-    deduplication: Option<Deduplication>,
+    /// Most queues take duplicates.
+    deduplication_header: Option<Box<str>>,
     /// Most queues ask for nothing.
     requested: Option<Box<RequestedSettings>>,
 }
@@ -96,17 +82,15 @@ impl QueueArguments {
     fn checked(table: FieldTable, queue_type: QueueType) -> Self {
         let number = |key: &str| table.get(key).and_then(FieldValue::as_integer);
         let flag = |key: &str| table.get(key).and_then(FieldValue::as_bool).unwrap_or_default();
-        let unsigned = |key: &str| number(key).and_then(|number| u64::try_from(number).ok());
         let requested = RequestedSettings::read(|argument| table.get(argument));
-        let deduplication = flag("x-message-deduplication").then(|| Deduplication {
-            cache_size: unsigned("x-cache-size"),
-            cache_ttl_ms: unsigned("x-cache-ttl"),
-        });
+        let header = table.get(deduplication::HEADER).and_then(FieldValue::as_str);
+        let deduplication_header =
+            flag(deduplication::ENABLED).then(|| header.unwrap_or(deduplication::HEADER).into());
         Self {
             queue_type,
             max_priority: number("x-max-priority").and_then(|number| u8::try_from(number).ok()),
             single_active_consumer: flag("x-single-active-consumer"),
-            deduplication,
+            deduplication_header,
             requested: (requested != RequestedSettings::NONE).then(|| Box::new(requested)),
             table,
         }
@@ -145,10 +129,10 @@ impl QueueArguments {
         self.single_active_consumer
     }
 
-    /// Whether messages are dropped that were there before, and how that is known.
+    /// The header with the id of a message, if one is dropped whose id another one in the queue has.
     #[must_use]
-    pub fn deduplication(&self) -> Option<Deduplication> {
-        self.deduplication
+    pub fn deduplication_header(&self) -> Option<&str> {
+        self.deduplication_header.as_deref()
     }
 
     /// What they ask for of what policies can change.

@@ -98,15 +98,19 @@ impl Queue {
         if messages.is_empty() {
             return JournalPosition::SAFE;
         }
+        state.counters.died.add(reason, messages.len());
         if state.settings.dead_letter_exchange.is_none() {
             return self.let_go(state, messages);
         }
+        // What becomes of one may come back to this queue before it lets go of the message.
+        messages.iter().for_each(|&message| state.messages.release_id(message));
         state.dying.extend(messages.iter().map(|&message| (message, reason)));
         JournalPosition::SAFE
     }
 
     /// A message dies for which the queue had no place.
     pub(super) fn kill_refused(&self, state: &mut State, message: &MessageView<'_>) {
+        state.counters.died.add(DeathReason::MaxLength, 1);
         if let Some(grave) = Grave::of(&self.spec, &state.settings) {
             let now = self.services.clock.now();
             state.refused.get_or_insert_default().push_dead(&grave, message, DeathReason::MaxLength, now);

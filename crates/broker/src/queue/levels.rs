@@ -2,17 +2,24 @@
 //! id of its own towards the store, the queue's and those behind it, so that journal, blocks and marks know nothing of
 //! priorities. A level that was never used takes no memory.
 //!
+//! A quorum queue serves what came back before anything else, whatever its level, in the order in which it came back.
+//!
 //! PERF: a queue without priorities has the lowest level alone, and pays one predictable branch per call.
 
-use std::ops::Range;
+mod turns;
 
-use super::messages::{Incoming, Messages, Next, Outgoing, PageOut, Peeked, Rewrite};
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::messages::{Incoming, Messages, Next, Outgoing, PageOut, Peeked, RETURNED_AHEAD, Rewrite};
+use super::unique::QueueIds;
 use crate::delivery::Deadline;
 use crate::limits::READ_AHEAD_BYTES;
 use crate::message::{Contents, MessageRef, MessageView};
 use crate::names::QueueId;
 use crate::services::Services;
 use crate::store::{BlockLocation, BlockState, JournalPosition};
+use turns::{Turn, Turns};
 
 /// What a message takes in memory beside its body, about.
 const RECORD_BYTES: u64 = 64;
@@ -21,11 +28,15 @@ const RECORD_BYTES: u64 = 64;
 pub(crate) struct Levels {
     lowest: Messages,
     higher: Option<Box<Higher>>,
+    /// Those of the messages that came back, in a quorum queue.
+    turns: Option<Box<Turns>>,
 }
 
 /// The levels above the lowest.
 struct Higher {
     services: Services,
+    /// Where the queue drops duplicates.
+    ids: Option<Arc<QueueIds>>,
     /// The highest level there may be.
     max: u8,
     /// From level 1 on, as far as they were used.
@@ -91,14 +102,14 @@ fn highest_bit(word: u64) -> Option<u8> {
 }
 
 impl Levels {
-    /// Empty ones, `max` above the lowest.
-    pub(crate) fn new(queue: QueueId, durable: bool, services: &Services, max: u8) -> Self {
+    /// Empty ones, `max` above the lowest. With `in_turn`, what came back is served first and in that order.
+    pub(crate) fn new(queue: QueueId, durable: bool, services: &Services, max: u8, in_turn: bool) -> Self {
         let lowest = Messages::new(queue, 0, durable, services);
         let higher = (max > 0).then(|| {
             let (levels, occupied) = (Vec::new(), [0; 4]);
-            Box::new(Higher { services: services.clone(), max, levels, occupied })
+            Box::new(Higher { services: services.clone(), ids: None, max, levels, occupied })
         });
-        Self { lowest, higher }
+        Self { lowest, higher, turns: in_turn.then(Box::default) }
     }
 
     /// Takes over what a restart found in a level.
@@ -115,6 +126,17 @@ impl Levels {
                 higher.occupy(level);
             }
         }
+    }
+
+    /// Has the messages of all levels let go of their ids when they leave.
+    pub(super) fn keep_ids(&mut self, ids: &Arc<QueueIds>) {
+        self.each_mut().for_each(|messages| messages.keep_ids(ids));
+        self.higher.iter_mut().for_each(|higher| higher.ids = Some(Arc::clone(ids)));
+    }
+
+    /// The id of a message is free, though it is still somewhere.
+    pub(super) fn release_id(&mut self, reference: MessageRef) {
+        self.get_mut(reference.level).release_id(reference.position);
     }
 
     pub(crate) fn each(&self) -> impl Iterator<Item = &Messages> {
@@ -158,11 +180,6 @@ impl Levels {
         self.occupied().map(|messages| (messages.level_number(), messages.next_position())).collect()
     }
 
-    /// The lowest level, which is all there is of a queue without priorities.
-    pub(crate) fn lowest(&self) -> &Messages {
-        &self.lowest
-    }
-
     /// The level that messages of this priority go to; made if it was not used yet.
     pub(crate) fn for_append(&mut self, priority: u8) -> &mut Messages {
         let Some(higher) = &mut self.higher else { return &mut self.lowest };
@@ -170,33 +187,69 @@ impl Levels {
         let Some(index) = usize::from(level).checked_sub(1) else { return &mut self.lowest };
         higher.occupy(level);
         higher.levels.resize_with(higher.levels.len().max(index + 1), || None);
-        let (id, durable, services) = (self.lowest.id(), self.lowest.is_durable(), &higher.services);
+        let (id, durable) = (self.lowest.id(), self.lowest.is_durable());
+        let (services, ids) = (&higher.services, &higher.ids);
         match higher.levels.get_mut(index) {
-            Some(place) => place.get_or_insert_with(|| Box::new(Messages::new(id, level, durable, services))),
+            Some(place) => place.get_or_insert_with(|| {
+                let mut messages = Messages::new(id, level, durable, services);
+                ids.iter().for_each(|ids| messages.keep_ids(ids));
+                Box::new(messages)
+            }),
             None => &mut self.lowest,
         }
     }
 
-    /// The level that the next message comes from.
-    pub(crate) fn next_level(&self) -> &Messages {
-        match &self.higher {
-            Some(higher) => higher.next().unwrap_or(&self.lowest),
-            None => &self.lowest,
-        }
+    /// The message of a turn, if it still waits.
+    fn returned_at(&self, turn: &Turn) -> Option<MessageRef> {
+        self.get(turn.level).returned_at(turn.position, turn.number)
     }
 
-    /// The same, to take it.
-    pub(crate) fn next_level_mut(&mut self) -> &mut Messages {
+    /// The messages that came back, in turn.
+    fn returned(&self) -> impl Iterator<Item = MessageRef> + Clone {
+        let turns = self.turns.iter().flat_map(|turns| turns.iter());
+        turns.filter_map(|turn| self.returned_at(turn))
+    }
+
+    /// The level that the next message comes from, and from which position on it is taken there.
+    fn next(&self) -> (&Messages, u64) {
+        if let Some(reference) = self.returned().next() {
+            return (self.get(reference.level), reference.position);
+        }
+        let level = self.higher.as_ref().and_then(|higher| higher.next());
+        (level.unwrap_or(&self.lowest), 0)
+    }
+
+    /// The same, to take it: of a message that came back its position, since the one behind it may come from elsewhere.
+    pub(crate) fn next_mut(&mut self) -> (&mut Messages, Option<u64>) {
+        if self.turns.is_some()
+            && let Some(reference) = self.next_returned()
+        {
+            return (self.get_mut(reference.level), Some(reference.position));
+        }
         if let Some(higher) = &mut self.higher {
             higher.settle_down();
             let words = higher.occupied.iter().enumerate().rev();
             let highest =
                 words.filter_map(|(index, &word)| Some(index as u8 * 64 + highest_bit(word)?)).next();
             if let Some(level) = highest {
-                return higher.get_mut(level).unwrap_or(&mut self.lowest);
+                return (higher.get_mut(level).unwrap_or(&mut self.lowest), None);
             }
         }
-        &mut self.lowest
+        (&mut self.lowest, None)
+    }
+
+    /// Turns that are kept, those left behind included.
+    #[cfg(test)]
+    pub(crate) fn turns(&self) -> usize {
+        self.turns.iter().flat_map(|turns| turns.iter()).count()
+    }
+
+    /// The message whose turn it is, without the turns that were left behind.
+    fn next_returned(&mut self) -> Option<MessageRef> {
+        let mut turns = self.turns.take()?;
+        turns.skip(|turn| self.returned_at(turn).is_some());
+        self.turns = Some(turns);
+        self.returned().next()
     }
 
     /// Messages that can be delivered.
@@ -235,27 +288,32 @@ impl Levels {
 
     /// Takes the next message out of the ready ones.
     pub(crate) fn take_next(&mut self) -> Next<'_> {
-        self.next_level_mut().take_next()
+        let (messages, from) = self.next_mut();
+        messages.take_from(from.unwrap_or(0))
     }
 
     /// The message that would be taken next.
     pub(crate) fn peek(&self) -> Peeked<'_> {
-        self.next_level().peek()
+        let (messages, from) = self.next();
+        messages.peek(from)
     }
 
     /// Whether the message that would be taken next has expired. COMPAT: those of lower levels wait behind it.
     pub(crate) fn is_next_expired(&self, deadline: Deadline) -> bool {
-        self.next_level().is_next_expired(deadline)
+        let (messages, from) = self.next();
+        messages.is_next_expired(from, deadline)
     }
 
     /// Whether the next message, which is on disk, may be one that expires.
     pub(crate) fn may_next_expire(&self) -> bool {
-        self.next_level().may_next_expire()
+        let (messages, from) = self.next();
+        messages.may_next_expire(from)
     }
 
     /// Whether the next message has to be brought into memory before it can be taken.
     pub(crate) fn is_next_absent(&self) -> bool {
-        self.next_level().is_next_absent()
+        let (messages, from) = self.next();
+        messages.is_next_absent(from)
     }
 
     /// The message at `reference`, which must not be settled yet.
@@ -263,14 +321,20 @@ impl Levels {
         self.get(reference.level).view(reference)
     }
 
-    /// Makes a message that was taken ready again, at its old place in its level.
+    /// Makes a message that was taken ready again, at its old place in its level or behind those that came back before.
     pub(crate) fn put_back(&mut self, reference: MessageRef) {
         if let Some(higher) = &mut self.higher
             && reference.level > 0
         {
             higher.occupy(reference.level);
         }
-        self.get_mut(reference.level).put_back(reference);
+        let mut number = 0;
+        if let Some(mut turns) = self.turns.take() {
+            let is_due = |turn: &Turn| self.returned_at(turn).is_some();
+            number = turns.push(reference.level, reference.position, is_due);
+            self.turns = Some(turns);
+        }
+        self.get_mut(reference.level).put_back(reference, number);
     }
 
     /// Lets go of a message that was taken.
@@ -280,6 +344,7 @@ impl Levels {
 
     /// Lets go of all ready messages; how many there were. `purged` is told where they were, level by level.
     pub(crate) fn purge(&mut self, mut purged: impl FnMut(QueueId, &[Range<u64>])) -> usize {
+        self.turns.iter_mut().for_each(|turns| turns.clear());
         let mut ready = 0;
         for messages in self.each_mut().filter(|messages| messages.ready() > 0) {
             let (count, positions) = messages.purge();
@@ -296,6 +361,7 @@ impl Levels {
 
     /// Lets go of everything, of what is handed out as well.
     pub(crate) fn forget(&mut self) {
+        self.turns.iter_mut().for_each(|turns| turns.clear());
         self.each_mut().for_each(Messages::forget);
     }
 }
@@ -307,6 +373,7 @@ impl Levels {
         if self.higher.is_none() {
             return self.lowest.wanted(dying);
         }
+        let dying = dying.chain(self.returned().take(RETURNED_AHEAD));
         let mut wanted: Vec<Incoming> = Vec::new();
         for messages in self.each() {
             let own = dying.clone().filter(|reference| reference.level == messages.level_number());
@@ -354,6 +421,9 @@ impl Levels {
 
     /// Whether chunks should be asked for now: the next one is missing, or what is ahead of it runs short.
     pub(crate) fn is_short(&self) -> bool {
+        if self.turns.is_some() && self.is_next_absent() {
+            return true;
+        }
         let mut ahead = 0;
         for messages in self.waiting() {
             if messages.is_short() {
@@ -380,7 +450,7 @@ impl Levels {
     /// Lets chunks leave memory that lie on disk already, and names those to be written first, up to `bytes`, from the
     /// lowest level on.
     pub(crate) fn page_out(&mut self, which: PageOut, bytes: usize) -> Vec<Outgoing> {
-        let next = self.next_level().level_number();
+        let next = self.next().0.level_number();
         let mut left = bytes;
         let mut outgoing = Vec::new();
         for messages in self.each_mut() {

@@ -1,6 +1,6 @@
 //! The messages of one queue: records in chunks, read in the order they came; those handed out and brought
-//! back return to their old place. Chunks are in memory, on disk or both; what is next to be delivered has to be in
-//! memory first. Costs nothing per message beyond its record.
+//! back return to their old place, or, in quorum queues, are served in turn. Chunks are in memory, on disk or both;
+//! what is next to be delivered has to be in memory first. Costs nothing per message beyond its record.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::chunk::{BatchTotals, Chunk, ChunkBlock, Settled};
 use super::memory::MemoryGauge;
+use super::unique::{LevelIds, QueueIds};
 use crate::delivery::Deadline;
 use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, READ_AHEAD_BYTES, RESEALED_BYTES_MAX};
 use crate::message::{Contents, MessageBatch, MessageRef, MessageView};
@@ -56,6 +57,25 @@ pub(crate) struct Incoming {
     pub(crate) location: BlockLocation,
 }
 
+/// A chunk that holds messages not read yet.
+pub(crate) struct UnreadChunk {
+    pub(crate) level: u8,
+    pub(crate) first_position: u64,
+    /// Where it lies, if it is on disk alone.
+    pub(crate) incoming: Option<Incoming>,
+    /// What it holds, if it is in memory.
+    pub(crate) contents: Option<Arc<Contents>>,
+    pub(crate) settled: Settled,
+}
+
+impl UnreadChunk {
+    /// Shows those of its messages that are not settled, with level and position.
+    pub(crate) fn visit(&self, contents: &Contents, visit: &mut dyn FnMut(u8, u64, &MessageView<'_>)) {
+        let left = contents.iter().filter(|(number, _)| !self.settled.contains(*number));
+        left.for_each(|(number, view)| visit(self.level, self.first_position + u64::from(number), &view));
+    }
+}
+
 /// A block being written again without what is settled of it.
 pub(crate) struct Rewrite {
     slot: u32,
@@ -96,7 +116,7 @@ pub(crate) enum PageOut {
 }
 
 /// Messages brought back by consumers whose chunks are brought into memory together.
-const RETURNED_AHEAD: usize = 64;
+pub(crate) const RETURNED_AHEAD: usize = 64;
 
 /// Ready and unacked messages of a queue, or of one level of a priority queue.
 ///
@@ -124,7 +144,7 @@ pub(crate) struct Messages {
     /// Messages that expire may be there; stays once it was so.
     may_expire: bool,
     /// Messages handed out and brought back, by position.
-    returned: BTreeMap<u64, MessageRef>,
+    returned: BTreeMap<u64, Returned>,
     /// Messages below may have been handed out before a restart.
     delivered_below: u64,
     /// Messages below are known to the store to have been handed out, should the process end now.
@@ -135,6 +155,16 @@ pub(crate) struct Messages {
     memory_bytes: usize,
     /// Chunks to be brought into memory for messages that were taken.
     awaited: Vec<u32>,
+    /// Where the queue drops duplicates: the ids to be let go of with the messages.
+    ids: Option<Box<LevelIds>>,
+}
+
+/// A message that was handed out and brought back.
+#[derive(Clone, Copy, Debug)]
+struct Returned {
+    reference: MessageRef,
+    /// Its place among those that came back, where they are served in that order.
+    turn: u64,
 }
 
 /// Chunks that are awaited at a time: what is brought back for the sake of order must not fill the memory.
@@ -174,7 +204,23 @@ impl Messages {
             gauge: Arc::clone(&services.gauge),
             memory_bytes: 0,
             awaited: Vec::new(),
+            ids: None,
         }
+    }
+
+    /// Has messages let go of their ids when they leave.
+    pub(super) fn keep_ids(&mut self, ids: &Arc<QueueIds>) {
+        self.ids = Some(Box::new(LevelIds::new(ids)));
+    }
+
+    /// The message at a position has this id.
+    pub(super) fn add_id(&mut self, position: u64, id: Arc<[u8]>) {
+        self.ids.iter_mut().for_each(|ids| ids.add(position, Arc::clone(&id)));
+    }
+
+    /// The id of the message at a position, if it has one, is free.
+    pub(super) fn release_id(&mut self, position: u64) {
+        self.ids.iter_mut().for_each(|ids| ids.release(position));
     }
 
     /// What the store knows them by.
@@ -284,14 +330,21 @@ impl Messages {
         self.absent > 0
     }
 
-    /// Whether the next message has to be brought into memory before it can be taken.
-    pub(crate) fn is_next_absent(&self) -> bool {
-        if self.absent == 0 || self.ready() == 0 {
-            return false;
-        }
-        let returned = self.returned.first_key_value().map(|(_, reference)| reference.chunk);
-        let next = returned.or_else(|| self.unread.front().copied());
-        next.and_then(|slot| self.chunk(slot)).is_some_and(|chunk| chunk.contents.is_none())
+    /// The oldest of the messages at or behind `from` that were brought back.
+    fn first_returned(&self, from: u64) -> Option<MessageRef> {
+        self.returned.range(from..).next().map(|(_, returned)| returned.reference)
+    }
+
+    /// The chunk of the oldest ready message at or behind `from`, before which all were read.
+    fn next_chunk_from(&self, from: u64) -> Option<&Chunk> {
+        let returned = self.first_returned(from).map(|reference| reference.chunk);
+        self.chunk(returned.or_else(|| self.unread.front().copied())?)
+    }
+
+    /// Whether the oldest ready message at or behind `from` has to be brought into memory before it can be taken.
+    pub(crate) fn is_next_absent(&self, from: u64) -> bool {
+        let is_absent = |chunk: &Chunk| chunk.contents.is_none();
+        self.absent > 0 && self.ready() > 0 && self.next_chunk_from(from).is_some_and(is_absent)
     }
 
     /// Takes all messages of `batch` over and leaves it empty. `journaled` says where the journal holds the
@@ -339,31 +392,32 @@ impl Messages {
         true
     }
 
-    /// Takes the oldest ready message out of the ready ones.
-    #[inline]
-    pub(crate) fn take_next(&mut self) -> Next<'_> {
-        self.take_from(0)
+    /// Takes the oldest ready message at or behind `from`, before which all were read, out of the ready ones.
+    pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
+        self.take_unexpired(from, None)
     }
 
-    /// Takes the oldest ready message at or behind `from`, before which all were read.
+    /// The same, unless it has expired: then there is none.
+    // PERF: its record is read once for both questions, which is a third of what a time to live costs.
     #[inline]
-    pub(crate) fn take_from(&mut self, from: u64) -> Next<'_> {
+    pub(crate) fn take_unexpired(&mut self, from: u64, deadline: Option<Deadline>) -> Next<'_> {
         // PERF: nearly always nothing was brought back.
         if !self.returned.is_empty()
-            && let Some((&position, &reference)) = self.returned.range(from..).next()
+            && let Some(reference) = self.first_returned(from)
         {
-            return self.take_returned(position, reference);
+            let is_over = deadline.is_some_and(|deadline| self.is_next_expired(from, deadline));
+            return if is_over { Next::None } else { self.take_returned(reference) };
         }
-        self.take_unread()
+        self.take_unread(deadline)
     }
 
     /// Takes one of the messages that were brought back.
     #[cold]
-    fn take_returned(&mut self, position: u64, reference: MessageRef) -> Next<'_> {
+    fn take_returned(&mut self, reference: MessageRef) -> Next<'_> {
         if self.chunk(reference.chunk).is_some_and(|chunk| chunk.contents.is_none()) {
             return Next::Absent;
         }
-        self.returned.remove(&position);
+        self.returned.remove(&reference.position);
         self.ready_bytes -= u64::from(reference.body_bytes);
         match self.view(reference) {
             Some(view) => Next::Message(reference, true, view),
@@ -371,9 +425,9 @@ impl Messages {
         }
     }
 
-    /// Takes the first of the messages that were not read yet.
+    /// Takes the first of the messages that were not read yet, unless it has expired.
     #[inline]
-    fn take_unread(&mut self) -> Next<'_> {
+    fn take_unread(&mut self, deadline: Option<Deadline>) -> Next<'_> {
         if self.unread_count == 0 {
             return Next::None;
         }
@@ -382,6 +436,11 @@ impl Messages {
         let Some(contents) = &chunk.contents else { return Next::Absent };
         let Some((message, next)) = contents.read(self.cursor.offset as usize) else { return Next::None };
         let position = chunk.first_position + u64::from(contents.number(self.cursor.index));
+        if let Some(deadline) = deadline
+            && deadline.is_over(position, self.level, &message)
+        {
+            return Next::None;
+        }
         let mut reference = MessageRef::new(position, slot, self.cursor.offset, &message);
         reference.level = self.level;
         self.unread_count -= 1;
@@ -401,10 +460,10 @@ impl Messages {
         Next::Message(reference, position < self.delivered_below, message)
     }
 
-    /// The message that would be taken next.
-    pub(crate) fn peek(&self) -> Peeked<'_> {
-        let (position, view) = if let Some((&position, &reference)) = self.returned.first_key_value() {
-            (position, self.view(reference))
+    /// The message that [`take_from`](Self::take_from) would take.
+    pub(crate) fn peek(&self, from: u64) -> Peeked<'_> {
+        let (position, view) = if let Some(reference) = self.first_returned(from) {
+            (reference.position, self.view(reference))
         } else if self.unread_count > 0 {
             let front = self.unread.front().and_then(|&slot| self.chunk(slot));
             let view = front.and_then(|chunk| chunk.contents.as_ref()?.read(self.cursor.offset as usize));
@@ -415,23 +474,17 @@ impl Messages {
         view.map_or(Peeked::Absent, |view| Peeked::Message(position, view))
     }
 
-    /// Whether the message that would be taken next has expired. One that is on disk alone does not say.
-    pub(crate) fn is_next_expired(&self, deadline: Deadline) -> bool {
-        match self.peek() {
-            Peeked::Message(position, view)
-                if position < deadline.new_from || deadline.new_level != self.level =>
-            {
-                view.expires_at().is_some_and(|at| at <= deadline.now)
-            }
-            _ => false,
+    /// Whether the message that would be taken has expired. One that is on disk alone does not say.
+    pub(crate) fn is_next_expired(&self, from: u64, deadline: Deadline) -> bool {
+        match self.peek(from) {
+            Peeked::Message(position, view) => deadline.is_over(position, self.level, &view),
+            Peeked::Absent | Peeked::None => false,
         }
     }
 
-    /// Whether the next message, which is on disk, may be one that expires.
-    pub(crate) fn may_next_expire(&self) -> bool {
-        let returned = self.returned.first_key_value().map(|(_, reference)| reference.chunk);
-        let next = returned.or_else(|| self.unread.front().copied());
-        next.and_then(|slot| self.chunk(slot)).is_some_and(|chunk| chunk.expires)
+    /// Whether the message that would be taken, which is on disk, may be one that expires.
+    pub(crate) fn may_next_expire(&self, from: u64) -> bool {
+        self.next_chunk_from(from).is_some_and(|chunk| chunk.expires)
     }
 
     /// The message at `reference`, which must not be settled yet.
@@ -439,15 +492,24 @@ impl Messages {
         self.chunk(reference.chunk)?.view(reference.position, reference.offset())
     }
 
-    /// Makes a message that was taken ready again, at its old place.
-    pub(crate) fn put_back(&mut self, reference: MessageRef) {
+    /// Makes a message that was taken ready again, at its old place; `turn` is noted for whoever serves in turn.
+    pub(crate) fn put_back(&mut self, reference: MessageRef, turn: u64) {
         self.ready_bytes += u64::from(reference.body_bytes);
-        self.returned.insert(reference.position, reference);
+        self.returned.insert(reference.position, Returned { reference, turn });
+    }
+
+    /// The message at `position`, if it was brought back with this turn and still waits.
+    pub(crate) fn returned_at(&self, position: u64, turn: u64) -> Option<MessageRef> {
+        let returned = self.returned.get(&position).filter(|returned| returned.turn == turn)?;
+        Some(returned.reference)
     }
 
     /// Lets go of a message that was taken.
     pub(crate) fn settle(&mut self, reference: MessageRef) {
         let durable = self.durable;
+        if self.ids.is_some() {
+            self.release_id(reference.position);
+        }
         let Some(Some(chunk)) = self.chunks.get_mut(reference.chunk as usize) else { return };
         chunk.live = chunk.live.saturating_sub(1);
         chunk.expected = chunk.expected.saturating_sub(1);
@@ -476,11 +538,13 @@ impl Messages {
     pub(crate) fn purge(&mut self) -> (usize, Vec<Range<u64>>) {
         let ready = self.ready();
         let mut positions: Vec<_> = self.returned.keys().map(|&position| position..position + 1).collect();
-        for reference in std::mem::take(&mut self.returned).into_values() {
-            self.settle(reference);
+        for returned in std::mem::take(&mut self.returned).into_values() {
+            self.settle(returned.reference);
         }
         if self.unread_count > 0 {
-            positions.push(self.read_position()..self.next_position);
+            let unread = self.read_position()..self.next_position;
+            self.ids.iter_mut().for_each(|ids| ids.release_all(unread.clone()));
+            positions.push(unread);
         }
         self.unread_count = 0;
         self.ready_bytes = 0;
@@ -520,6 +584,7 @@ impl Messages {
 
     /// Lets go of everything, of what is handed out as well.
     pub(crate) fn forget(&mut self) {
+        self.ids.iter_mut().for_each(|ids| ids.release_all(0..u64::MAX));
         self.unread.clear();
         self.returned.clear();
         self.unread_count = 0;
@@ -651,8 +716,8 @@ impl Messages {
         if self.absent == 0 {
             return Vec::new();
         }
-        let returned = dying.chain(self.returned.values().copied()).map(|reference| reference.chunk);
-        let returned = returned.take(RETURNED_AHEAD);
+        let returned = self.returned.values().map(|returned| returned.reference);
+        let returned = dying.chain(returned).map(|reference| reference.chunk).take(RETURNED_AHEAD);
         let mut wanted: Vec<Incoming> = Vec::new();
         let mut bytes = 0;
         for slot in returned.chain(self.unread.iter().copied()) {
@@ -702,8 +767,7 @@ impl Messages {
     /// Where the oldest ready message at or behind `from` lies, before which all were read; its chunk is awaited if
     /// that is not in memory.
     pub(crate) fn next_from(&mut self, from: u64) -> Option<u64> {
-        let returned =
-            self.returned.range(from..).next().map(|(&position, reference)| (position, reference.chunk));
+        let returned = self.first_returned(from).map(|reference| (reference.position, reference.chunk));
         let unread = || {
             let slot = self.unread.front().filter(|_| self.unread_count > 0)?;
             Some((self.read_position(), *slot))
@@ -727,12 +791,17 @@ impl Messages {
         awaited.into_iter().filter_map(|slot| self.incoming(slot)).collect()
     }
 
-    /// The chunks that hold messages not read yet: where they lie on disk, what is in memory, and what is settled.
-    pub(crate) fn unread_chunks(&self) -> Vec<(Option<Incoming>, Option<Arc<Contents>>, Settled)> {
+    /// The chunks that hold messages not read yet.
+    pub(crate) fn unread_chunks(&self) -> Vec<UnreadChunk> {
         let chunks = self.unread.iter().filter_map(|&slot| Some((slot, self.chunk(slot)?)));
-        chunks
-            .map(|(slot, chunk)| (self.incoming(slot), chunk.contents.clone(), chunk.settled.clone()))
-            .collect()
+        let unread = chunks.map(|(slot, chunk)| UnreadChunk {
+            level: self.level,
+            first_position: chunk.first_position,
+            incoming: self.incoming(slot),
+            contents: chunk.contents.clone(),
+            settled: chunk.settled.clone(),
+        });
+        unread.collect()
     }
 
     fn incoming(&self, slot: u32) -> Option<Incoming> {
@@ -747,7 +816,7 @@ impl Messages {
         if self.absent == 0 || self.ready() == 0 {
             return false;
         }
-        let returned = self.returned.first_key_value().and_then(|(_, reference)| self.chunk(reference.chunk));
+        let returned = self.first_returned(0).and_then(|reference| self.chunk(reference.chunk));
         if returned.is_some_and(|chunk| chunk.contents.is_none()) {
             return true;
         }

@@ -64,38 +64,33 @@ impl Queue {
         waiters.into_iter().for_each(|waiter| waiter());
     }
 
-    /// Shows all messages of a queue without priorities that are ready, from the disk as well, where they stay. For a
-    /// start, before anybody takes any. Waits for the disk.
-    pub(crate) fn visit_ready(&self, visit: &mut dyn FnMut(&MessageView<'_>)) {
-        let chunks = self.state.lock().messages.lowest().unread_chunks();
-        for (incoming, contents, settled) in chunks {
-            let contents = match (contents, incoming) {
-                (Some(contents), _) => contents,
-                (None, Some(incoming)) => {
-                    let read = self.store.read_block(incoming.location, self.id, incoming.first_position);
+    /// Shows all messages that are ready with level and position, from the disk as well, where they stay. For a start,
+    /// before anybody takes any. Waits for the disk.
+    pub(crate) fn visit_ready(&self, visit: &mut dyn FnMut(u8, u64, &MessageView<'_>)) {
+        let chunks: Vec<_> = self.state.lock().messages.each().flat_map(Messages::unread_chunks).collect();
+        for chunk in chunks {
+            match (&chunk.contents, chunk.incoming) {
+                (Some(contents), _) => chunk.visit(contents, visit),
+                (None, Some(Incoming { location, queue, first_position, .. })) => {
+                    let read = self.store.read_block(location, queue, first_position);
                     match read.and_then(|payload| decoded(&payload)) {
-                        Ok(contents) => Arc::new(contents),
+                        Ok(contents) => chunk.visit(&contents, visit),
                         Err(error) => {
-                            let from = incoming.first_position;
-                            return self.stop(format!("messages from {from} on cannot be read: {error}"));
+                            let reason = format!("messages from {first_position} on cannot be read: {error}");
+                            return self.stop(reason);
                         }
                     }
                 }
-                (None, None) => continue,
-            };
-            contents
-                .iter()
-                .filter(|(number, _)| !settled.contains(*number))
-                .for_each(|(_, view)| visit(&view));
+                (None, None) => {}
+            }
         }
     }
 
     /// Shows the messages that are ready and in memory.
-    pub(crate) fn visit_loaded(&self, visit: &mut dyn FnMut(&MessageView<'_>)) {
+    pub(crate) fn visit_loaded(&self, visit: &mut dyn FnMut(u8, u64, &MessageView<'_>)) {
         let state = self.state.lock();
-        for (_, contents, settled) in state.messages.each().flat_map(Messages::unread_chunks) {
-            let messages = contents.iter().flat_map(|contents| contents.iter());
-            messages.filter(|(number, _)| !settled.contains(*number)).for_each(|(_, view)| visit(&view));
+        for chunk in state.messages.each().flat_map(Messages::unread_chunks) {
+            chunk.contents.iter().for_each(|contents| chunk.visit(contents, visit));
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod levels;
 mod model;
+mod quorum;
 mod single_active;
 
 use std::cmp::Reverse;
@@ -12,7 +13,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::memory::MemoryGauge;
 use super::messages::PageOut;
@@ -167,6 +168,11 @@ fn spec(durable: bool) -> QueueSpec {
         auto_delete: false,
         arguments: QueueArguments::default(),
     }
+}
+
+/// Arguments of a quorum queue.
+fn quorum() -> FieldTable {
+    FieldTable::new().with("x-queue-type", FieldValue::from("quorum"))
 }
 
 /// A consumer that does not acknowledge and asks for nothing.

@@ -4,35 +4,35 @@
 use std::sync::Arc;
 
 use crate::definition::{BindingSpec, Definition};
-use crate::events::Events;
 use crate::exchange::destination::{BindingArguments, table_of};
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{QueueId, VhostName};
 use crate::queue::{Queue, QueueSpec};
+use crate::services::Services;
 
 /// Changes of definitions that take effect together.
 pub(crate) struct Changes<'a> {
     vhost: VhostName,
-    events: &'a Events,
+    services: &'a Services,
     noted: Vec<Definition>,
     removed: Vec<Arc<Queue>>,
 }
 
 impl<'a> Changes<'a> {
     /// None yet.
-    pub(crate) fn of(vhost: &VhostName, events: &'a Events) -> Self {
-        Self { vhost: vhost.clone(), events, noted: Vec::new(), removed: Vec::new() }
+    pub(crate) fn of(vhost: &VhostName, services: &'a Services) -> Self {
+        Self { vhost: vhost.clone(), services, noted: Vec::new(), removed: Vec::new() }
     }
 
     pub(crate) fn exchange_added(&mut self, spec: &ExchangeSpec) {
-        self.events.exchange_created(&self.vhost, spec);
+        self.services.events.exchange_created(&self.vhost, spec);
         if spec.durable {
             self.noted.push(Definition::PutExchange(self.vhost.clone(), spec.clone()));
         }
     }
 
     pub(crate) fn exchange_removed(&mut self, spec: &ExchangeSpec) {
-        self.events.exchange_deleted(&self.vhost, spec);
+        self.services.events.exchange_deleted(&self.vhost, spec);
         if spec.durable {
             self.noted.push(Definition::DeleteExchange(self.vhost.clone(), spec.name.clone()));
         }
@@ -40,7 +40,8 @@ impl<'a> Changes<'a> {
 
     pub(crate) fn queue_added(&mut self, id: QueueId, spec: &QueueSpec) {
         if !spec.is_hidden() {
-            self.events.queue_created(spec);
+            self.services.events.queue_created(spec);
+            self.services.counters.queue_created();
         }
         if spec.is_kept() {
             self.noted.push(Definition::PutQueue(id, spec.clone()));
@@ -51,7 +52,7 @@ impl<'a> Changes<'a> {
     pub(crate) fn queue_removed(&mut self, queue: &Arc<Queue>) {
         let spec = &queue.spec;
         if !spec.is_hidden() {
-            self.events.queue_deleted(spec);
+            self.services.events.queue_deleted(spec);
         }
         if spec.is_kept() {
             self.noted.push(Definition::DeleteQueue(self.vhost.clone(), spec.name.clone()));
@@ -68,7 +69,7 @@ impl<'a> Changes<'a> {
         key: &str,
         with: &BindingArguments,
     ) {
-        self.events.binding("binding.created", &self.vhost, source, &target, key, with);
+        self.services.events.binding("binding.created", &self.vhost, source, &target, key, with);
         if is_kept {
             self.noted.push(Definition::Bind(self.vhost.clone(), binding(source, target, key, with)));
         }
@@ -83,7 +84,7 @@ impl<'a> Changes<'a> {
         key: &str,
         with: &BindingArguments,
     ) {
-        self.events.binding("binding.deleted", &self.vhost, source, &target, key, with);
+        self.services.events.binding("binding.deleted", &self.vhost, source, &target, key, with);
         if is_kept {
             self.noted.push(Definition::Unbind(self.vhost.clone(), binding(source, target, key, with)));
         }

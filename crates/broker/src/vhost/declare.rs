@@ -8,6 +8,7 @@ use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::changes::Changes;
 use super::{Binding, Vhost};
+use crate::counters::ExchangeCounters;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
@@ -69,6 +70,7 @@ impl Vhost {
         };
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
         let durable = declaration.durable && !declaration.exclusive;
+        self.services.counters.queue_declared();
         // A deletion holds the topology from when the queue ends until its name is free: not in between.
         let topology = self.topology.read();
         match self.queues.entry(name) {
@@ -100,7 +102,7 @@ impl Vhost {
                 };
                 let queue = Queue::new(spec, &self.services, Weak::clone(&self.this));
                 queue.take_over(topology.policies());
-                let mut changes = Changes::of(&self.name, &self.services.events);
+                let mut changes = Changes::of(&self.name, &self.services);
                 changes.queue_added(queue.id, &queue.spec);
                 let position = self.define(changes);
                 // Not before the store knows of it: nothing may be published to it first.
@@ -181,7 +183,7 @@ impl Vhost {
             alternate,
             arguments: declaration.arguments,
         };
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         topology.add_exchange(spec, &mut changes)?;
         self.topology_moved();
         Ok(self.define(changes))
@@ -275,7 +277,7 @@ impl Vhost {
                 vhost: self.name.to_string(),
             });
         }
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         topology.remove_exchange(&name.into(), &mut changes);
         self.topology_moved();
         Ok(self.define(changes))
@@ -304,7 +306,7 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         if !topology.bind(source, destination.clone(), routing_key, arguments, &mut changes)? {
             return Ok(self.defined_at());
         }
@@ -345,7 +347,7 @@ impl Vhost {
             }
             BindingTarget::Exchange(name) => Destination::Exchange(name.clone()),
         };
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         if !topology.unbind(source, destination, routing_key, arguments, &mut changes) {
             return Ok(self.defined_at());
         }
@@ -363,6 +365,11 @@ impl Vhost {
     #[must_use]
     pub fn exchanges(&self) -> Vec<ExchangeSpec> {
         self.topology.read().exchanges().map(|exchange| exchange.spec.clone()).collect()
+    }
+
+    /// What clients published to an exchange; the empty name is that of the default one. `None` if there is none.
+    pub fn exchange_counters(&self, exchange: &str) -> Option<Arc<ExchangeCounters>> {
+        self.topology.read().counters(exchange)
     }
 }
 

@@ -88,7 +88,7 @@ impl HiddenQueues {
 
     /// Changes to be noted in.
     pub(crate) fn changes(&self) -> Changes<'_> {
-        Changes::of(&self.name, &self.services.events)
+        Changes::of(&self.name, &self.services)
     }
 
     /// Tells the store.

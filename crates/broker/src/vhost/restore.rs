@@ -24,7 +24,7 @@ impl Vhost {
     pub fn restore_exchange(&self, spec: ExchangeSpec) -> Result<(), BrokerError> {
         let mut topology = self.topology.write();
         if topology.find(spec.name.as_str()).is_none() {
-            topology.add_exchange(spec, &mut Changes::of(&self.name, &self.services.events))?;
+            topology.add_exchange(spec, &mut Changes::of(&self.name, &self.services))?;
             self.topology_moved();
         }
         Ok(())
@@ -57,8 +57,9 @@ impl Vhost {
         self.hidden.add(queue);
     }
 
-    /// Has exchanges know again what was published to them. Waits for the disk.
+    /// Has exchanges know again what was published to them, and queues what is in them. Waits for the disk.
     pub(crate) fn begin(&self) {
+        self.all_queues().iter().for_each(|queue| queue.begin_unique());
         let topology = self.topology.read();
         let known = topology.exchanges().filter_map(|exchange| exchange.deduplication.clone());
         let known: Vec<_> = known.collect();
@@ -89,7 +90,7 @@ impl Vhost {
                 Destination::Exchange(topology.exchange(name.as_str(), &self.name)?.spec.name.clone())
             }
         };
-        let mut changes = Changes::of(&self.name, &self.services.events);
+        let mut changes = Changes::of(&self.name, &self.services);
         topology.bind(source, destination, &binding.routing_key, &binding.arguments, &mut changes)?;
         self.topology_moved();
         Ok(())
@@ -100,7 +101,7 @@ impl Vhost {
 /// the journal is.
 fn know_newest(queue: &Queue, known: &[Arc<Deduplication>]) {
     let mut newest: Vec<Option<Vec<u8>>> = vec![None; known.len()];
-    queue.visit_loaded(&mut |message| {
+    queue.visit_loaded(&mut |_, _, message| {
         let is_it = |one: &Arc<Deduplication>| one.exchange().as_str().as_bytes() == message.exchange();
         if let Some(place) = known.iter().position(is_it).and_then(|index| newest.get_mut(index)) {
             let properties = place.get_or_insert_default();

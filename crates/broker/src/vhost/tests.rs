@@ -5,6 +5,7 @@ mod definitions;
 mod mortality;
 mod policies;
 mod types;
+mod unique;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

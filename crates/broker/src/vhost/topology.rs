@@ -9,6 +9,7 @@ use leveret_codec::table::FieldTable;
 use super::changes::Changes;
 use super::hidden::HiddenQueues;
 use super::{PublishedBy, Route, Vhost};
+use crate::counters::ExchangeCounters;
 use crate::deduplication::{Deduplication, NewId, Rules, Seen};
 use crate::delayed::DelayedMessages;
 use crate::delayed::due::due_at;
@@ -79,6 +80,8 @@ pub(crate) struct Topology {
     gauge: Arc<MemoryGauge>,
     /// So that a queue or exchange that goes finds its bindings without looking through all exchanges.
     by_destination: HashMap<DestinationKey, HashSet<Origin>>,
+    /// What clients published to the default exchange.
+    default_counters: Arc<ExchangeCounters>,
     /// Where exchanges keep what must wait.
     hidden: Arc<HiddenQueues>,
     /// Changed with the topology locked, so that whoever declares something has it under those in force.
@@ -115,8 +118,14 @@ impl Topology {
             // Not refused: there are no arguments.
             Some((name, Exchange::new(spec, &gauge).ok()?))
         });
-        let policies = Arc::default();
-        Self { exchanges: exchanges.collect(), gauge, by_destination: HashMap::new(), hidden, policies }
+        Self {
+            exchanges: exchanges.collect(),
+            gauge,
+            by_destination: HashMap::new(),
+            default_counters: Arc::default(),
+            hidden,
+            policies: Arc::default(),
+        }
     }
 
     pub(crate) fn exchange(&self, name: &str, vhost: &VhostName) -> Result<&Exchange, BrokerError> {
@@ -348,6 +357,15 @@ impl Topology {
         bindings
     }
 
+    /// Counts what clients publish to an exchange; the empty name is that of the default one.
+    pub(crate) fn counters(&self, exchange: &str) -> Option<Arc<ExchangeCounters>> {
+        let counters = match exchange {
+            "" => &self.default_counters,
+            name => &self.exchanges.get(name)?.counters,
+        };
+        Some(Arc::clone(counters))
+    }
+
     /// Walks from `exchange` along bindings and alternate exchanges, each exchange once, and gathers the
     /// queues, each once. Where a delayed exchange keeps the message, its walk ends.
     ///
@@ -404,6 +422,7 @@ impl Topology {
             deliver_at: walk.deliver_at,
             new_ids: walk.new_ids,
             known_at: walk.known_at,
+            counters: self.counters(exchange),
         })
     }
 }

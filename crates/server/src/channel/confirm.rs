@@ -84,6 +84,11 @@ impl Confirms {
         self.pending.back().map_or(self.settled, |&(sequence, _)| sequence)
     }
 
+    /// Publishes that are neither acked nor nacked.
+    pub(crate) fn outstanding(&self) -> u64 {
+        self.published - self.confirmed
+    }
+
     /// Notes that all publishes so far are safe at `position`.
     fn handed_over(&mut self, position: JournalPosition) {
         if self.published > self.noted() {
@@ -153,11 +158,12 @@ impl Channel {
         let Some(confirms) = &mut self.confirms else { return };
         let journal: &Arc<dyn Store> = self.connection.server.broker.store();
         confirms.handed_over(self.safe_at);
-        let safe = journal.safe();
+        let (safe, before) = (journal.safe(), confirms.confirmed);
         while let Some(method) = confirms.next_due(safe) {
             self.has_sent = true;
             self.deliveries.send(&method);
         }
+        self.counted.confirmed += confirms.confirmed - before;
         if let Some(position) = confirms.wanted_position() {
             let inbox = Arc::clone(&self.inbox);
             journal.when_safe(position, Box::new(move || inbox.poke()));

@@ -192,7 +192,10 @@ impl Channel {
         self.has_sent = true;
         match got {
             Got::Message(()) => {}
-            Got::Empty => self.send(&Method::BasicGetEmpty(basic::GetEmpty)),
+            Got::Empty => {
+                self.deliveries.state.lock().counters.got_empty += 1;
+                self.send(&Method::BasicGetEmpty(basic::GetEmpty));
+            }
             Got::Absent => self.awaits_load = Some(queue),
         }
         Ok(())

@@ -21,6 +21,7 @@ use super::inbox::Inbox;
 use crate::connection::Connection;
 use crate::connection::handshake::Capabilities;
 use crate::connection::outbound::{Outbound, ParkedConsumer, State as OutboundState};
+use crate::counters::{DeliveryCounters, PublishCounters, Sizes};
 
 /// What a channel and its consumers' queues share.
 pub(crate) struct Deliveries {
@@ -28,7 +29,7 @@ pub(crate) struct Deliveries {
     pub(crate) outbound: Arc<Outbound>,
     frame_max: u32,
     capabilities: Capabilities,
-    pub(super) connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     /// Poked when there is something to publish in `traced`, or a delivery is overdue.
     pub(super) inbox: Arc<Inbox>,
     /// Copies of deliveries that are to be published. Locked last of all.
@@ -37,14 +38,38 @@ pub(crate) struct Deliveries {
     pub(super) has_traced: AtomicBool,
     /// A delivery is overdue, and the channel's task was called to do something about it.
     is_overdue: AtomicBool,
+    /// What others see of the channel's task. Locked alone.
+    pub(crate) shown: Mutex<Shown>,
     /// Not async: held to note deliveries and to take settlements. Locked after a queue's lock and before
     /// the outbound buffer's.
     pub(crate) state: Mutex<State>,
 }
 
+/// What a channel's task last said of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shown {
+    pub(crate) publishes: PublishCounters,
+    pub(crate) sizes: Sizes,
+    pub(crate) is_confirming: bool,
+    /// Publishes that are neither acked nor nacked.
+    pub(crate) unconfirmed: u64,
+    /// What waits for the commit, on a channel with transactions.
+    pub(crate) transaction: Option<UncommittedCounts>,
+    /// Prefetch of consumers to come.
+    pub(crate) consumer_prefetch: u16,
+}
+
+/// What waits for a commit.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UncommittedCounts {
+    pub(crate) messages: usize,
+    pub(crate) settlements: usize,
+}
+
 /// The state behind the lock.
 #[derive(Default)]
 pub(crate) struct State {
+    pub(crate) counters: DeliveryCounters,
     pub(crate) unacked: UnackedList,
     pub(crate) consumers: HashMap<Box<str>, Consumer>,
     /// Most unsettled deliveries on the whole channel; 0 for no limit.
@@ -88,6 +113,7 @@ impl Deliveries {
             traced: Mutex::default(),
             has_traced: AtomicBool::new(false),
             is_overdue: AtomicBool::new(false),
+            shown: Mutex::default(),
             state: Mutex::default(),
         })
     }
@@ -154,9 +180,12 @@ impl Deliveries {
         left: usize,
     ) {
         let mut state = self.state.lock();
+        state.counters.redelivered += u64::from(delivery.redelivered);
         let delivery_tag = if no_ack {
+            state.counters.got_no_ack += 1;
             state.unacked.next_tag()
         } else {
+            state.counters.got += 1;
             self.watch(&mut state);
             let origin = DeliveryOrigin { queue: Arc::clone(queue), consumer: None, timeout_ms: None };
             let origin = state.unacked.add_origin(origin);
@@ -241,15 +270,12 @@ impl ConsumerSink {
         out.push(FRAME_END);
         encode_content(outbound, self.deliveries.channel, self.deliveries.frame_max, &delivery.message);
     }
-}
 
-impl DeliverySink for ConsumerSink {
-    fn deliver(&self, source: &mut DeliverySource<'_>) -> SinkState {
+    fn deliver_to(&self, state: &mut State, source: &mut DeliverySource<'_>) -> SinkState {
         let is_tracing = self.deliveries.connection.vhost.is_tracing();
-        let mut state = self.deliveries.state.lock();
         let mut outbound = self.deliveries.outbound.lock();
         if !self.no_ack {
-            self.deliveries.watch(&mut state);
+            self.deliveries.watch(state);
         }
         loop {
             if state.closed {
@@ -281,6 +307,20 @@ impl DeliverySink for ConsumerSink {
                 self.deliveries.trace_delivery(&delivery, &queue);
             }
         }
+    }
+}
+
+impl DeliverySink for ConsumerSink {
+    fn deliver(&self, source: &mut DeliverySource<'_>) -> SinkState {
+        let mut state = self.deliveries.state.lock();
+        let before = state.unacked.last_tag();
+        let sink_state = self.deliver_to(&mut state, source);
+        // PERF: each delivery has a tag, so that none has to be counted by itself.
+        let count = state.unacked.last_tag() - before;
+        let counters = &mut state.counters;
+        *if self.no_ack { &mut counters.delivered_no_ack } else { &mut counters.delivered } += count;
+        counters.redelivered += source.redelivered();
+        sink_state
     }
 
     fn cancel(&self) {

@@ -173,7 +173,11 @@ impl Channel {
         if let Some(queues) = self.routes.take_traced() {
             Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);
         }
+        if !routed.somewhere && !content.mandatory {
+            self.counted.dropped += 1;
+        }
         if !routed.somewhere && content.mandatory {
+            self.counted.returned += 1;
             // SPEC: basic.return for a mandatory message that no queue took.
             if let Some(transaction) = &mut self.transaction {
                 transaction.returns.push(&publish.message);
@@ -184,17 +188,31 @@ impl Channel {
         }
         let body_bytes = publish.message.body.len();
         self.content.reset();
+        self.counted.published += 1;
+        self.counted.routed += u64::from(routed.copies);
+        self.sizes.add(body_bytes);
         if let Some(confirms) = &mut self.confirms {
+            self.counted.to_confirm += 1;
             confirms.published();
             if routed.refused {
                 confirms.refused();
             }
         }
         if self.transaction.is_none() {
+            if self.has_freed_ids() {
+                // It is the first message to such a queue, and what was settled came before it.
+                self.flush_settlements();
+            }
             self.flush_routes_if_large();
             return Ok(());
         }
         self.count_in_transaction(body_bytes)
+    }
+
+    /// Whether settlements wait that may set ids free, so that queues that drop duplicates have to be told of them
+    /// before they get another message. Otherwise messages are handed over first.
+    pub(super) fn has_freed_ids(&self) -> bool {
+        self.routes.reach_unique() && !self.settlements.pending.is_empty()
     }
 }
 

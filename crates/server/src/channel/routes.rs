@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use leveret_broker::counters::ExchangeCounters;
 use leveret_broker::deduplication::{NewId, publish_once, remember};
 use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
@@ -63,6 +64,8 @@ struct CachedRoute {
     has_rules: bool,
     /// When the message is due, where some of them keep it until then.
     deliver_at: Option<Timestamp>,
+    /// Place of the exchange's counters.
+    exchange: u32,
     routed: Routed,
 }
 
@@ -73,6 +76,8 @@ pub(crate) struct Routed {
     pub(crate) somewhere: bool,
     /// A queue it should have gone to is stopped: it cannot be confirmed.
     pub(crate) refused: bool,
+    /// Queues that got it.
+    pub(crate) copies: u32,
 }
 
 /// Routes and batches of a channel.
@@ -87,6 +92,8 @@ pub(crate) struct Routes {
     last: Option<CachedRoute>,
     cache: HashMap<Box<[u8]>, CachedRoute>,
     targets: Vec<Target>,
+    /// One of them drops duplicates.
+    reach_unique: bool,
     /// By the ids of queues and their levels.
     by_queue: HashMap<QueueId, u32>,
     /// Targets with a message in their batch.
@@ -102,6 +109,16 @@ pub(crate) struct Routes {
     safe_at: JournalPosition,
     /// Ids that exchanges are to remember with the commit.
     new_ids: Vec<NewId>,
+    exchanges: Vec<Arc<ExchangeCounters>>,
+    tally: Tally,
+}
+
+/// What was published to one exchange since its counters were told.
+#[derive(Default)]
+struct Tally {
+    exchange: u32,
+    published: u64,
+    routed: u64,
 }
 
 /// A message to be routed.
@@ -125,6 +142,11 @@ impl Routes {
         self.bytes
     }
 
+    /// Whether they lead to a queue that drops duplicates.
+    pub(crate) fn reach_unique(&self) -> bool {
+        self.reach_unique
+    }
+
     /// Forgets routes that may have become wrong. Called before the first publish after anything else.
     pub(crate) fn refresh(&mut self, vhost: &Vhost) {
         self.is_tracing = vhost.is_tracing();
@@ -136,7 +158,10 @@ impl Routes {
         if self.dirty.is_empty() && (self.cache.is_empty() || self.targets.len() > TARGETS_MAX) {
             self.forget_routes();
             self.targets.clear();
+            self.reach_unique = false;
             self.by_queue.clear();
+            self.count_published();
+            self.exchanges.clear();
         }
     }
 
@@ -211,11 +236,10 @@ impl Routes {
         // A duplicate is as safe as what it repeats.
         self.safe_at = self.safe_at.max(found.known_at.unwrap_or(JournalPosition::SAFE));
         if publish.in_transaction && self.is_repeated(&found.new_ids) {
-            return Routed { somewhere: true, refused: false };
+            return Routed { somewhere: true, ..Routed::default() };
         }
         self.new_ids.append(&mut found.take_new_ids(publish.message.persistent));
-        let routed =
-            Routed { somewhere: found.routed, refused: found.queues.iter().any(|queue| queue.is_stopped()) };
+        let refused = found.queues.iter().any(|queue| queue.is_stopped());
         let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
         if self.is_tracing {
             let shown = found.queues.iter().filter(|queue| !queue.is_hidden());
@@ -226,7 +250,9 @@ impl Routes {
         let targets: Box<[u32]> = usable.map(|queue| self.target(queue)).collect();
         let has_rules = targets.iter().filter_map(|&index| self.targets.get(index as usize));
         let has_rules = has_rules.into_iter().any(|target| target.rules.is_any());
-        let route = CachedRoute { targets, is_shared, has_rules, deliver_at: found.deliver_at, routed };
+        let routed = Routed { somewhere: found.routed, refused, copies: targets.len() as u32 };
+        let (exchange, deliver_at) = (self.exchange(found.counters.take()), found.deliver_at);
+        let route = CachedRoute { targets, is_shared, has_rules, deliver_at, exchange, routed };
         self.push(&route, vhost, publish);
         if found.cacheable {
             if self.cache.len() >= ROUTES_CACHED_MAX {
@@ -245,6 +271,7 @@ impl Routes {
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
         // Looked at whenever a route is: when they change, routes are looked up again.
         let rules = TargetRules::of(&queue);
+        self.reach_unique |= queue.is_unique();
         let index = self.target_of_level(queue, rules, 0);
         if let Some(target) = self.targets.get_mut(index as usize) {
             target.rules = rules;
@@ -280,8 +307,35 @@ impl Routes {
         found
     }
 
+    /// The place of an exchange's counters.
+    fn exchange(&mut self, counters: Option<Arc<ExchangeCounters>>) -> u32 {
+        let counters = counters.unwrap_or_default();
+        let known = self.exchanges.iter().position(|known| Arc::ptr_eq(known, &counters));
+        let place = known.unwrap_or_else(|| {
+            self.exchanges.push(counters);
+            self.exchanges.len() - 1
+        });
+        place as u32
+    }
+
+    /// Tells the exchange what was published to it.
+    fn count_published(&mut self) {
+        let Tally { exchange, published, routed } = std::mem::take(&mut self.tally);
+        if published > 0
+            && let Some(counters) = self.exchanges.get(exchange as usize)
+        {
+            counters.add(published, routed);
+        }
+    }
+
     fn push(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
         let message = &publish.message;
+        if self.tally.exchange != route.exchange {
+            self.count_published();
+            self.tally.exchange = route.exchange;
+        }
+        self.tally.published += 1;
+        self.tally.routed += u64::from(route.routed.copies);
         if publish.expiration_ms.is_some() || route.has_rules {
             return self.push_by_rules(route, vhost, publish);
         }
@@ -359,6 +413,7 @@ impl Routes {
             safe = safe.max(remember(&self.new_ids, safe));
         }
         self.new_ids.clear();
+        self.count_published();
         if safe == JournalPosition::NEVER {
             // A queue was stopped meanwhile: what follows is to be refused, not withheld.
             self.forget_routes();

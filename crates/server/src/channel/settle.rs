@@ -57,7 +57,12 @@ impl Channel {
 
     fn settle(&mut self, selection: AckSelection, how: Settlement, method: MethodId) -> Outcome {
         let settlements = &mut self.settlements;
-        let taken = self.deliveries.state.lock().unacked.take(selection, &mut settlements.taken);
+        let mut state = self.deliveries.state.lock();
+        let taken = state.unacked.take(selection, &mut settlements.taken);
+        if how == Settlement::Settled {
+            state.counters.acked += settlements.taken.len() as u64;
+        }
+        drop(state);
         taken.map_err(|unknown| {
             let text = format!("unknown delivery tag {}", unknown.0);
             AmqpError::new(ReplyCode::PreconditionFailed, text, method)

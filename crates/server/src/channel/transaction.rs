@@ -19,7 +19,9 @@ pub(crate) struct Transaction {
     pub(crate) settlements: Vec<(Unacked, Settlement)>,
     /// Mandatory messages that were routed nowhere.
     pub(crate) returns: MessageBatch,
-    /// Octets of the bodies of all messages that wait.
+    /// Messages that wait, returned ones included.
+    pub(crate) messages: usize,
+    /// Octets of their bodies.
     body_bytes: u64,
 }
 
@@ -42,7 +44,7 @@ impl Channel {
             send_return(&self.deliveries, &message);
         }
         transaction.returns.clear();
-        transaction.body_bytes = 0;
+        (transaction.messages, transaction.body_bytes) = (0, 0);
         let position = self.routes.flush(&**self.connection.server.broker.store());
         if position == JournalPosition::NEVER {
             let text = "a queue was stopped while its messages were committed";
@@ -71,7 +73,7 @@ impl Channel {
         };
         self.routes.discard();
         transaction.returns.clear();
-        transaction.body_bytes = 0;
+        (transaction.messages, transaction.body_bytes) = (0, 0);
         let taken: Vec<_> = transaction.settlements.drain(..).map(|(unacked, _)| unacked).collect();
         self.deliveries.state.lock().unacked.restore(&taken);
         self.send_when_safe(JournalPosition::SAFE, &Method::TxRollbackOk(tx::RollbackOk));
@@ -82,6 +84,7 @@ impl Channel {
     /// records or by large bodies, which lie outside of them.
     pub(super) fn count_in_transaction(&mut self, body_bytes: usize) -> Outcome {
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
+        transaction.messages += 1;
         transaction.body_bytes += body_bytes as u64;
         let records = self.routes.bytes() + transaction.returns.record_bytes();
         if records.max(transaction.body_bytes as usize) <= TRANSACTION_BYTES_MAX {

@@ -67,6 +67,24 @@ impl Setting {
         Self { option, written: format!("{word:?}"), typed: Typed::Word(word), origin }
     }
 
+    /// As a line of a configuration file.
+    pub(super) fn toml_line(&self) -> String {
+        let value = match &self.typed {
+            _ if self.option.is_secret() => return format!("# {} = (hidden)", self.option.key),
+            Typed::Integer(number) => number.to_string(),
+            Typed::Boolean(value) => value.to_string(),
+            Typed::Word(word) if word.parse::<u64>().is_ok() || word.parse::<bool>().is_ok() => word.clone(),
+            Typed::Word(text) | Typed::Text(text) => toml_string(text),
+            Typed::List(elements) => format!(
+                "[{}]",
+                elements.iter().map(|element| toml_string(element)).collect::<Vec<_>>().join(", ")
+            ),
+            // INVARIANT: what was checked before is none of these.
+            Typed::Other => self.written.clone(),
+        };
+        format!("{} = {value} # {}", self.option.key, self.origin)
+    }
+
     pub(super) fn read<T: 'static>(&self, kind: &Kind<T>) -> Result<T, ConfigError> {
         kind.read(&self.typed).ok_or_else(|| ConfigError::InvalidValue {
             origin: self.origin.clone(),
@@ -75,6 +93,20 @@ impl Setting {
             accepts: kind.accepts(),
         })
     }
+}
+
+/// A text as a basic string of TOML.
+fn toml_string(text: &str) -> String {
+    let mut out = String::from('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => out.extend(['\\', character]),
+            control if control.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(control))),
+            other => out.push(other),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// Where a value was set; its `Display` opens the error messages.
@@ -135,6 +167,11 @@ macro_rules! options {
                         key => unreachable!("no option {key}"),
                     }
                 }
+            }
+
+            /// All settings in the order of the table.
+            fn all(&self) -> impl Iterator<Item = &option::Setting> {
+                [$( &self.$key ),+].into_iter()
             }
 
             fn check(&self) -> Result<Config, ConfigError> {

@@ -1,4 +1,4 @@
-//! The three places where options are set: command line, environment, TOML file.
+//! The places where options are set: command line, environment, TOML file.
 //!
 //! `load` asks for each and lays one over the other. Here names are checked and values are taken as they
 //! stand; what a value means is the business of its kind.
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -20,6 +20,13 @@ use super::{OPTIONS, Task};
 /// Names the configuration file; it is no option of the table because the file itself cannot set it.
 const CONFIG_KEY: &str = "config";
 const CONFIG_ENV: &str = "LEVERET_CONFIG";
+
+/// Names a configuration file of RabbitMQ.
+const RABBITMQ_KEY: &str = "rabbitmq-conf";
+const RABBITMQ_ENV: &str = "LEVERET_RABBITMQ_CONF";
+
+/// Asks for the configuration instead of the broker.
+const PRINT_KEY: &str = "print-config";
 
 /// The subcommand that verifies a data directory, and the options that mean something to it.
 const CHECK: &str = "check";
@@ -37,6 +44,7 @@ const LIKENESS_OF_WORD: f64 = 0.8;
 /// What command line or environment said.
 pub(super) struct Given {
     pub(super) config_file: Option<PathBuf>,
+    pub(super) rabbitmq_conf: Option<PathBuf>,
     pub(super) settings: Vec<Setting>,
 }
 
@@ -45,15 +53,17 @@ pub(super) fn flags(args: impl IntoIterator<Item = OsString>) -> Result<(Task, G
     let matches = command().try_get_matches_from(args)?;
     let (task, matches) = match matches.subcommand_matches(CHECK) {
         Some(matches) => (Task::Check, matches),
+        None if matches.get_flag(PRINT_KEY) => (Task::PrintConfig, &matches),
         None => (Task::Serve, &matches),
     };
     let settings = options_of(task).filter_map(|option| flag_setting(option, matches)).collect();
-    Ok((task, Given { config_file: matches.get_one::<PathBuf>(CONFIG_KEY).cloned(), settings }))
+    let file = |key| matches.try_get_one::<PathBuf>(key).ok().flatten().cloned();
+    Ok((task, Given { config_file: file(CONFIG_KEY), rabbitmq_conf: file(RABBITMQ_KEY), settings }))
 }
 
 /// The options that have a flag where this is to be done.
 fn options_of(task: Task) -> impl Iterator<Item = &'static OptionSpec> {
-    OPTIONS.iter().filter(move |option| task == Task::Serve || CHECK_KEYS.contains(&option.key))
+    OPTIONS.iter().filter(move |option| task != Task::Check || CHECK_KEYS.contains(&option.key))
 }
 
 fn flag_setting(option: &'static OptionSpec, matches: &ArgMatches) -> Option<Setting> {
@@ -83,6 +93,10 @@ fn command() -> Command {
         .after_help("Flags override the environment, which overrides the file, which overrides the defaults.")
         .next_line_help(true)
         .arg(config_arg("any of the options below"))
+        .arg(rabbitmq_arg())
+        .arg(Arg::new(PRINT_KEY).long(PRINT_KEY).action(ArgAction::SetTrue).help(
+            "Prints the configuration in force as a file for --config, with where each value comes from.",
+        ))
         .args(options_of(Task::Serve).map(arg))
         .subcommand(check)
         // Flags before it would mean nothing to it.
@@ -93,6 +107,18 @@ fn command() -> Command {
 fn config_arg(contents: &str) -> Arg {
     let help = format!("TOML file with {contents}, written_like_this = \"value\".\n[env: {CONFIG_ENV}]");
     Arg::new(CONFIG_KEY).long(CONFIG_KEY).value_name("FILE").value_parser(value_parser!(PathBuf)).help(help)
+}
+
+fn rabbitmq_arg() -> Arg {
+    let help = format!(
+        "A rabbitmq.conf, or a directory of .conf files, whose settings hold where nothing else sets them. Keys that \
+         mean nothing here are told in the log.\n[env: {RABBITMQ_ENV}]"
+    );
+    Arg::new(RABBITMQ_KEY)
+        .long(RABBITMQ_KEY)
+        .value_name("FILE")
+        .value_parser(value_parser!(PathBuf))
+        .help(help)
 }
 
 fn arg(option: &'static OptionSpec) -> Arg {
@@ -110,11 +136,13 @@ fn arg(option: &'static OptionSpec) -> Arg {
 
 /// Takes the options from the environment. Variables without our prefix are somebody else's.
 pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Given, ConfigError> {
-    let mut given = Given { config_file: None, settings: Vec::new() };
+    let mut given = Given { config_file: None, rabbitmq_conf: None, settings: Vec::new() };
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();
         if name == CONFIG_ENV {
             given.config_file = Some(PathBuf::from(value));
+        } else if name == RABBITMQ_ENV {
+            given.rabbitmq_conf = Some(PathBuf::from(value));
         } else if let Some(option) = OPTIONS.iter().find(|option| option.env() == name) {
             // A value that is not Unicode keeps replacement characters, which the error message then shows.
             let typed = value.to_str().map_or(Typed::Other, |value| Typed::Word(value.to_owned()));
@@ -124,7 +152,7 @@ pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> 
             && !is_of_tests(&name)
             && !is_service_link(&name, &value)
         {
-            let nearest = nearest_key(&rest.to_ascii_lowercase(), &[CONFIG_KEY]);
+            let nearest = nearest_key(&rest.to_ascii_lowercase(), &[CONFIG_KEY, "rabbitmq_conf"]);
             let nearest = nearest.map(|key| format!("{ENV_PREFIX}{}", key.to_ascii_uppercase()));
             return Err(ConfigError::UnknownVariable { name, nearest });
         }

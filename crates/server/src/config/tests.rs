@@ -44,11 +44,11 @@ impl Drop for TempDir {
 fn load_from(flags: &[&str], env: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let args = std::iter::once("leveret").chain(flags.iter().copied());
     let env = env.iter().map(|&(name, value)| (name.into(), value.into()));
-    load(args.map(OsString::from), env).map(|(_, config)| config)
+    load(args.map(OsString::from), env).map(|loaded| loaded.config)
 }
 
 fn task(args: &[&str]) -> Task {
-    load(std::iter::once("leveret").chain(args.iter().copied()).map(OsString::from), []).unwrap().0
+    load(std::iter::once("leveret").chain(args.iter().copied()).map(OsString::from), []).unwrap().task
 }
 
 fn load_from_file(text: &str) -> Result<Config, ConfigError> {
@@ -559,4 +559,43 @@ fn row(option: &option::OptionSpec) -> String {
     let doc: Vec<_> = option.doc.iter().map(|line| line.trim()).collect();
     let accepts = (option.accepts)();
     format!("| `{}` | `{}` | {accepts} | {} |", option.key, option.default, doc.join(" "))
+}
+
+#[test]
+fn the_printed_configuration_is_one_that_can_be_loaded() {
+    let dir = TempDir::new();
+    let conf = dir.write("rabbitmq.conf", "heartbeat = 30\nlisteners.tcp.1 = 127.0.0.1:5673\nfoo = 1\n");
+    let args = [
+        "leveret",
+        "--rabbitmq-conf",
+        &conf,
+        "--print-config",
+        "--frame-max",
+        "64KiB",
+        "--default-vhost",
+        "a\"b",
+    ];
+    let loaded = load(args.map(OsString::from), []).unwrap();
+    assert_eq!(loaded.task, Task::PrintConfig);
+    assert_eq!(loaded.ignored, [format!("foo ({conf}:3)")]);
+    let line = |key: &str| loaded.printed.lines().find(|line| line.contains(key)).unwrap().to_owned();
+    assert_eq!(line("heartbeat_s"), format!("heartbeat_s = 30 # {conf}:1"));
+    assert_eq!(line("frame_max"), "frame_max = \"64KiB\" # flag --frame-max");
+    assert_eq!(line("default_password"), "# default_password = (hidden)");
+    let again = load_from_file(&loaded.printed).unwrap();
+    assert_eq!(format!("{again:?}"), format!("{:?}", loaded.config));
+}
+
+#[test]
+fn a_file_of_rabbitmq_gives_way_to_all_other_sources() {
+    let dir = TempDir::new();
+    let conf = dir.write("conf.d/10-a.conf", "heartbeat = 30\nchannel_max = 7\n");
+    dir.write("conf.d/20-b.conf", "heartbeat = 31\nframe_max = 65536\n");
+    dir.write("conf.d/readme.txt", "not read");
+    let folder = Path::new(&conf).parent().unwrap().to_str().unwrap();
+    let config = load_from(&["--frame-max", "131072"], &[("LEVERET_RABBITMQ_CONF", folder)]).unwrap();
+    assert_eq!((config.heartbeat_s, config.channel_max, config.frame_max), (31, 7, 131_072));
+    let error = load_from(&["--rabbitmq-conf", &dir.write("bad.conf", "heartbeat = often\n")], NO_ENV);
+    let text = error.err().unwrap().to_string();
+    assert!(text.contains("bad.conf:1: heartbeat_s = \"often\": expected a whole number"), "{text}");
 }

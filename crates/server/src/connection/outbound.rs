@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     /// Octets the writer has taken and not written yet.
     writing: usize,
+    /// Octets that it has taken so far, and how often it took some.
+    sent: (u64, u64),
     high_watermark: usize,
     parked: Vec<ParkedConsumer>,
     /// A channel waits for room.
@@ -128,6 +130,7 @@ impl Outbound {
             state: Mutex::new(State {
                 pending: Pending::default(),
                 writing: 0,
+                sent: (0, 0),
                 high_watermark,
                 parked: Vec::new(),
                 channels_wait: false,
@@ -148,6 +151,12 @@ impl Outbound {
             state.pending.octets = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
         }
         OutboundGuard { outbound: self, state }
+    }
+
+    /// Octets that were sent, or are about to be, in how many writes, and octets that wait.
+    pub(crate) fn sent(&self) -> (u64, u64, usize) {
+        let state = self.state.lock();
+        (state.sent.0, state.sent.1, state.pending.len() + state.writing)
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -211,6 +220,7 @@ impl Outbound {
             if state.pending.len() > 0 {
                 std::mem::swap(&mut state.pending, taken);
                 state.writing = taken.len();
+                state.sent = (state.sent.0 + taken.len() as u64, state.sent.1 + 1);
                 return Taken::ToWrite;
             }
             if state.finished {

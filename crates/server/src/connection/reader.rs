@@ -118,6 +118,7 @@ impl Reader {
                 readable.map_err(ConnectionEnd::Io)?;
                 let count = frames.read().await.map_err(ConnectionEnd::Io)?;
                 heartbeat.received |= count > 0;
+                connection.received.add(count);
                 Ok(())
             }
             checked = heartbeat.check() => checked,

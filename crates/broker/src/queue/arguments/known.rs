@@ -92,8 +92,7 @@ pub(super) const KNOWN: &[Known] = &[
     known("x-queue-leader-locator", ANY, leader_locator),
     known("x-queue-master-locator", CLASSIC, master_locator),
     of_plugin("x-message-deduplication", boolean),
-    of_plugin("x-cache-size", positive),
-    of_plugin("x-cache-ttl", positive),
+    of_plugin("x-deduplication-header", text),
 ];
 
 fn reason(reason: impl Into<String>) -> Fault {

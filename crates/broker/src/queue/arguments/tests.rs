@@ -225,17 +225,28 @@ fn first_mistake_in_rabbitmqs_order_is_named() {
 
 #[test]
 fn arguments_without_effect_yet_are_checked_and_refused() {
-    for (argument, good) in
-        [("x-message-deduplication", true.into()), ("x-cache-size", 1.into()), ("x-cache-ttl", 1.into())]
-    {
-        let error = parse(FieldTable::new().with(argument, FieldValue::clone(&good))).unwrap_err();
+    let quorum = || FieldTable::new().with("x-queue-type", "quorum");
+    for argument in ["x-delayed-retry-min", "x-delayed-retry-max"] {
+        let error = parse(quorum().with(argument, 1)).unwrap_err();
         assert_eq!(error, reason(argument, "not supported by this version of Leveret"));
-        let error = parse(FieldTable::new().with(argument, "x")).unwrap_err();
+        let error = parse(quorum().with(argument, "x")).unwrap_err();
         assert!(!error.contains("not supported"), "{error}");
     }
-    let table = FieldTable::new().with("x-message-deduplication", true).with("x-cache-size", 7_i64);
-    let deduplication = QueueArguments::checked(table, QueueType::Classic).deduplication();
-    assert_eq!(deduplication, Some(Deduplication { cache_size: Some(7), cache_ttl_ms: None }));
+}
+
+#[test]
+fn the_header_of_ids_is_the_usual_one_or_that_which_is_named() {
+    let header = |table| parse(table).unwrap().deduplication_header().map(str::to_owned);
+    let on = || FieldTable::new().with("x-message-deduplication", true);
+    assert_eq!(header(FieldTable::new().with("x-message-deduplication", false)), None);
+    // COMPAT: these are for exchanges.
+    let on_with_cache = on().with("x-cache-size", 0).with("x-cache-ttl", "x");
+    assert_eq!(header(on_with_cache).as_deref(), Some("x-deduplication-header"));
+    assert_eq!(header(on().with("x-deduplication-header", "id")).as_deref(), Some("id"));
+    let error = parse(on().with("x-deduplication-header", 7)).unwrap_err();
+    assert_eq!(error, reason("x-deduplication-header", "{unacceptable_type,signedint}"));
+    let error = parse(FieldTable::new().with("x-message-deduplication", "yes")).unwrap_err();
+    assert_eq!(error, reason("x-message-deduplication", "{unacceptable_type,longstr}"));
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! A queue beside a model of it: whatever is done to both in whatever order, deliveries come in the order
-//! of priorities and positions, to consumers in turn, with the octets that were published, and nothing is left waiting
-//! that somebody could take.
+//! of priorities and positions, in a quorum queue what came back first and in that order, to consumers in turn, with
+//! the octets that were published, and nothing is left waiting that somebody could take.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -113,6 +113,8 @@ struct Model {
     spec: QueueSpec,
     durable: bool,
     ready: BTreeMap<Place, Known>,
+    /// What came back to a quorum queue, in that order.
+    returned: VecDeque<(Place, Known)>,
     held: Vec<Held>,
     consumers: BTreeMap<ConsumerId, KnownConsumer>,
     /// Messages of each level.
@@ -124,8 +126,13 @@ struct Model {
 }
 
 impl Model {
-    fn new(durable: bool, max_priority: u8) -> Self {
-        let arguments = FieldTable::new().with("x-max-priority", i32::from(max_priority));
+    /// Of a queue with so many priorities, or of a quorum queue.
+    fn new(durable: bool, max_priority: Option<u8>) -> Self {
+        let durable = durable || max_priority.is_none();
+        let arguments = match max_priority {
+            Some(max) => FieldTable::new().with("x-max-priority", i32::from(max)),
+            None => quorum().with("x-delivery-limit", -1),
+        };
         let arguments = QueueArguments::parse(arguments, "q", "/").unwrap();
         let spec = QueueSpec { arguments, ..spec(durable) };
         Self {
@@ -133,6 +140,7 @@ impl Model {
             spec,
             durable,
             ready: BTreeMap::new(),
+            returned: VecDeque::new(),
             held: Vec::new(),
             consumers: BTreeMap::new(),
             published: BTreeMap::new(),
@@ -169,8 +177,8 @@ impl Model {
             Step::Settle(how, picks) => self.settle(*how, picks),
             Step::Get { no_ack } => self.get(*no_ack),
             Step::Purge => {
-                assert_eq!(self.bench.purge(), Ok(self.ready.len()));
-                for (place, message) in std::mem::take(&mut self.ready) {
+                assert_eq!(self.bench.purge(), Ok(self.waiting()));
+                while let Some((place, message)) = self.take_next() {
                     self.note_settled(place, &message);
                 }
             }
@@ -181,6 +189,16 @@ impl Model {
         }
         self.bench.store.memory.load_requested();
         self.check();
+    }
+
+    /// Messages that can be delivered.
+    fn waiting(&self) -> usize {
+        self.returned.len() + self.ready.len()
+    }
+
+    /// The message that comes next.
+    fn take_next(&mut self) -> Option<(Place, Known)> {
+        self.returned.pop_front().or_else(|| self.ready.pop_first())
     }
 
     /// What the store does to need nothing of its journal any more.
@@ -263,6 +281,7 @@ impl Model {
             assert!(place.1 < below(&place), "handed out unnoted");
             self.ready.insert(place, held.message);
         }
+        self.ready.extend(self.returned.drain(..));
         self.ready.retain(|_, message| message.persistent);
         for (place, message) in &mut self.ready {
             assert!(place.1 < below(place) || !message.redelivered);
@@ -282,14 +301,16 @@ impl Model {
         let id = self.bench.queue.id.of_level(level);
         let published = self.published.entry(id).or_default();
         self.bench.batch = MessageBatch::for_level(&self.bench.queue.spec, level);
+        let keeps_all = self.spec.is_quorum();
         for &(size, persistent) in messages {
             let serial = (*published + 1000 * u64::from(level)).to_le_bytes();
             let body: Vec<_> = serial.iter().copied().cycle().take(size).collect();
             self.bench.push(&body, persistent);
+            let persistent = persistent || keeps_all;
             self.ready.insert((Reverse(id), *published), Known { redelivered: false, persistent, body });
             *published += 1;
         }
-        let waits = self.durable && messages.iter().any(|&(_, persistent)| persistent);
+        let waits = self.durable && messages.iter().any(|&(_, persistent)| persistent || keeps_all);
         assert_eq!(self.bench.flush() > JournalPosition::SAFE, waits);
         self.absorb();
     }
@@ -314,7 +335,11 @@ impl Model {
                     }
                     Settlement::Requeued => {
                         let message = Known { redelivered: true, ..held.message };
-                        self.ready.insert(place(self.bench.queue.id, held.reference), message);
+                        let place = place(self.bench.queue.id, held.reference);
+                        match self.spec.is_quorum() {
+                            true => self.returned.push_back((place, message)),
+                            false => _ = self.ready.insert(place, message),
+                        }
                     }
                 }
             }
@@ -325,13 +350,13 @@ impl Model {
 
     fn get(&mut self, no_ack: bool) {
         let got = self.bench.get(no_ack);
-        let expected = self.ready.pop_first();
+        let expected = self.take_next();
         assert_eq!(got.is_some(), expected.is_some());
         let (Some(got), Some((expected, message))) = (got, expected) else { return };
         let (reference, redelivered, body, left) = got;
         assert_eq!(
             (place(self.bench.queue.id, reference), redelivered, left),
-            (expected, message.redelivered, self.ready.len())
+            (expected, message.redelivered, self.waiting())
         );
         assert!(body == message.body);
         if no_ack {
@@ -351,7 +376,7 @@ impl Model {
     fn absorb(&mut self) {
         let mut since = BTreeMap::<ConsumerId, BTreeSet<ConsumerId>>::new();
         for seen in self.bench.seen() {
-            let (expected, message) = self.ready.pop_first().expect("nothing was ready");
+            let (expected, message) = self.take_next().expect("nothing was ready");
             let seen_at = place(self.bench.queue.id, seen.reference);
             assert_eq!((seen_at, seen.redelivered), (expected, message.redelivered));
             assert_eq!(
@@ -391,10 +416,10 @@ impl Model {
     fn check(&mut self) {
         self.absorb();
         let counts = self.bench.counts();
-        assert_eq!(counts, (self.ready.len(), self.held.len(), self.consumers.len()));
+        assert_eq!(counts, (self.waiting(), self.held.len(), self.consumers.len()));
         let waiting = self.consumers.values().any(KnownConsumer::can_take);
-        assert!(self.ready.is_empty() || !waiting, "a message and a consumer for it both wait");
-        if self.ready.is_empty() && self.held.is_empty() {
+        assert!(self.waiting() == 0 || !waiting, "a message and a consumer for it both wait");
+        if self.waiting() == 0 && self.held.is_empty() {
             assert!(self.bench.gauge.bytes() <= FIRST_CHUNK_BYTES * self.published.len());
         }
         self.check_settled();
@@ -423,12 +448,12 @@ proptest! {
     #[test]
     fn a_queue_keeps_its_promises(
         durable in any::<bool>(),
-        max_priority in prop_oneof![Just(0), Just(2), Just(255)],
+        max_priority in prop_oneof![Just(Some(0)), Just(Some(2)), Just(Some(255)), Just(None)],
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut model = Model::new(durable, max_priority);
         steps.iter().for_each(|step| model.apply(step));
-        let ready = model.ready.len();
+        let ready = model.waiting();
         prop_assert_eq!(model.bench.queue.delete(false, false).unwrap().ready, ready);
         model.bench.queue.let_go_of_all();
         prop_assert_eq!(model.bench.gauge.bytes(), 0);

@@ -1,0 +1,223 @@
+//! What the server tells of itself: connections, channels, listeners, limits, counts. All of it as of one moment,
+//! in the broker's own terms; how it is shown is not known here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use leveret_broker::counters::QueueTotals;
+use leveret_broker::time::Timestamp;
+use leveret_broker::{Broker, ConnectionId};
+use leveret_codec::table::FieldTable;
+
+/// A node, as whoever watches it sees it. Nothing of it waits for the disk or for clients.
+pub trait Node: Send + Sync {
+    /// What it keeps.
+    fn broker(&self) -> &Arc<Broker>;
+
+    /// Its name, as `leveret@host`.
+    fn name(&self) -> &str;
+
+    /// Open connections, the oldest first.
+    fn connections(&self) -> Vec<ConnectionInfo>;
+
+    /// Open channels, those of a connection together, by number.
+    fn channels(&self) -> Vec<ChannelInfo>;
+
+    /// Ends a connection with 320 and this reason; `false` if it is not there.
+    fn close_connection(&self, id: ConnectionId, reason: &str) -> bool;
+
+    /// Where it listens.
+    fn listeners(&self) -> Vec<ListenerInfo>;
+
+    /// What it has, and may use.
+    fn resources(&self) -> Resources;
+
+    /// What has happened since it was started.
+    fn totals(&self) -> Totals;
+}
+
+/// An open connection.
+#[derive(Clone, Debug)]
+pub struct ConnectionInfo {
+    /// Identity.
+    pub id: ConnectionId,
+    /// Both ends, `1.2.3.4:5555 -> 5.6.7.8:5672`.
+    pub name: String,
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Ours, if the system tells.
+    pub local: Option<SocketAddr>,
+    /// SASL mechanism of the login.
+    pub mechanism: String,
+    /// What the client says of itself.
+    pub client_properties: FieldTable,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// Negotiated seconds between heartbeats; 0 for none.
+    pub heartbeat_s: u64,
+    /// Negotiated largest frame, in octets.
+    pub frame_max: u32,
+    /// Negotiated most channels.
+    pub channel_max: u16,
+    /// Open channels.
+    pub channels: usize,
+    /// It was told that publishing has to wait.
+    pub is_blocked: bool,
+    /// Octets received, and in how many reads.
+    pub received: (u64, u64),
+    /// Octets sent, and in how many writes.
+    pub sent: (u64, u64),
+    /// Octets that wait to be sent.
+    pub waiting_bytes: usize,
+    /// What the handshake of TLS came to, if there was one.
+    pub tls: Option<TlsInfo>,
+}
+
+/// A TLS session.
+#[derive(Clone, Debug, Default)]
+pub struct TlsInfo {
+    /// As `tlsv1.3`.
+    pub protocol: String,
+    /// The cipher suite.
+    pub cipher: String,
+    /// The client certificate's subject, if it sent one.
+    pub peer_subject: Option<String>,
+}
+
+/// An open channel.
+#[derive(Clone, Debug)]
+pub struct ChannelInfo {
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// The connection's name.
+    pub connection_name: String,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The user.
+    pub user: String,
+    /// The vhost.
+    pub vhost: String,
+    /// Its number.
+    pub number: u16,
+    /// Consumers on it.
+    pub consumers: usize,
+    /// Deliveries that are not settled.
+    pub unacked: usize,
+    /// Prefetch of consumers to come; 0 for no limit.
+    pub prefetch: u16,
+    /// Most unsettled deliveries of the whole channel; 0 for no limit.
+    pub global_prefetch: u16,
+    /// Publishes are confirmed.
+    pub is_confirming: bool,
+    /// Publishes that are not confirmed yet.
+    pub unconfirmed: u64,
+    /// It has transactions.
+    pub is_transactional: bool,
+    /// Messages that wait for the commit.
+    pub uncommitted: usize,
+    /// Settlements that wait for the commit.
+    pub uncommitted_acks: usize,
+    /// What it has done.
+    pub counters: ChannelCounters,
+}
+
+/// What happened on a channel, or on several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelCounters {
+    /// Messages published.
+    pub published: u64,
+    /// Of these: on a channel with confirms.
+    pub to_confirm: u64,
+    /// Copies of them that went to queues.
+    pub routed: u64,
+    /// Publishes confirmed.
+    pub confirmed: u64,
+    /// Mandatory messages that came back unroutable.
+    pub returned: u64,
+    /// Messages dropped as unroutable.
+    pub dropped: u64,
+    /// Delivered to consumers that acknowledge.
+    pub delivered: u64,
+    /// Delivered to consumers that do not.
+    pub delivered_no_ack: u64,
+    /// Fetched by basic.get, to be acknowledged.
+    pub got: u64,
+    /// Fetched by basic.get, and gone by that.
+    pub got_no_ack: u64,
+    /// basic.get found none.
+    pub got_empty: u64,
+    /// Of those delivered and fetched: had been before.
+    pub redelivered: u64,
+    /// Acknowledged.
+    pub acked: u64,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// What is spoken there: `amqp`, `amqp/ssl`, `http`, `http/prometheus`.
+    pub protocol: &'static str,
+    /// Where.
+    pub address: SocketAddr,
+}
+
+/// What a node has, and may use.
+#[derive(Clone, Debug, Default)]
+pub struct Resources {
+    /// Octets of memory that messages take.
+    pub message_bytes: u64,
+    /// Above, publishers wait.
+    pub message_bytes_limit: u64,
+    /// They do.
+    pub memory_alarm: bool,
+    /// Octets of memory that the process takes.
+    pub resident_bytes: u64,
+    /// Octets free on the disk of the data directory, if the system tells.
+    pub disk_free_bytes: Option<u64>,
+    /// Below, publishers wait; 0 for never.
+    pub disk_free_limit: u64,
+    /// They do.
+    pub disk_alarm: bool,
+    /// Open files and sockets.
+    pub open_files: u64,
+    /// Most of these.
+    pub open_files_limit: u64,
+    /// Threads of the process.
+    pub threads: u64,
+    /// Where everything is kept.
+    pub data_dir: String,
+}
+
+/// What has happened since the start of the process.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    /// Milliseconds since then.
+    pub uptime_ms: u64,
+    /// Connections opened.
+    pub connections_opened: u64,
+    /// Connections closed.
+    pub connections_closed: u64,
+    /// Channels opened.
+    pub channels_opened: u64,
+    /// Channels closed.
+    pub channels_closed: u64,
+    /// On all channels, closed ones as well.
+    pub channels: ChannelCounters,
+    /// In all queues, deleted ones as well.
+    pub queues: QueueTotals,
+    /// Upper bounds, in octets, and how many published messages were not larger than each and larger than the one
+    /// before; the last one has no bound.
+    pub message_sizes: Vec<(Option<u64>, u64)>,
+    /// Octets of all published messages' bodies.
+    pub message_size_sum: u64,
+    /// Syncs of the journal.
+    pub journal_syncs: u64,
+    /// Octets written to the journal.
+    pub journal_bytes: u64,
+    /// Octets of the journal that wait to be written.
+    pub journal_waiting_bytes: u64,
+}

@@ -1,0 +1,198 @@
+//! The server as whoever watches it sees it: what connections, channels and the process say of themselves, put
+//! together on demand. The message path knows nothing of it but the counters it keeps.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use leveret_broker::{Broker, ConnectionId};
+use leveret_management::node::{
+    ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, ListenerInfo, Node, Resources, Totals,
+};
+use leveret_store::DurableStore;
+use leveret_store::disk::{Disk, SystemDisk};
+
+use crate::alarms::Reason;
+use crate::channel::Deliveries;
+use crate::connection::{self, Connection};
+use crate::counters::{ChannelCounters, SIZE_CLASSES};
+use crate::server::Server;
+
+/// Octets of a page of memory.
+const PAGE_BYTES: u64 = 4096;
+
+/// A running server.
+pub(crate) struct ObservedNode {
+    server: Arc<Server>,
+    store: Arc<DurableStore>,
+    listeners: Vec<ListenerInfo>,
+    started: Instant,
+}
+
+impl ObservedNode {
+    /// One that has just been started.
+    pub(crate) fn new(server: Arc<Server>, store: Arc<DurableStore>, listeners: Vec<ListenerInfo>) -> Self {
+        Self { server, store, listeners, started: Instant::now() }
+    }
+}
+
+impl Node for ObservedNode {
+    fn broker(&self) -> &Arc<Broker> {
+        &self.server.broker
+    }
+
+    fn name(&self) -> &str {
+        &self.server.node
+    }
+
+    fn connections(&self) -> Vec<ConnectionInfo> {
+        self.server.connections().iter().map(|connection| connection_info(connection)).collect()
+    }
+
+    fn channels(&self) -> Vec<ChannelInfo> {
+        let connections = self.server.connections();
+        connections
+            .iter()
+            .flat_map(|connection| connection.channels())
+            .map(|one| channel_info(&one))
+            .collect()
+    }
+
+    fn close_connection(&self, id: ConnectionId, reason: &str) -> bool {
+        let found = self.server.connection(id);
+        found.as_ref().inspect(|found| found.fail(connection::forced(reason))).is_some()
+    }
+
+    fn listeners(&self) -> Vec<ListenerInfo> {
+        self.listeners.clone()
+    }
+
+    fn resources(&self) -> Resources {
+        let (config, raised) = (&self.server.config, self.server.alarms.raised());
+        let limit = rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft);
+        Resources {
+            message_bytes: self.server.broker.memory().bytes() as u64,
+            message_bytes_limit: config.memory_high_watermark_bytes,
+            memory_alarm: raised.has(Reason::Memory),
+            resident_bytes: resident_bytes(),
+            disk_free_bytes: SystemDisk.free_bytes(&config.data_dir).ok(),
+            disk_free_limit: config.disk_free_limit_bytes,
+            disk_alarm: raised.is_disk_low(),
+            open_files: entries_in("/proc/self/fd"),
+            open_files_limit: limit,
+            threads: entries_in("/proc/self/task"),
+            data_dir: config.data_dir.display().to_string(),
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        let counters = &self.server.counters;
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        let mut channels = counters.of_closed_channels();
+        for connection in self.server.connections() {
+            connection.channels().iter().for_each(|channel| channels += counted(channel));
+        }
+        let journal = self.store.journal_stats();
+        let bounds = SIZE_CLASSES.into_iter().map(Some).chain([None]);
+        Totals {
+            uptime_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            connections_opened: count(&counters.connections_opened),
+            connections_closed: count(&counters.connections_closed),
+            channels_opened: count(&counters.channels_opened),
+            channels_closed: count(&counters.channels_closed),
+            channels: counts_of(&channels),
+            queues: self.server.broker.queue_totals(),
+            message_sizes: bounds.zip(channels.sizes.classes).collect(),
+            message_size_sum: channels.sizes.bytes,
+            journal_syncs: journal.syncs,
+            journal_bytes: journal.written_bytes,
+            journal_waiting_bytes: self.store.journal_waiting_bytes() as u64,
+        }
+    }
+}
+
+fn connection_info(connection: &Connection) -> ConnectionInfo {
+    let (sent_bytes, writes, waiting_bytes) = connection.outbound.sent();
+    ConnectionInfo {
+        id: connection.id,
+        name: connection.name.clone(),
+        user: connection.user.clone(),
+        vhost: connection.vhost.name.to_string(),
+        peer: connection.peer,
+        local: connection.local,
+        mechanism: connection.mechanism.clone(),
+        client_properties: connection.client_properties.clone(),
+        opened_at: connection.opened_at,
+        heartbeat_s: connection.heartbeat.as_secs(),
+        frame_max: connection.frame_max,
+        channel_max: connection.channel_max,
+        channels: connection.channels().len(),
+        is_blocked: connection.is_blocked(),
+        received: connection.received.totals(),
+        sent: (sent_bytes, writes),
+        waiting_bytes,
+        tls: None,
+    }
+}
+
+fn channel_info(channel: &Deliveries) -> ChannelInfo {
+    let (shown, connection) = (*channel.shown.lock(), &channel.connection);
+    let state = channel.state.lock();
+    let counters =
+        ChannelCounters { publishes: shown.publishes, sizes: shown.sizes, deliveries: state.counters };
+    ChannelInfo {
+        connection: connection.id,
+        connection_name: connection.name.clone(),
+        peer: connection.peer,
+        user: connection.user.clone(),
+        vhost: connection.vhost.name.to_string(),
+        number: channel.channel,
+        consumers: state.consumers.len(),
+        unacked: state.unacked.len(),
+        prefetch: shown.consumer_prefetch,
+        global_prefetch: state.prefetch,
+        is_confirming: shown.is_confirming,
+        unconfirmed: shown.unconfirmed,
+        is_transactional: shown.transaction.is_some(),
+        uncommitted: shown.transaction.map_or(0, |waiting| waiting.messages),
+        uncommitted_acks: shown.transaction.map_or(0, |waiting| waiting.settlements),
+        counters: counts_of(&counters),
+    }
+}
+
+fn counted(channel: &Deliveries) -> ChannelCounters {
+    let shown = *channel.shown.lock();
+    let deliveries = channel.state.lock().counters;
+    ChannelCounters { publishes: shown.publishes, sizes: shown.sizes, deliveries }
+}
+
+fn counts_of(counters: &ChannelCounters) -> ChannelCounts {
+    let ChannelCounters { publishes, deliveries, .. } = counters;
+    ChannelCounts {
+        published: publishes.published,
+        to_confirm: publishes.to_confirm,
+        routed: publishes.routed,
+        confirmed: publishes.confirmed,
+        returned: publishes.returned,
+        dropped: publishes.dropped,
+        delivered: deliveries.delivered,
+        delivered_no_ack: deliveries.delivered_no_ack,
+        got: deliveries.got,
+        got_no_ack: deliveries.got_no_ack,
+        got_empty: deliveries.got_empty,
+        redelivered: deliveries.redelivered,
+        acked: deliveries.acked,
+    }
+}
+
+/// As the kernel counts it; 0 where it does not tell.
+fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_ascii_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * PAGE_BYTES
+}
+
+fn entries_in(folder: &str) -> u64 {
+    fs::read_dir(folder).map_or(0, |entries| entries.count() as u64)
+}
