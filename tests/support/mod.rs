@@ -109,6 +109,19 @@ impl Broker {
         running
     }
 
+    /// The port of the TLS listener of a broker that was started here.
+    pub(crate) fn tls_port(&mut self) -> u16 {
+        let log = self.process().stderr_so_far();
+        let line = log.lines().find(|line| line.contains("listening for AMQP connections with TLS"));
+        line.and_then(listening_port).unwrap_or_else(|| panic!("no TLS listener in:\n{log}"))
+    }
+
+    /// The data folder of a broker that was started here.
+    pub(crate) fn data_dir(&self) -> &Path {
+        let Some((_, data_dir)) = &self.started else { panic!("the broker was not started here") };
+        data_dir
+    }
+
     /// The URI of the vhost `/` for the user guest.
     pub(crate) fn uri(&self) -> String {
         format!("amqp://guest:guest@{}:{}/%2F", self.host, self.port)
