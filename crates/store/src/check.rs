@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use leveret_broker::definition::{BindingSpec, Definition};
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::names::{QueueId, VhostName};
+use leveret_broker::policy::ActivePolicy;
 
 use crate::catalog::{CATALOG_NAME, CatalogError, SNAPSHOT_NAME, SledCatalog, read_snapshot};
 use crate::disk::{Disk, SystemDisk};
@@ -270,10 +271,10 @@ impl Check<'_> {
         }
     }
 
-    /// Everything that is bound exists, and everything is in a vhost.
+    /// Everything that is bound exists, everything is in a vhost, and policies can be put in force.
     fn definitions(&mut self, definitions: &[Definition]) {
         let known = Names::of(definitions);
-        let (mut exchanges, mut bindings) = (0, 0);
+        let (mut exchanges, mut bindings, mut policies) = (0, 0, 0);
         for definition in definitions {
             let missing = match definition {
                 Definition::PutExchange(vhost, spec) => {
@@ -283,8 +284,12 @@ impl Check<'_> {
                 Definition::PutQueue(_, spec) => {
                     known.without_vhost(&spec.vhost, &format!("queue '{}'", spec.name))
                 }
-                Definition::PutPolicy(vhost, _, policy) => {
-                    known.without_vhost(vhost, &format!("policy '{}'", policy.name))
+                Definition::PutPolicy(vhost, kind, policy) => {
+                    policies += 1;
+                    let what = format!("policy '{}'", policy.name);
+                    let refused = || ActivePolicy::check(*kind, policy.clone()).err();
+                    let impossible = || Some(format!("{what} in vhost '{vhost}': {}", refused()?));
+                    known.without_vhost(vhost, &what).or_else(impossible)
                 }
                 Definition::Bind(vhost, binding) => {
                     bindings += 1;
@@ -298,7 +303,8 @@ impl Check<'_> {
         }
         let (vhosts, queues) = (known.vhosts.len(), known.queues.len());
         self.say(format_args!(
-            "definitions: {vhosts} vhosts, {exchanges} exchanges, {queues} durable queues, {bindings} bindings"
+            "definitions: {vhosts} vhosts, {exchanges} exchanges, {queues} durable queues, {bindings} bindings, \
+             {policies} policies"
         ));
     }
 
