@@ -121,6 +121,14 @@ impl Broker {
         found.ok_or_else(|| BrokerError::VhostNotFound { vhost: name.to_owned() })
     }
 
+    /// All vhosts, by name.
+    #[must_use]
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        let mut vhosts: Vec<_> = self.vhosts.iter().map(|vhost| Arc::clone(&vhost)).collect();
+        vhosts.sort_by(|one, other| one.name.cmp(&other.name));
+        vhosts
+    }
+
     /// What keeps messages and definitions.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn Store> {
@@ -181,8 +189,10 @@ impl Broker {
     #[must_use]
     pub fn queue_totals(&self) -> QueueTotals {
         let mut totals = self.services.counters.of_deleted_queues();
-        for queue in self.queues().iter().filter(|queue| !queue.is_hidden()) {
-            totals.add(queue.spec.arguments.queue_type(), queue.snapshot().counters);
+        for vhost in self.vhosts() {
+            vhost.for_each_queue(|queue| {
+                totals.add(queue.spec.arguments.queue_type(), queue.snapshot().counters);
+            });
         }
         totals
     }

@@ -406,6 +406,26 @@ impl Vhost {
         queues
     }
 
+    /// Whether there is a queue of that name, whoever may use it.
+    #[must_use]
+    pub fn find_queue(&self, name: &str) -> Option<Arc<Queue>> {
+        self.queues.get(name).map(|queue| Arc::clone(&queue))
+    }
+
+    /// Looks at all queues that clients reach, in no order and without a copy of the directory, of which a part is
+    /// locked meanwhile: `look` may lock the queue and nothing else of the vhost.
+    pub fn for_each_queue(&self, mut look: impl FnMut(&Arc<Queue>)) {
+        self.queues.iter().for_each(|queue| look(&queue));
+    }
+
+    /// All queues that clients reach, by name.
+    #[must_use]
+    pub fn queues_by_name(&self) -> Vec<Arc<Queue>> {
+        let mut queues = self.queues();
+        queues.sort_unstable_by(|one, other| one.spec.name.cmp(&other.spec.name));
+        queues
+    }
+
     /// All queues that clients reach, in no order.
     #[must_use]
     pub fn queues(&self) -> Vec<Arc<Queue>> {

@@ -97,6 +97,9 @@ options! {
     /// for listeners that nobody but a proxy can reach: the header is believed.
     proxy_protocol: bool = "false", kind::boolean();
 
+    /// Addresses that the management HTTP API is served on. Port 0 picks a free port; none turns it off.
+    management_listen: Vec<SocketAddr> = "0.0.0.0:15672", kind::addresses_or_none();
+
     /// What is logged: one level for everything, or levels per module.
     log: String = "info", kind::log_directives();
 

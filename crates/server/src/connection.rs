@@ -53,7 +53,7 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<Arc<TlsFacts>>,
     /// How the user logged in.
     pub(crate) mechanism: String,
-    /// What the client said of itself; empty where nobody is told.
+    /// What the client said of itself.
     pub(crate) client_properties: FieldTable,
     pub(crate) server: Arc<Server>,
     pub(crate) user: String,

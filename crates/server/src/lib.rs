@@ -19,13 +19,14 @@ mod check;
 pub mod config;
 mod connection;
 mod counters;
+mod direct;
 mod durable;
 mod error;
 mod events;
 #[cfg(test)]
 mod held;
 mod limits;
-#[expect(dead_code, reason = "the listener of the management API is still to come")]
+mod management;
 mod observed;
 mod server;
 mod timers;

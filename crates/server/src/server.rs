@@ -10,6 +10,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use leveret_broker::store::Store;
 use leveret_broker::{Broker, ConnectionId};
+use leveret_management::node::ListenerInfo;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
@@ -25,6 +26,8 @@ use crate::connection::{self, Connection};
 use crate::counters::ServerCounters;
 use crate::durable;
 use crate::events;
+use crate::management;
+use crate::observed::ObservedNode;
 use crate::timers::TimerThread;
 use crate::tls::{self, Tls, TlsError};
 
@@ -146,6 +149,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     // Bound at once, so that a port in use is told before anything else is done; clients are let in when all is
     // recovered.
     let bound = Bound::all(&config, tls.as_ref())?;
+    let management = management::bind(&config.management_listen)?;
     let closing = Duration::from_millis(config.closing_timeout_ms);
     let (store, recovered) = durable::open(&config)?;
     let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
@@ -165,6 +169,10 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
+    let mut infos: Vec<_> = listeners.iter().filter_map(listener_info).collect();
+    infos.extend(management::infos(&management));
+    let node = Arc::new(ObservedNode::new(Arc::clone(&server), Arc::clone(&store), infos));
+    let api = management::start(&server, node, management).map_err(StartError::Thread)?;
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
     for (listener, tls) in listeners {
@@ -177,6 +185,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     // Outside of the log line: a level that leaves it out would leave the waiting out with it.
     let signal = signals.next().await;
     info!("{signal} received: shutting down");
+    drop(api);
     server.shutdown.send_replace(true);
     for connection in &server.connections {
         connection.fail(shutdown_error());
@@ -199,6 +208,11 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
         name = signals.next() => warn!("{name} received again: exiting at once"),
     }
     Ok(())
+}
+
+fn listener_info((listener, tls): &(TcpListener, Option<Arc<Tls>>)) -> Option<ListenerInfo> {
+    let protocol = if tls.is_some() { "amqp/ssl" } else { "amqp" };
+    Some(ListenerInfo { protocol, address: listener.local_addr().ok()? })
 }
 
 /// Watches what publishers have to wait for, until the runtime ends.

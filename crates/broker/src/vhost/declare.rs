@@ -13,6 +13,7 @@ use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
+use crate::policy::AppliedPolicies;
 use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
 use crate::queue::{Queue, QueueSpec, QueueType};
 use crate::reply_to::REPLY_TO;
@@ -365,6 +366,28 @@ impl Vhost {
     #[must_use]
     pub fn exchanges(&self) -> Vec<ExchangeSpec> {
         self.topology.read().exchanges().map(|exchange| exchange.spec.clone()).collect()
+    }
+
+    /// Looks at all exchanges, the default one first and the others in no order, with the topology locked: `look` may
+    /// not ask the vhost for anything.
+    pub fn for_each_exchange(
+        &self,
+        mut look: impl FnMut(&ExchangeSpec, &AppliedPolicies, &Arc<ExchangeCounters>),
+    ) {
+        let topology = self.topology.read();
+        let default = ExchangeSpec {
+            name: "".into(),
+            exchange_type: ExchangeType::Direct,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            alternate: None,
+            arguments: FieldTable::new(),
+        };
+        look(&default, &AppliedPolicies::default(), topology.default_counters());
+        topology
+            .exchanges()
+            .for_each(|exchange| look(&exchange.spec, &exchange.policies, &exchange.counters));
     }
 
     /// What clients published to an exchange; the empty name is that of the default one. `None` if there is none.

@@ -234,7 +234,7 @@ fn refused(code: ReplyCode, text: impl Into<String>) -> AmqpError {
 }
 
 /// COMPAT: CC and BCC are arrays; each long string in them is a routing key, the rest is passed over.
-fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
+pub(crate) fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
     match headers.get(header) {
         None => Ok(()),
         Some(FieldValueRef::Array(array)) => {
@@ -253,7 +253,7 @@ fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> 
 }
 
 /// COMPAT: a string of milliseconds, at most ten years.
-fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
+pub(crate) fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
     const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
     let text = String::from_utf8_lossy(expiration);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);

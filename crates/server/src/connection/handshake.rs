@@ -36,7 +36,6 @@ pub(crate) struct Opened {
     pub(crate) heartbeat: Duration,
     pub(crate) capabilities: Capabilities,
     pub(crate) mechanism: String,
-    /// Empty where nobody is told.
     pub(crate) client_properties: FieldTable,
 }
 
@@ -144,7 +143,7 @@ impl Handshake<'_> {
                 let capabilities = capabilities(&start_ok.client_properties);
                 let login = auth::authenticate(config, start_ok.mechanism, start_ok.response, peer);
                 let user = auth::user_of(start_ok.mechanism, start_ok.response);
-                let said = if config.event_exchange { start_ok.client_properties } else { FieldTable::new() };
+                let said = start_ok.client_properties;
                 Ok((login, user, capabilities, start_ok.mechanism.to_owned(), said))
             }
             other => Err(unexpected(&other)),
