@@ -87,6 +87,8 @@ fn what_is_missing_is_named() {
     let ran = run(&queues(), "rabbitmqctl list_queues -p nosuch");
     assert_fails(&ran, 65, "Virtual host 'nosuch' does not exist");
     assert_fails(&run(&queues(), "rabbitmqctl list_queues nosuch"), 64, "invalid value 'nosuch'");
+    let ran = run(&queues(), "rabbitmqctl list_deprecated_features");
+    assert_fails(&ran, 69, "knows no /api/deprecated-features");
     let ran = run(&queues(), "rabbitmqctl list_user_permissions nobody");
     assert_fails(&ran, 67, "User \"nobody\" does not exist");
 }
@@ -240,6 +242,15 @@ fn watch_prints_once_where_there_is_no_terminal() {
          /\tq1\t0\t3\t1\t2.5\t0.0\t0.0\trunning\n/\tq \"2\"\t0\t0\t0\t0.0\t0.0\t0.0\tdown\n",
     );
     assert_fails(&run(&queues(), "leveretctl watch --interval 0"), 64, "--interval");
+}
+
+#[test]
+fn names_neither_break_rows_nor_speak_to_the_terminal() {
+    let queues = r#"[{"name":"a\tb\n\u001b[31m"}]"#;
+    let stub = Stub::new(&[("GET /api/queues/%2F", 200, queues)]);
+    assert_prints(&run(&stub, "rabbitmqctl -s list_queues name"), "a\\tb\\n\\u{1b}[31m\n");
+    let whole = "\"a\tb\n\u{1b}[31m\"\n";
+    assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter csv name"), whole);
 }
 
 #[test]

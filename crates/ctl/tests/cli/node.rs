@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use crate::stub::{Stub, assert_fails, assert_prints, run};
 
 const OVERVIEW: &str = r#"{"node":"rabbit@box","rabbitmq_version":"4.2.0","product_name":"Leveret","product_version":"0.1.0",
-    "cluster_name":"name","erlang_version":"","object_totals":{"connections":1,"queues":4},
+    "cluster_name":"name","erlang_version":"0","object_totals":{"connections":1,"queues":4},
     "listeners":[{"node":"rabbit@box","protocol":"amqp","ip_address":"::","port":5672},
                  {"node":"rabbit@box","protocol":"http","ip_address":"127.0.0.1","port":15672}]}"#;
 
@@ -76,6 +76,11 @@ fn sentences_of_diagnostics() {
         ("GET /api/health/checks/protocol-listener/amqp", 200, r#"{"status":"ok"}"#),
         ("GET /api/health/checks/certificate-expiration/1/months", 200, r#"{"status":"ok"}"#),
         ("GET /api/health/checks/node-is-quorum-critical", 200, r#"{"status":"ok"}"#),
+        (
+            "GET /api/health/checks/quorum-queues-without-elected-leaders/vhost/%2F/pattern/.%2A",
+            200,
+            r#"{"status":"ok"}"#,
+        ),
     ]);
     for (line, expected) in [
         ("ping", "Ping succeeded"),
@@ -94,6 +99,10 @@ fn sentences_of_diagnostics() {
         (
             "check_if_node_is_quorum_critical",
             "Node rabbit@box seems to be the only one in a single node cluster, the check does not apply",
+        ),
+        (
+            "check_for_quorum_queues_without_an_elected_leader",
+            "Node rabbit@box reported all quorum queues as having responsive leader replicas",
         ),
         ("server_version", "4.2.0"),
         ("log_location", "stdout"),
@@ -132,6 +141,7 @@ fn checks_that_fail_say_what_is_wrong_with_69() {
     ] {
         assert_fails(&run(&stub, &format!("rabbitmq-diagnostics {line}")), 69, expected);
     }
+    assert_fails(&run(&stub, "rabbitmq-diagnostics erlang_version"), 69, "does not run on Erlang");
     assert_fails(&run(&stub, "rabbitmq-diagnostics check_port_listener x"), 64, "'x' is no port");
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{in_unit, memory_parts, node_values, text};
+use super::{NO_ERLANG, in_unit, memory_parts, node_values, text};
 use crate::api::ApiError;
 use crate::call::Call;
 use crate::failure::Failure;
@@ -169,7 +169,8 @@ pub(super) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
     section(out, "Disk Nodes", &names(&all))?;
     section(out, "Running Nodes", &names(&running))?;
     let erlang = text(&overview, "erlang_version");
-    let erlang = if erlang.is_empty() { String::new() } else { format!(" on Erlang {erlang}") };
+    let erlang =
+        if NO_ERLANG.contains(&erlang.as_str()) { String::new() } else { format!(" on Erlang {erlang}") };
     let version = format!("{name}: RabbitMQ {}{erlang}", text(&overview, "rabbitmq_version"));
     section(out, "Versions", &[version])?;
     let maintenance = nodes.iter().map(|node| {
