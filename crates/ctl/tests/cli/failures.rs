@@ -3,7 +3,12 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::thread;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 
 use crate::stub::{Stub, assert_fails, assert_prints, run, run_with};
 
@@ -127,6 +132,47 @@ fn certificates_are_looked_at_before_they_are_used() {
     let words = ["leveretctl", "--ca-file", "/no/such", "list_users"];
     assert_fails(&run_with(&words, &[], None), 65, "/no/such");
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn only_certificates_of_a_trusted_authority_for_this_host_will_do() {
+    let folder = std::env::temp_dir().join(format!("leveret-ctl-tls-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let ca_file = folder.join("ca.pem");
+    let listed = "user\ttags\nguest\t[]\n";
+    for (host, is_good) in [("127.0.0.1", true), ("elsewhere.example", false)] {
+        let (authority, config) = certified(host);
+        fs::write(&ca_file, authority).unwrap();
+        let stub = Stub::with_tls(&[("GET /api/users", 200, r#"[{"name":"guest","tags":[]}]"#)], config);
+        let list = ["leveretctl", "-q", "list_users", "--url", &stub.url];
+        let with = |more: &[&str]| run_with(&[list.as_slice(), more].concat(), &[], None);
+        assert_fails(&with(&[]), 69, "no TLS connection with");
+        assert_prints(&with(&["--insecure"]), listed);
+        let trusting = with(&["--ca-file", ca_file.to_str().unwrap()]);
+        if is_good {
+            assert_prints(&trusting, listed)
+        } else {
+            assert_fails(&trusting, 69, "not valid for name")
+        }
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// An authority, and a server with a certificate of its for a host.
+fn certified(host: &str) -> (String, ServerConfig) {
+    let mut parameters = CertificateParams::new(Vec::new()).expect("no names are good names");
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate().expect("a key"));
+    let authority = authority.expect("an authority");
+    let key = KeyPair::generate().expect("a key");
+    let parameters = CertificateParams::new([host.to_owned()]).expect("a host is a good name");
+    let certificate = parameters.signed_by(&key, &authority).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider);
+    let config = config.with_safe_default_protocol_versions().expect("the provider has them");
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key it has made itself");
+    let config = config.with_no_client_auth().with_single_cert(vec![certificate.der().clone()], key);
+    (authority.pem(), config.expect("key and certificate belong together"))
 }
 
 #[test]

@@ -2,13 +2,14 @@
 //! one command line against it.
 
 use std::collections::HashMap;
-use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use leveret_ctl::{Environment, Terminal};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// How long the other side may take; only a broken test waits for it.
 const SOCKET_MAX: Duration = Duration::from_secs(20);
@@ -37,8 +38,18 @@ pub(crate) struct Stub {
 impl Stub {
     /// A server with these answers: method and path, status, body. What is not among them is not found.
     pub(crate) fn new(answers: &[(&str, u16, &str)]) -> Self {
+        Self::start(answers, None)
+    }
+
+    /// The same over TLS.
+    pub(crate) fn with_tls(answers: &[(&str, u16, &str)], tls: ServerConfig) -> Self {
+        Self::start(answers, Some(Arc::new(tls)))
+    }
+
+    fn start(answers: &[(&str, u16, &str)], tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let url = format!("http://{}", listener.local_addr().expect("it is bound"));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().expect("it is bound"));
         let answers: HashMap<String, (u16, String)> = answers
             .iter()
             .map(|(what, status, body)| ((*what).to_owned(), (*status, (*body).to_owned())))
@@ -49,7 +60,7 @@ impl Stub {
             for stream in listener.incoming() {
                 let Ok(stream) = stream else { break };
                 // A client that goes away is what some tests are about.
-                let _ = serve(stream, &answers, &log);
+                let _ = accept(stream, tls.as_ref(), &answers, &log);
             }
         });
         Self { url, asked }
@@ -69,14 +80,29 @@ impl Stub {
     }
 }
 
-/// Answers one request and ends the connection.
-fn serve(
+/// Shakes hands where that is asked for, and answers one request.
+fn accept(
     stream: TcpStream,
+    tls: Option<&Arc<ServerConfig>>,
     answers: &HashMap<String, (u16, String)>,
     asked: &Mutex<Vec<Asked>>,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(SOCKET_MAX))?;
-    let mut reader = BufReader::new(stream.try_clone()?);
+    let Some(tls) = tls else { return serve(stream, answers, asked) };
+    let connection = ServerConnection::new(Arc::clone(tls)).map_err(io::Error::other)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    serve(&mut stream, answers, asked)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+/// Answers one request.
+fn serve(
+    stream: impl Read + Write,
+    answers: &HashMap<String, (u16, String)>,
+    asked: &Mutex<Vec<Asked>>,
+) -> io::Result<()> {
+    let mut reader = BufReader::new(stream);
     let mut first = String::new();
     reader.read_line(&mut first)?;
     let what = first.trim_end().trim_end_matches(" HTTP/1.1").to_owned();
@@ -99,12 +125,13 @@ fn serve(
     } else {
         (401, r#"{"error":"not_authorized","reason":"Login failed"}"#.to_owned())
     };
-    let mut stream = stream;
+    let mut stream = reader.into_inner();
     write!(
         stream,
         "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
         answer.len()
-    )
+    )?;
+    stream.flush()
 }
 
 /// What came of a command line.
