@@ -265,7 +265,7 @@ impl Client {
             };
         }
         let body = body.unwrap_or(Value::Null);
-        let reason = reason(status, &body);
+        let reason = reason(&body).unwrap_or_else(|| format!("/api/{path}: {status}"));
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if is_about_login(&reason) => {
                 Err(ApiError::Login { url, user: self.endpoint.user.clone(), reason })
@@ -306,12 +306,11 @@ fn is_about_tls(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::InvalidData
 }
 
-/// The reason in RabbitMQ's form, else what the status says.
-fn reason(status: StatusCode, body: &Value) -> String {
-    match body.get("reason").or_else(|| body.get("error")) {
-        Some(Value::String(reason)) => unescape(reason.trim_end()),
-        Some(reason) => reason.to_string(),
-        None => status.to_string(),
+/// The reason in RabbitMQ's form, if there is one.
+fn reason(body: &Value) -> Option<String> {
+    match body.get("reason").or_else(|| body.get("error"))? {
+        Value::String(reason) => Some(unescape(reason.trim_end())),
+        reason => Some(reason.to_string()),
     }
 }
 

@@ -56,7 +56,7 @@ const fn shaped(name: &'static str, pointer: &'static str, shape: Shape) -> Colu
 }
 
 /// All listings.
-pub(crate) const LISTINGS: [&Listing; 17] = [
+pub(crate) const LISTINGS: [&Listing; 18] = [
     &QUEUES,
     &EXCHANGES,
     &BINDINGS,
@@ -74,6 +74,7 @@ pub(crate) const LISTINGS: [&Listing; 17] = [
     &PARAMETERS,
     &GLOBAL_PARAMETERS,
     &FEATURE_FLAGS,
+    &DEPRECATED_FEATURES,
 ];
 
 /// What those have in common that list all of something, with columns to choose from.
@@ -422,6 +423,24 @@ const FEATURE_FLAGS: Listing = Listing {
         column("name", "/name"),
         column("state", "/state"),
         column("stability", "/stability"),
+        column("provided_by", "/provided_by"),
+        column("desc", "/desc"),
+        column("doc_url", "/doc_url"),
+    ],
+    ..CHOICE
+};
+
+const DEPRECATED_FEATURES: Listing = Listing {
+    verb: "list_deprecated_features",
+    about: "Lists what RabbitMQ is about to give up",
+    banner: "Listing deprecated features ...",
+    path: "deprecated-features",
+    shown: 3,
+    is_streamed: false,
+    columns: &[
+        column("name", "/name"),
+        column("deprecation_phase", "/deprecation_phase"),
+        column("state", "/state"),
         column("provided_by", "/provided_by"),
         column("desc", "/desc"),
         column("doc_url", "/doc_url"),

@@ -125,6 +125,11 @@ impl Table {
         self.columns.iter().zip(row).map(|((_, shape), value)| shape.text(value)).collect()
     }
 
+    /// The same where a name must neither break a row nor speak to the terminal.
+    fn safe_texts(&self, row: &[Value]) -> Vec<String> {
+        self.texts(row).iter().map(|cell| without_controls(cell)).collect()
+    }
+
     /// A row as an object.
     fn object(&self, row: &[Value]) -> Value {
         let pairs = self.columns.iter().zip(row);
@@ -132,6 +137,15 @@ impl Table {
             pairs.map(|((name, shape), value)| (name.clone(), shape.json(value))).collect();
         Value::Object(object)
     }
+}
+
+/// A text with escapes in place of control characters.
+fn without_controls(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() { safe.extend(character.escape_default()) } else { safe.push(character) }
+    }
+    safe
 }
 
 /// Where a verb prints, and how.
@@ -204,7 +218,7 @@ impl Output<'_> {
             let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
             self.line(&names.join("\t"))?;
         }
-        table.rows.iter().try_for_each(|row| self.line(&table.texts(row).join("\t")))
+        table.rows.iter().try_for_each(|row| self.line(&table.safe_texts(row).join("\t")))
     }
 
     fn csv(&mut self, table: &Table) -> Result<(), Failure> {
@@ -231,7 +245,7 @@ impl Output<'_> {
     }
 
     fn boxes(&mut self, table: &Table) -> Result<(), Failure> {
-        let mut lines: Vec<Vec<String>> = table.rows.iter().map(|row| table.texts(row)).collect();
+        let mut lines: Vec<Vec<String>> = table.rows.iter().map(|row| table.safe_texts(row)).collect();
         if self.headers {
             lines.insert(0, table.columns.iter().map(|(name, _)| name.clone()).collect());
         }

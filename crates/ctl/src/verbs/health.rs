@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::node;
-use super::{Verb, none, option, required};
+use super::{Verb, flag, none, option, required};
 use crate::api::{ApiError, path};
 use crate::call::Call;
 use crate::failure::{Exit, Failure};
@@ -81,6 +81,16 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Fails if quorum queues would stop without the node",
         arguments: none,
         run: check_quorum_critical,
+    },
+    Verb {
+        name: "check_for_quorum_queues_without_an_elected_leader",
+        about: "Fails if a quorum queue has no leader",
+        arguments: |command| {
+            let pattern =
+                super::optional("pattern").help("A pattern of names (else all)").default_value(".*");
+            command.arg(pattern).arg(flag("across-all-vhosts", "In all vhosts"))
+        },
+        run: check_leaders,
     },
 ];
 
@@ -247,6 +257,30 @@ fn check_quorum_critical(call: &mut Call<'_>) -> Result<(), Failure> {
         Some(answer) => {
             let queues = answer.get("queues").map(Value::to_string).unwrap_or_default();
             Err(unwell(format!("Node {name} is critical for quorum of queues {queues}")))
+        }
+    }
+}
+
+fn check_leaders(call: &mut Call<'_>) -> Result<(), Failure> {
+    let (name, vhost, pattern) = (call.node()?, call.vhost(), call.text("pattern"));
+    let everywhere = call.flag("across-all-vhosts");
+    let place = if everywhere { "all vhosts".to_owned() } else { format!("vhost {vhost}") };
+    call.announce(&format!(
+        "Checking for quorum queues without an elected leader matching pattern {pattern} in {place} on node {name} ..."
+    ))?;
+    let check = "quorum-queues-without-elected-leaders";
+    let check = if everywhere {
+        path(&[check, "all-vhosts", "pattern", &pattern])
+    } else {
+        path(&[check, "vhost", &vhost, "pattern", &pattern])
+    };
+    match failed(call, &check)? {
+        None => call
+            .output
+            .say(&format!("Node {name} reported all quorum queues as having responsive leader replicas")),
+        Some(answer) => {
+            let queues = answer.get("queues").map(Value::to_string).unwrap_or_default();
+            Err(unwell(format!("Quorum queues without an elected leader: {queues}")))
         }
     }
 }

@@ -40,20 +40,19 @@ pub(crate) fn run(call: &mut Call<'_>, listing: &'static Listing) -> Result<(), 
     let (vhost, user) = (call.vhost(), call.text("user"));
     if listing.verb == "list_queues" {
         let seconds = call.optional("timeout").map_or(Ok(60.0), |text| text.parse::<f64>());
-        if let Ok(seconds) = seconds {
+        if let Some(seconds) = seconds.ok().filter(|seconds| seconds.is_finite()) {
             call.output.announce(&format!("Timeout: {seconds:?} seconds ..."))?;
         }
     }
     call.announce(&listing.banner.replace("{vhost}", &vhost).replace("{user}", &user))?;
     let path =
         listing.path.replace("{vhost}", &segment_of_path(&vhost)).replace("{user}", &segment_of_path(&user));
-    let rows = call.client()?.list(&path).or_missing(|| {
-        if listing.path.contains("{user}") {
-            Failure::no_such_user(&user)
-        } else {
-            Failure::no_such_vhost(&vhost)
-        }
-    })?;
+    let rows = call.client()?.list(&path);
+    let rows = match listing.path {
+        path if path.contains("{user}") => rows.or_missing(|| Failure::no_such_user(&user))?,
+        path if path.contains("{vhost}") => rows.or_missing(|| Failure::no_such_vhost(&vhost))?,
+        _ => rows?,
+    };
     let filters = QUEUE_FILTERS.map(|name| call.flag(name));
     let node = if call.flag("local") { Some(call.node()?) } else { None };
     let is_meant = |row: &&Value| {

@@ -20,6 +20,9 @@ use crate::output::{Format, Table};
 /// COMPAT: how long await_startup waits unless told otherwise.
 const STARTUP_MAX: Duration = Duration::from_secs(300);
 
+/// What brokers say where RabbitMQ names the version of Erlang it runs on, and they run on none.
+const NO_ERLANG: [&str; 2] = ["", "0"];
+
 /// How often it looks.
 const STARTUP_STEP: Duration = Duration::from_millis(250);
 
@@ -126,7 +129,7 @@ fn erlang_version(call: &mut Call<'_>) -> Result<(), Failure> {
     let node = call.node()?;
     call.announce(&format!("Asking node {node} for its Erlang/OTP version..."))?;
     let version = text(&call.overview()?, "erlang_version");
-    if version.is_empty() {
+    if NO_ERLANG.contains(&version.as_str()) {
         return Err(Failure::new(Exit::Unavailable, format!("node {node} does not run on Erlang")));
     }
     call.output.say(&format!("Erlang/OTP {version}"))

@@ -84,7 +84,11 @@ fn known(call: &mut Call<'_>) -> Result<(Vec<String>, String, String), Failure> 
     let values = call.client()?.get(&crate::api::path(&["nodes", &node]))?;
     let names = values.get("enabled_plugins").and_then(Value::as_array).cloned().unwrap_or_default();
     let mut names: Vec<String> = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
+    if call.overview()?.get("product_name").is_some_and(|product| product == "Leveret") {
+        names.extend(BUILT_IN.map(str::to_owned));
+    }
     names.sort_unstable();
+    names.dedup();
     Ok((names, version, format!("node {node}")))
 }
 

@@ -144,8 +144,9 @@ fn change(call: &mut Call<'_>, name: &str, changes: Map<String, Value>) -> Resul
     for key in ["description", "tags", "default_queue_type"] {
         match known.get(key).or_else(|| known.get("metadata")?.get(key)) {
             None | Some(Value::Null) => {}
-            // COMPAT: how RabbitMQ says that there is none.
-            Some(Value::String(text)) if text == "undefined" => {}
+            // COMPAT: what is the same as nothing, and how RabbitMQ says that there is none.
+            Some(Value::String(text)) if ["", "classic", "undefined"].contains(&text.as_str()) => {}
+            Some(Value::Array(tags)) if tags.is_empty() => {}
             Some(Value::Array(tags)) => {
                 let tags: Vec<&str> = tags.iter().filter_map(Value::as_str).collect();
                 kept.insert(key.to_owned(), json!(tags.join(",")));

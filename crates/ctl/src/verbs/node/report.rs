@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{in_unit, memory_parts, node_values, text};
+use super::{NO_ERLANG, in_unit, memory_parts, node_values, text};
 use crate::api::ApiError;
 use crate::call::Call;
 use crate::failure::Failure;
@@ -18,35 +18,9 @@ pub(super) fn status(call: &mut Call<'_>) -> Result<(), Failure> {
         Err(ApiError::NotFound { .. }) => None,
         own => Some(own?),
     };
-    let alarms = alarms(&[node.clone()]);
+    let alarms = alarms(std::slice::from_ref(&node));
     if matches!(call.output.format, Format::Json | Format::JsonStream) {
-        let memory: Value =
-            parts.iter().map(|(part, bytes, _)| (part.clone(), json!(*bytes as u64))).collect();
-        let status = json!({
-            "pid": text(&node, "os_pid").parse::<u64>().ok(),
-            "uptime": node.get("uptime").and_then(Value::as_u64).map(|uptime| uptime / 1000),
-            "is_under_maintenance": node.get("being_drained"),
-            "rabbitmq_version": overview.get("rabbitmq_version"),
-            "product_name": overview.get("product_name"),
-            "product_version": overview.get("product_version"),
-            "erlang_version": overview.get("erlang_full_version"),
-            "active_plugins": node.get("enabled_plugins"),
-            "data_directory": node.get("db_dir"),
-            "config_files": node.get("config_files"),
-            "log_files": node.get("log_files"),
-            "alarms": alarms,
-            "memory": memory,
-            "vm_memory_limit": node.get("mem_limit"),
-            "vm_memory_calculation_strategy": node.get("mem_calculation_strategy"),
-            "disk_free": node.get("disk_free"),
-            "disk_free_limit": node.get("disk_free_limit"),
-            "file_descriptors": {"total_used": node.get("fd_used"), "total_limit": node.get("fd_total"),
-                "sockets_used": node.get("sockets_used"), "sockets_limit": node.get("sockets_total")},
-            "totals": {"connection_count": overview.pointer("/object_totals/connections"),
-                "queue_count": overview.pointer("/object_totals/queues"), "virtual_host_count": vhosts},
-            "listeners": listeners(&overview),
-            "leveret": own,
-        });
+        let status = status_values(&overview, &node, &parts, vhosts, &own);
         return call.output.json(&status);
     }
     let out = &mut call.output;
@@ -85,6 +59,42 @@ pub(super) fn status(call: &mut Call<'_>) -> Result<(), Failure> {
         section(out, "Leveret", &lines)?;
     }
     last_section(out, "Listeners", &listeners(&overview).iter().map(listener_text).collect::<Vec<_>>())
+}
+
+/// The state of the node as one object.
+fn status_values(
+    overview: &Value,
+    node: &Value,
+    parts: &[(String, f64, f64)],
+    vhosts: usize,
+    own: &Option<Value>,
+) -> Value {
+    let memory: Value = parts.iter().map(|(part, bytes, _)| (part.clone(), json!(*bytes as u64))).collect();
+    json!({
+        "pid": text(node, "os_pid").parse::<u64>().ok(),
+        "uptime": node.get("uptime").and_then(Value::as_u64).map(|uptime| uptime / 1000),
+        "is_under_maintenance": node.get("being_drained"),
+        "rabbitmq_version": overview.get("rabbitmq_version"),
+        "product_name": overview.get("product_name"),
+        "product_version": overview.get("product_version"),
+        "erlang_version": overview.get("erlang_full_version"),
+        "active_plugins": node.get("enabled_plugins"),
+        "data_directory": node.get("db_dir"),
+        "config_files": node.get("config_files"),
+        "log_files": node.get("log_files"),
+        "alarms": alarms(std::slice::from_ref(node)),
+        "memory": memory,
+        "vm_memory_limit": node.get("mem_limit"),
+        "vm_memory_calculation_strategy": node.get("mem_calculation_strategy"),
+        "disk_free": node.get("disk_free"),
+        "disk_free_limit": node.get("disk_free_limit"),
+        "file_descriptors": {"total_used": node.get("fd_used"), "total_limit": node.get("fd_total"),
+            "sockets_used": node.get("sockets_used"), "sockets_limit": node.get("sockets_total")},
+        "totals": {"connection_count": overview.pointer("/object_totals/connections"),
+            "queue_count": overview.pointer("/object_totals/queues"), "virtual_host_count": vhosts},
+        "listeners": listeners(overview),
+        "leveret": own,
+    })
 }
 
 fn runtime(out: &mut Output<'_>, overview: &Value, node: &Value) -> Result<(), Failure> {
@@ -159,7 +169,8 @@ pub(super) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
     section(out, "Disk Nodes", &names(&all))?;
     section(out, "Running Nodes", &names(&running))?;
     let erlang = text(&overview, "erlang_version");
-    let erlang = if erlang.is_empty() { String::new() } else { format!(" on Erlang {erlang}") };
+    let erlang =
+        if NO_ERLANG.contains(&erlang.as_str()) { String::new() } else { format!(" on Erlang {erlang}") };
     let version = format!("{name}: RabbitMQ {}{erlang}", text(&overview, "rabbitmq_version"));
     section(out, "Versions", &[version])?;
     let maintenance = nodes.iter().map(|node| {
