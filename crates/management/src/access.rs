@@ -1,40 +1,26 @@
-//! Who may use the HTTP API, and for what. The server knows users and permissions; it is asked through [`Access`].
+//! Who uses the HTTP API. Users and permissions are the broker's; whether a password is right the server finds out,
+//! since it bounds how many are looked at, for connections and requests together.
 
-use std::net::IpAddr;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
 
-/// Knows users and what they may do.
-pub trait Access: Send + Sync {
-    /// Checks a login of somebody who comes from `peer`. May take as long as checking a password does.
-    ///
-    /// # Errors
-    /// It is refused.
-    fn log_in(&self, user: &str, password: &[u8], peer: IpAddr) -> Result<User, LoginRefusal>;
-
-    /// Whether a user may use a vhost at all.
-    fn may_enter(&self, user: &str, vhost: &str) -> bool;
-
-    /// Whether a user may do this with the queue or exchange of that name.
-    fn permits(&self, user: &str, vhost: &str, operation: Operation, name: &str) -> bool;
+/// Checks logins.
+pub trait Authenticate: Send + Sync {
+    /// Lets somebody in who comes from `peer`, or not.
+    fn log_in(&self, user: String, password: Vec<u8>, peer: SocketAddr) -> LoggingIn<'_>;
 }
+
+/// A login that is being checked.
+pub type LoggingIn<'a> = Pin<Box<dyn Future<Output = Result<User, LoginRefusal>> + Send + 'a>>;
 
 /// Why a login is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginRefusal {
-    /// Unknown user or wrong password.
+    /// Unknown user or wrong password, or too many of these.
     WrongCredentials,
     /// A user that may come from this machine alone.
     NotFromHere,
-}
-
-/// What permissions are given for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    /// Declare and delete.
-    Configure,
-    /// Publish, or bind a queue.
-    Write,
-    /// Consume, purge, or bind to an exchange.
-    Read,
 }
 
 /// Somebody who has logged in.

@@ -9,6 +9,7 @@ mod call;
 mod channels;
 mod connections;
 mod consumers;
+mod definitions;
 mod exchanges;
 mod health;
 mod json;
@@ -17,10 +18,13 @@ mod messages;
 mod nodes;
 mod overview;
 mod own;
+mod parameters;
+mod permissions;
 mod policies;
 mod queues;
 mod rates;
 mod resource;
+mod users;
 mod vhosts;
 
 use std::sync::Arc;
@@ -28,7 +32,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::any;
 
-use crate::access::{Access, Tag};
+use crate::access::{Authenticate, Tag};
 use crate::node::Node;
 use crate::statistics::Statistics;
 use answer::Refusal;
@@ -37,14 +41,18 @@ use resource::{Resource, serve};
 /// What endpoints work on.
 pub(crate) struct Api {
     pub(crate) node: Arc<dyn Node>,
-    pub(crate) access: Arc<dyn Access>,
+    pub(crate) logins: Arc<dyn Authenticate>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) attempts: resource::Attempts,
 }
 
 impl Api {
-    pub(crate) fn new(node: Arc<dyn Node>, access: Arc<dyn Access>, statistics: Arc<Statistics>) -> Self {
-        Self { node, access, statistics, attempts: resource::Attempts::default() }
+    pub(crate) fn new(
+        node: Arc<dyn Node>,
+        logins: Arc<dyn Authenticate>,
+        statistics: Arc<Statistics>,
+    ) -> Self {
+        Self { node, logins, statistics, attempts: resource::Attempts::default() }
     }
 }
 
@@ -64,6 +72,8 @@ fn resources() -> Vec<(&'static str, Resource)> {
     all.extend(of_clients());
     all.extend(of_vhosts());
     all.extend(of_messages());
+    all.extend(of_access());
+    all.extend(of_settings());
     all
 }
 
@@ -160,7 +170,10 @@ fn of_vhosts() -> Vec<(&'static str, Resource)> {
     use Tag::{Administrator, Management, Policymaker};
     vec![
         ("vhosts", Resource::of(Management).get(vhosts::list)),
-        ("vhosts/{vhost}", Resource::of(Management).get(vhosts::show).put(vhosts::put)),
+        (
+            "vhosts/{vhost}",
+            Resource::of(Management).get(vhosts::show).put(vhosts::put).delete(vhosts::delete),
+        ),
         ("exchanges", Resource::of(Management).get(exchanges::list)),
         ("exchanges/{vhost}", Resource::of(Management).get(exchanges::list)),
         ("exchanges/{vhost}/", Resource::of(Management).get(exchanges::list)),
@@ -219,5 +232,63 @@ fn of_messages() -> Vec<(&'static str, Resource)> {
     vec![
         ("exchanges/{vhost}/{exchange}/publish", Resource::of(Management).post(messages::publish)),
         ("queues/{vhost}/{queue}/get", Resource::of(Management).post(messages::get)),
+    ]
+}
+
+fn of_access() -> Vec<(&'static str, Resource)> {
+    let users = Resource::of(Tag::Administrator);
+    vec![
+        ("users", users.get(users::list)),
+        ("users/without-permissions", users.get(users::without_permissions)),
+        ("users/bulk-delete", users.post(users::delete_several)),
+        ("users/{user}", users.get(users::show).put(users::put).delete(users::delete)),
+        ("users/{user}/permissions", users.get(permissions::list)),
+        ("users/{user}/topic-permissions", users.get(permissions::list_topics)),
+        ("vhosts/{vhost}/permissions", users.get(permissions::list)),
+        ("vhosts/{vhost}/topic-permissions", users.get(permissions::list_topics)),
+        ("permissions", users.get(permissions::list)),
+        (
+            "permissions/{vhost}/{user}",
+            users.get(permissions::show).put(permissions::put).delete(permissions::delete),
+        ),
+        ("topic-permissions", users.get(permissions::list_topics)),
+        (
+            "topic-permissions/{vhost}/{user}",
+            users
+                .get(permissions::show_topics)
+                .put(permissions::put_topics)
+                .delete(permissions::delete_topics),
+        ),
+        (
+            "topic-permissions/{vhost}/{user}/{exchange}",
+            users.get(permissions::show_topics).delete(permissions::delete_topics),
+        ),
+        ("user-limits", users.get(users::list_limits)),
+        ("user-limits/{user}", users.get(users::list_limits)),
+        ("user-limits/{user}/{name}", users.put(users::put_limit).delete(users::delete_limit)),
+        ("auth/hash_password/{password}", users.get(users::hash_password)),
+    ]
+}
+
+fn of_settings() -> Vec<(&'static str, Resource)> {
+    use Tag::{Administrator, Management, Policymaker};
+    let (all, settings) = (Resource::of(Administrator), Resource::of(Policymaker));
+    vec![
+        ("definitions", all.get(definitions::show).post(definitions::add)),
+        ("all-configuration", all.get(definitions::show).post(definitions::add)),
+        ("definitions/{vhost}", settings.get(definitions::show_vhost).post(definitions::add_to_vhost)),
+        ("parameters", settings.get(parameters::list)),
+        ("parameters/{component}", settings.get(parameters::list)),
+        ("parameters/{component}/{vhost}", settings.get(parameters::list)),
+        (
+            "parameters/{component}/{vhost}/{name}",
+            settings.get(parameters::absent).put(parameters::put).delete(parameters::absent),
+        ),
+        ("global-parameters", settings.get(parameters::list_global)),
+        ("global-parameters/{name}", settings.get(parameters::show_global)),
+        ("vhosts/{vhost}/start/{node}", all.post(vhosts::start)),
+        ("vhost-limits", Resource::of(Management).get(vhosts::list_limits)),
+        ("vhost-limits/{vhost}", Resource::of(Management).get(vhosts::list_limits)),
+        ("vhost-limits/{vhost}/{name}", all.put(vhosts::put_limit).delete(vhosts::delete_limit)),
     ]
 }

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use crate::access::Access;
+use crate::access::Authenticate;
 use crate::api::{Api, router};
 use crate::node::Node;
 use crate::statistics::Sampler;
@@ -54,7 +54,7 @@ impl HttpApi {
     /// A thread cannot be started, or a listener not be used.
     pub fn start(
         node: Arc<dyn Node>,
-        access: Arc<dyn Access>,
+        logins: Arc<dyn Authenticate>,
         listeners: Vec<TcpListener>,
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -64,7 +64,7 @@ impl HttpApi {
             .enable_all()
             .build()?;
         let sampler = Sampler::start(Arc::clone(&node))?;
-        let api = Arc::new(Api::new(node, access, Arc::clone(sampler.statistics())));
+        let api = Arc::new(Api::new(node, logins, Arc::clone(sampler.statistics())));
         let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         for listener in listeners {
             listener.set_nonblocking(true)?;

@@ -46,6 +46,8 @@ pub trait Node: Send + Sync {
 /// A message that comes without a channel.
 #[derive(Clone, Copy, Debug)]
 pub struct DirectMessage<'a> {
+    /// Who publishes it.
+    pub user: &'a str,
     /// Where to; the empty name is the default exchange.
     pub exchange: &'a str,
     /// With which key.
@@ -113,10 +115,16 @@ pub struct ConnectionInfo {
 pub struct TlsInfo {
     /// As `tlsv1.3`.
     pub protocol: String,
+    /// How keys were exchanged, `any` with version 1.3.
+    pub key_exchange: String,
     /// The cipher suite.
     pub cipher: String,
     /// The client certificate's subject, if it sent one.
     pub peer_subject: Option<String>,
+    /// Who signed it.
+    pub peer_issuer: Option<String>,
+    /// From when until when it holds.
+    pub peer_validity: Option<String>,
 }
 
 /// An open channel.

@@ -5,12 +5,13 @@ use leveret_broker::limits::LARGE_BODY_BYTES;
 use leveret_broker::message::Body;
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::store::Store;
-use leveret_broker::{LargeBody, MessageView, Vhost};
+use leveret_broker::{Access, LargeBody, MessageView, Vhost};
 use leveret_codec::method::MethodId;
 use leveret_codec::properties::Properties;
 use leveret_codec::table::FieldTableRef;
 use leveret_management::node::{DirectMessage, Published};
 
+use crate::channel::grants::ChannelAccess;
 use crate::channel::publish::{copies, expiration_ms};
 use crate::channel::routes::{Publish, Routes};
 use crate::error::{AmqpError, ReplyCode};
@@ -19,7 +20,11 @@ use crate::error::{AmqpError, ReplyCode};
 ///
 /// # Errors
 /// As for a channel.
-pub(crate) fn publish(vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Published, AmqpError> {
+pub(crate) fn publish(
+    access: &Access,
+    vhost: &Vhost,
+    message: &DirectMessage<'_>,
+) -> Result<Published, AmqpError> {
     let undecodable = |error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH);
     let given = Properties::decode(message.properties).map_err(undecodable)?;
     if given.reply_to == Some(REPLY_TO.as_bytes()) {
@@ -67,10 +72,12 @@ pub(crate) fn publish(vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Publ
         sequence: 1,
         in_transaction: false,
     };
+    let mut access = ChannelAccess::of_user(access, message.user, vhost.name.as_str());
     let mut routes = Routes::default();
     routes.refresh(vhost);
-    let routed =
-        routes.add(vhost, &publish).map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
+    let routed = routes
+        .add(vhost, &mut access, &publish)
+        .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
     let store: &dyn Store = &**vhost.store();
     let safe_at = routes.flush(store);
     let is_refused = routed.refused || !routes.take_refused().is_empty();

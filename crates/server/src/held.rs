@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config;
+use crate::defaults;
 use crate::events;
 use crate::server::Server;
 
@@ -168,9 +169,9 @@ impl Client {
         let told: Arc<dyn Store> = Arc::<HeldStore>::clone(&store);
         let server = Arc::new(Server::new(config, told));
         events::prepare(&server);
-        server.broker.create_vhost("/");
+        defaults::make(&server).expect("the defaults are good");
         events::start(&server);
-        // The default vhost is nothing that anybody here waits for.
+        // The default vhost and user are nothing that anybody here waits for.
         store.state.lock().told = 0;
         Self::connect(server, store).await
     }

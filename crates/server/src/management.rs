@@ -1,15 +1,15 @@
 //! What the HTTP API has to know of the server and asks it for: who may use it, and where it listens.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use leveret_management::access::{Access, LoginRefusal, Operation, User};
+use leveret_management::access::{Authenticate, LoggingIn, LoginRefusal, User};
 use leveret_management::http::HttpApi;
 use leveret_management::node::{ListenerInfo, Node};
 use tracing::info;
 
-use crate::auth::{self, LoginRefusal as Refusal};
+use crate::auth::{Claim, Credentials, LoginRefusal as Refusal};
 use crate::server::{Server, StartError};
 
 /// What listeners speak of a plain HTTP API.
@@ -47,27 +47,22 @@ pub(crate) fn start(
     for ListenerInfo { address, .. } in infos(&listeners) {
         info!(%address, "listening for the HTTP API");
     }
-    HttpApi::start(node, Arc::new(DefaultUser(Arc::clone(server))), listeners).map(Some)
+    HttpApi::start(node, Arc::new(Logins(Arc::clone(server))), listeners).map(Some)
 }
 
-/// There is one user, who may do everything.
-struct DefaultUser(Arc<Server>);
+/// Logs in as connections do.
+struct Logins(Arc<Server>);
 
-impl Access for DefaultUser {
-    fn log_in(&self, user: &str, password: &[u8], peer: IpAddr) -> Result<User, LoginRefusal> {
-        let response = [b"\0", user.as_bytes(), b"\0", password].concat();
-        match auth::authenticate(&self.0.config, "PLAIN", &response, peer) {
-            Ok(name) => Ok(User { name, tags: vec!["administrator".to_owned()] }),
-            Err(Refusal::NotFromHere) => Err(LoginRefusal::NotFromHere),
-            Err(_) => Err(LoginRefusal::WrongCredentials),
-        }
-    }
-
-    fn may_enter(&self, _user: &str, _vhost: &str) -> bool {
-        true
-    }
-
-    fn permits(&self, _user: &str, _vhost: &str, _operation: Operation, _name: &str) -> bool {
-        true
+impl Authenticate for Logins {
+    fn log_in(&self, user: String, password: Vec<u8>, peer: SocketAddr) -> LoggingIn<'_> {
+        Box::pin(async move {
+            let claim = Claim::Password(Credentials { user, password });
+            let Server { broker, config, authenticator, .. } = &*self.0;
+            match authenticator.log_in(broker.access(), &claim, peer, &config.loopback_users).await {
+                Ok(user) => Ok(User { name: user.name.to_string(), tags: user.tags.clone() }),
+                Err(Refusal::NotFromHere) => Err(LoginRefusal::NotFromHere),
+                Err(_) => Err(LoginRefusal::WrongCredentials),
+            }
+        })
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_management::node::{
     ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo, Node,
-    Published, Resources, Totals,
+    Published, Resources, TlsInfo, Totals,
 };
 use leveret_store::DurableStore;
 use leveret_store::disk::{Disk, SystemDisk};
@@ -117,7 +117,8 @@ impl Node for ObservedNode {
     }
 
     fn publish(&self, vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Published, (u16, String)> {
-        direct::publish(vhost, message).map_err(|error| (error.code as u16, error.reply_text()))
+        direct::publish(self.server.broker.access(), vhost, message)
+            .map_err(|error| (error.code as u16, error.reply_text()))
     }
 }
 
@@ -141,7 +142,14 @@ fn connection_info(connection: &Connection) -> ConnectionInfo {
         received: connection.received.totals(),
         sent: (sent_bytes, writes),
         waiting_bytes,
-        tls: None,
+        tls: connection.tls.as_ref().map(|tls| TlsInfo {
+            protocol: tls.version.to_owned(),
+            key_exchange: tls.key_exchange.clone(),
+            cipher: tls.cipher.clone(),
+            peer_subject: tls.identity.as_ref().map(|identity| identity.subject.clone()),
+            peer_issuer: tls.identity.as_ref().map(|identity| identity.issuer.clone()),
+            peer_validity: tls.identity.as_ref().map(|identity| identity.validity.clone()),
+        }),
     }
 }
 

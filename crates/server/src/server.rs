@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use leveret_broker::access::Gone;
 use leveret_broker::store::Store;
-use leveret_broker::{Broker, ConnectionId};
+use leveret_broker::{Broker, BrokerError, ConnectionId};
 use leveret_management::node::ListenerInfo;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
@@ -19,11 +20,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
+use crate::admission::Admission;
 use crate::alarms::{self, Alarms};
+use crate::auth::Authenticator;
 use crate::channel::timeouts::Timeouts;
 use crate::config::Config;
 use crate::connection::{self, Connection};
 use crate::counters::ServerCounters;
+use crate::defaults::{self, DefinitionsError};
 use crate::durable;
 use crate::events;
 use crate::management;
@@ -54,6 +58,12 @@ pub(crate) enum StartError {
     /// What the data directory holds cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The first user cannot be made.
+    #[error("cannot make the default user: {0}")]
+    DefaultUser(#[from] BrokerError),
+    /// The definitions to be loaded are not possible.
+    #[error("cannot load definitions: {0}")]
+    Definitions(#[from] DefinitionsError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -71,6 +81,8 @@ pub(crate) struct Server {
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) counters: ServerCounters,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) admission: Arc<Admission>,
     connections: DashMap<ConnectionId, Arc<Connection>>,
     shutdown: watch::Sender<bool>,
 }
@@ -81,7 +93,36 @@ impl Server {
         let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
         let timeouts = Arc::new(Timeouts::new(config.consumer_timeout_ms, Arc::clone(broker.clock())));
         let (counters, connections) = (ServerCounters::default(), DashMap::new());
-        Self { config, broker, node: node_name(), alarms, timeouts, counters, connections, shutdown }
+        Self {
+            config,
+            broker,
+            node: node_name(),
+            alarms,
+            timeouts,
+            counters,
+            authenticator: Authenticator::new(),
+            admission: Arc::default(),
+            connections,
+            shutdown,
+        }
+    }
+
+    /// Ends connections whose user or vhost is deleted, from now on.
+    pub(crate) fn follow_deletions(self: &Arc<Self>) {
+        let server = Arc::downgrade(self);
+        self.broker.access().when_gone(Box::new(move |gone| {
+            for connection in server.upgrade().iter().flat_map(|server| server.connections()) {
+                match gone {
+                    Gone::User(user) if connection.user == user.as_str() => {
+                        connection.fail(user_deleted(user.as_str()))
+                    }
+                    Gone::Vhost(vhost) if connection.vhost.name == *vhost => {
+                        connection.fail(vhost_deleted(vhost.as_str()));
+                    }
+                    _ => {}
+                }
+            }
+        }));
     }
 
     pub(crate) fn register(&self, connection: &Arc<Connection>) {
@@ -90,10 +131,19 @@ impl Server {
         if *self.shutdown.borrow() {
             connection.fail(shutdown_error());
         }
+        // What was deleted before it was among the connections did not end it.
+        if self.broker.access().user(&connection.user).is_none() {
+            connection.fail(user_deleted(&connection.user));
+        }
+        let vhost = self.broker.vhost(connection.vhost.name.as_str());
+        if !vhost.is_ok_and(|vhost| Arc::ptr_eq(&vhost, &connection.vhost)) {
+            connection.fail(vhost_deleted(connection.vhost.name.as_str()));
+        }
     }
 
     pub(crate) fn unregister(&self, connection: &Connection) {
         self.connections.remove(&connection.id);
+        connection.place.give_back();
         self.counters.connections_closed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -134,6 +184,14 @@ fn node_name() -> String {
     format!("leveret@{}", host.unwrap_or("localhost"))
 }
 
+fn user_deleted(user: &str) -> crate::error::AmqpError {
+    connection::forced(&format!("user '{user}' is deleted"))
+}
+
+fn vhost_deleted(vhost: &str) -> crate::error::AmqpError {
+    connection::forced(&format!("vhost '{vhost}' is deleted"))
+}
+
 fn shutdown_error() -> crate::error::AmqpError {
     connection::forced("broker forced connection closure with reason 'shutdown'")
 }
@@ -159,12 +217,16 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     server.broker.memory().limit_cache(durable::cache_bytes(&server.config));
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
-    if !server.broker.has_vhosts() {
-        server.broker.create_vhost(&server.config.default_vhost);
+    server.follow_deletions();
+    if server.config.load_definitions.is_none() {
+        defaults::make(&server)?;
     }
     start_alarms(&server);
     // First, so that nothing that is due goes out before everything is known again.
     server.broker.begin();
+    if let Some(path) = &server.config.load_definitions {
+        defaults::load(&server, path)?;
+    }
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });

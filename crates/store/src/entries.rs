@@ -14,11 +14,15 @@ use crate::definitions;
 use crate::octets::{Reader, put_sized, put_varint};
 
 /// First octets of keys. Those of definitions come first.
+pub(crate) const KEY_PERMISSIONS: u8 = b'a';
 pub(crate) const KEY_BINDING: u8 = b'b';
 pub(crate) const KEY_EXCHANGE: u8 = b'e';
+pub(crate) const KEY_ACCESS_BEGUN: u8 = b'i';
 pub(crate) const KEY_OPERATOR_POLICY: u8 = b'o';
 pub(crate) const KEY_POLICY: u8 = b'p';
 pub(crate) const KEY_QUEUE: u8 = b'q';
+pub(crate) const KEY_TOPIC_PERMISSIONS: u8 = b't';
+pub(crate) const KEY_USER: u8 = b'u';
 pub(crate) const KEY_VHOST: u8 = b'v';
 const KEY_BLOCK: u8 = b'B';
 const KEY_STOPPED: u8 = b'S';
@@ -339,7 +343,8 @@ pub(crate) fn versioned<'a>(key: &[u8], value: &'a [u8]) -> Result<Reader<'a>, E
 /// A catalog's entries, understood.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// What exists, in an order in which it can be made: vhosts, policies, exchanges, queues, bindings.
+    /// What exists, in an order in which it can be made: users, vhosts, permissions, policies, exchanges,
+    /// queues, bindings.
     pub definitions: Vec<Definition>,
     /// Blocks by queue, sorted by position. A queue here need not be among the definitions: it was deleted, and
     /// its blocks not forgotten yet.
@@ -364,11 +369,13 @@ impl Contents {
             }
         }
         contents.definitions.sort_by_key(|definition| match definition {
-            Definition::PutVhost(_) => 0,
-            Definition::PutPolicy(..) => 1,
-            Definition::PutExchange(..) => 2,
-            Definition::PutQueue(..) => 3,
-            _ => 4,
+            Definition::BeginAccess | Definition::PutUser(_) => 0,
+            Definition::PutVhost(..) => 1,
+            Definition::PutPermissions(_) | Definition::PutTopicPermissions(_) => 2,
+            Definition::PutPolicy(..) => 3,
+            Definition::PutExchange(..) => 4,
+            Definition::PutQueue(..) => 5,
+            _ => 6,
         });
         contents
     }

@@ -8,7 +8,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::StatusCode;
 use hyper::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY, WWW_AUTHENTICATE,
+    ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY,
+    WWW_AUTHENTICATE,
 };
 use leveret_broker::BrokerError;
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ const GZIP_BYTES_MIN: usize = 1024;
 pub(crate) enum Answer {
     /// What was asked for.
     Json(Value),
+    /// The same, to be kept under this name.
+    File(Value, String),
     /// It was made; where it is, if that is not where the request went.
     Created(Option<String>),
     /// It is so.
@@ -144,8 +147,11 @@ fn reply_code(error: &BrokerError) -> u16 {
         | BrokerError::QueueNotFound { .. }
         | BrokerError::ExchangeNotFound { .. }
         | BrokerError::PolicyNotFound { .. }
+        | BrokerError::UserNotFound { .. }
         | BrokerError::QueueStopped { .. } => 404,
         BrokerError::ReservedName { .. }
+        | BrokerError::AccessRefused { .. }
+        | BrokerError::TopicAccessRefused { .. }
         | BrokerError::DefaultExchange
         | BrokerError::SystemExchange { .. }
         | BrokerError::InternalExchange { .. }
@@ -163,6 +169,16 @@ impl Answer {
             Self::Json(value) => respond(StatusCode::OK, value.to_string().into_bytes(), gzip),
             Self::Failed(value) => {
                 respond(StatusCode::SERVICE_UNAVAILABLE, value.to_string().into_bytes(), gzip)
+            }
+            Self::File(value, name) => {
+                let mut response = respond(StatusCode::OK, value.to_string().into_bytes(), gzip);
+                let is_safe = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
+                let disposition =
+                    format!("attachment; filename={}", name.chars().filter(is_safe).collect::<String>());
+                if let Ok(disposition) = HeaderValue::try_from(disposition) {
+                    response.headers_mut().insert(CONTENT_DISPOSITION, disposition);
+                }
+                response
             }
             Self::Created(location) => {
                 let mut response = respond(StatusCode::CREATED, Vec::new(), None);

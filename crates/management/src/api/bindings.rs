@@ -6,6 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use leveret_broker::Vhost;
+use leveret_broker::access::permissions::Permission;
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::exchange::destination::{BindingArguments, Destination, canonical, table_of};
 use leveret_broker::vhost::Binding;
@@ -15,7 +16,6 @@ use serde_json::{Value, json};
 use super::answer::{Answer, Answered, Refusal, of_channel};
 use super::call::{Call, NO_CONNECTION, text};
 use super::{exchanges, json as fields, listing};
-use crate::access::Operation;
 
 /// COMPAT: what is written as it is in a properties key.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b' ');
@@ -190,23 +190,29 @@ pub(crate) fn show(call: &Call) -> Answered {
 }
 
 /// What a user needs to bind or unbind. COMPAT: to write to the destination and to read the source.
-fn check(call: &Call, vhost: &Vhost, source: &str) -> Result<BindingTarget, Refusal> {
+fn check(call: &Call, vhost: &Vhost, source: &str, routing_key: &str) -> Result<BindingTarget, Refusal> {
     let destination = call.param("destination");
-    call.check(vhost, Operation::Write, destination)?;
-    call.check(vhost, Operation::Read, source)?;
-    Ok(if is_queue(call)? {
+    let target = if is_queue(call)? {
+        call.check_queue(vhost, Permission::Write, destination)?;
         BindingTarget::Queue(destination.into())
     } else {
+        call.check_exchange(vhost, Permission::Write, destination)?;
         BindingTarget::Exchange(destination.into())
-    })
+    };
+    call.check_exchange(vhost, Permission::Read, source)?;
+    if let Ok(spec) = vhost.find_exchange(source) {
+        let grants = call.broker().access().grants(&call.user.name, vhost.name.as_str());
+        grants.check_topics(Permission::Read, (source, spec.exchange_type), &[routing_key])?;
+    }
+    Ok(target)
 }
 
 /// POST bindings/:vhost/e/:source/:kind/:destination.
 pub(crate) fn bind(call: &Call) -> Answered {
     let (vhost, source) = (call.vhost()?, exchanges::name(call, "source"));
     let object = call.object()?;
-    let target = check(call, &vhost, source)?;
     let routing_key = text(&object, "routing_key")?.unwrap_or_default();
+    let target = check(call, &vhost, source, routing_key)?;
     let arguments = exchanges::arguments(&object)?;
     let position = vhost.bind(source, &target, routing_key, &arguments, NO_CONNECTION).map_err(refusal)?;
     call.wait_until_safe(position)?;
@@ -235,7 +241,7 @@ fn refusal(error: leveret_broker::BrokerError) -> Refusal {
 pub(crate) fn unbind(call: &Call) -> Answered {
     let (vhost, source) = (call.vhost()?, exchanges::name(call, "source"));
     let found = find(call, &vhost)?;
-    let target = check(call, &vhost, source)?;
+    let target = check(call, &vhost, source, &found.routing_key)?;
     let arguments = table_of(&found.arguments);
     let position =
         vhost.unbind(source, &target, &found.routing_key, &arguments, NO_CONNECTION).map_err(refusal)?;

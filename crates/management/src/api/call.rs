@@ -7,6 +7,8 @@ use std::time::Duration;
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
+use leveret_broker::access::Actor;
+use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::names::ConnectionId;
 use leveret_broker::store::JournalPosition;
 use leveret_broker::{Broker, Queue, Vhost};
@@ -15,7 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::answer::Refusal;
-use crate::access::{Operation, Tag, User};
+use crate::access::{Tag, User};
 
 /// Who declares and deletes in the place of a connection: nobody's exclusive queue is this one's.
 pub(crate) const NO_CONNECTION: ConnectionId = ConnectionId(0);
@@ -27,6 +29,8 @@ const SAFE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Call {
     pub(crate) api: Arc<Api>,
     pub(crate) user: User,
+    /// Where from.
+    peer: String,
     pub(crate) method: Method,
     params: HashMap<String, String>,
     query: HashMap<String, String>,
@@ -35,16 +39,27 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a request, put together at one place")]
     pub(crate) fn new(
         api: Arc<Api>,
         user: User,
+        peer: String,
         method: Method,
         params: HashMap<String, String>,
         query: &str,
         headers: HeaderMap,
         body: Bytes,
     ) -> Self {
-        Self { api, user, method, params, query: parse_query(query), headers, body }
+        Self { api, user, peer, method, params, query: parse_query(query), headers, body }
+    }
+
+    /// Who changes something by this request.
+    pub(crate) fn actor(&self) -> Actor<'_> {
+        Actor { user: &self.user.name, from: &self.peer }
+    }
+
+    fn may_enter(&self, vhost: &str) -> bool {
+        self.broker().access().grants(&self.user.name, vhost).is_admitted()
     }
 
     pub(crate) fn broker(&self) -> &Arc<Broker> {
@@ -84,7 +99,7 @@ impl Call {
             }
             Err(_) => return Err(Refusal::no_object()),
         };
-        let may = self.api.access.may_enter(&self.user.name, name);
+        let may = self.may_enter(name);
         // COMPAT: what can be seen everywhere can be changed only where there are permissions.
         let is_reading = matches!(self.method, Method::GET | Method::HEAD);
         if may || is_reading && self.user.sees_all() || self.user.has(Tag::Administrator) {
@@ -109,7 +124,7 @@ impl Call {
     }
 
     pub(crate) fn sees_vhost(&self, name: &str) -> bool {
-        self.user.sees_all() || self.api.access.may_enter(&self.user.name, name)
+        self.user.sees_all() || self.may_enter(name)
     }
 
     /// Whether the user sees a connection and what is on it. COMPAT: its own, or all.
@@ -124,14 +139,35 @@ impl Call {
         Ok((vhost, queue))
     }
 
-    /// Refuses what the user has no permission for.
-    pub(crate) fn check(&self, vhost: &Vhost, operation: Operation, name: &str) -> Result<(), Refusal> {
-        let vhost = vhost.name.as_str();
-        if self.api.access.permits(&self.user.name, vhost, operation, name) {
-            Ok(())
-        } else {
-            Err(Refusal::not_authorised("Access refused."))
-        }
+    /// Refuses what the user has no permission for, on a queue.
+    pub(crate) fn check_queue(
+        &self,
+        vhost: &Vhost,
+        permission: Permission,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        self.check(vhost, permission, Resource::Queue, name)
+    }
+
+    /// Refuses what the user has no permission for, on an exchange.
+    pub(crate) fn check_exchange(
+        &self,
+        vhost: &Vhost,
+        permission: Permission,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        self.check(vhost, permission, Resource::Exchange, name)
+    }
+
+    pub(crate) fn check(
+        &self,
+        vhost: &Vhost,
+        permission: Permission,
+        resource: Resource,
+        name: &str,
+    ) -> Result<(), Refusal> {
+        let grants = self.broker().access().grants(&self.user.name, vhost.name.as_str());
+        Ok(grants.check(permission, resource, name)?)
     }
 
     /// The body, which has to be an object. COMPAT: no body is an empty one.

@@ -161,11 +161,11 @@ fn put_tls(one: &ConnectionInfo, view: &mut View<'_>) {
     view.put("ssl", tls.is_some());
     view.put("ssl_protocol", tls.map(|tls| tls.protocol.as_str()));
     view.put("ssl_cipher", tls.map(|tls| tls.cipher.as_str()));
-    view.put("ssl_key_exchange", Value::Null);
+    view.put("ssl_key_exchange", tls.map(|tls| tls.key_exchange.as_str()));
     view.put("ssl_hash", Value::Null);
     view.put("peer_cert_subject", tls.and_then(|tls| tls.peer_subject.as_deref()));
-    view.put("peer_cert_issuer", Value::Null);
-    view.put("peer_cert_validity", Value::Null);
+    view.put("peer_cert_issuer", tls.and_then(|tls| tls.peer_issuer.as_deref()));
+    view.put("peer_cert_validity", tls.and_then(|tls| tls.peer_validity.as_deref()));
 }
 
 /// The channels of a connection.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use leveret_broker::Vhost;
+use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::counters::ExchangeCounters;
 use leveret_broker::exchange::ExchangeSpec;
 use leveret_broker::policy::AppliedPolicies;
@@ -15,7 +16,6 @@ use super::call::{Call, flag, text};
 use super::listing::{self, View};
 use super::rates::Measured;
 use super::{json as fields, queues};
-use crate::access::Operation;
 
 /// An exchange and what is beside it.
 struct Shown {
@@ -97,9 +97,9 @@ fn put(call: &Call, one: &Shown, view: &mut View<'_>) {
 pub(crate) fn declare(call: &Call) -> Answered {
     let (vhost, name) = (call.vhost()?, name(call, "exchange"));
     let object = call.object()?;
-    call.check(&vhost, Operation::Configure, name)?;
+    call.check_exchange(&vhost, Permission::Configure, name)?;
     let arguments = arguments(&object)?;
-    queues::check_references(call, &vhost, name, &arguments, &["alternate-exchange"])?;
+    queues::check_references(call, &vhost, (Resource::Exchange, name), &arguments, "alternate-exchange")?;
     let is_there = vhost.find_exchange(name).is_ok();
     let declaration = ExchangeDeclaration {
         name,
@@ -126,7 +126,7 @@ pub(crate) fn arguments(object: &Map<String, Value>) -> Result<FieldTable, Refus
 /// DELETE exchanges/:vhost/:name.
 pub(crate) fn delete(call: &Call) -> Answered {
     let (vhost, name) = (call.vhost()?, name(call, "exchange"));
-    call.check(&vhost, Operation::Configure, name)?;
+    call.check_exchange(&vhost, Permission::Configure, name)?;
     if !name.is_empty() && vhost.find_exchange(name).is_err() {
         return Err(Refusal::no_object());
     }

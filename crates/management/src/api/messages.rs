@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use leveret_broker::access::permissions::Permission;
 use leveret_broker::queue::{Got, Settlement};
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{BrokerError, Delivery, MessageRef, Queue, Vhost};
@@ -15,7 +16,6 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Answered, Refusal, of_channel};
 use super::call::{Call, NO_CONNECTION, integer, text};
 use super::{exchanges, json as fields};
-use crate::access::Operation;
 use crate::node::DirectMessage;
 
 /// Messages fetched at a time, at most: their bodies are all in memory then.
@@ -34,7 +34,6 @@ const ALIVENESS: &str = "aliveness-test";
 pub(crate) fn publish(call: &Call) -> Answered {
     let (vhost, exchange) = (call.vhost()?, exchanges::name(call, "exchange"));
     let object = call.object_with(&["routing_key", "properties", "payload", "payload_encoding"])?;
-    call.check(&vhost, Operation::Write, if exchange.is_empty() { "amq.default" } else { exchange })?;
     let Some(Value::String(payload)) = object.get("payload") else {
         return Err(Refusal::bad_request("payload_not_string"));
     };
@@ -73,9 +72,12 @@ fn send(
     if routing_key.len() > leveret_broker::limits::NAME_BYTES_MAX {
         return Err(Refusal::bad_request("the routing key is longer than 255 octets"));
     }
-    let message = DirectMessage { exchange, routing_key, properties, body };
+    let message = DirectMessage { user: &call.user.name, exchange, routing_key, properties, body };
     let published = call.api.node.publish(vhost, &message);
-    let published = published.map_err(|(code, text)| Refusal::bad_request(format!("{code} {text}")))?;
+    let published = published.map_err(|(code, text)| match code {
+        403 => Refusal::not_authorised("Access refused."),
+        code => Refusal::bad_request(format!("{code} {text}")),
+    })?;
     if published.is_refused {
         return Err(Refusal::bad("rejected", "Unable to publish message. Check queue limits."));
     }
@@ -238,7 +240,7 @@ pub(crate) fn get(call: &Call) -> Answered {
     let object = call.object_with(&["ackmode", "count", "encoding"])?;
     let fetch = Fetch::of(&object)?;
     let name = call.param("queue");
-    call.check(&vhost, Operation::Read, name)?;
+    call.check_queue(&vhost, Permission::Read, name)?;
     let queue = vhost.queue(name, NO_CONNECTION).map_err(|error| refusal(&error))?;
     let mut taken = Taken { queue: &queue, settlement: fetch.settlement, messages: Vec::new() };
     let (mut shown, mut bytes) = (Vec::new(), 0);
@@ -312,8 +314,8 @@ fn refusal(error: &BrokerError) -> Refusal {
 /// Declares a queue, publishes to it and fetches that.
 pub(crate) fn aliveness(call: &Call) -> Result<(), Refusal> {
     let vhost = call.vhost()?;
-    for operation in [Operation::Configure, Operation::Write, Operation::Read] {
-        call.check(&vhost, operation, ALIVENESS)?;
+    for operation in [Permission::Configure, Permission::Write, Permission::Read] {
+        call.check_queue(&vhost, operation, ALIVENESS)?;
     }
     let declaration = QueueDeclaration {
         name: ALIVENESS,

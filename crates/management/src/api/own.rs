@@ -1,5 +1,6 @@
 //! What only Leveret has.
 
+use leveret_broker::access::permissions::Permission;
 use leveret_broker::vhost::redrive::{Redrive, RedriveProgress, RedriveTo};
 use serde_json::{Value, json};
 
@@ -7,7 +8,6 @@ use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, NO_CONNECTION};
 use super::json as fields;
 use super::overview::COMPATIBLE_VERSION;
-use crate::access::Operation;
 
 /// GET leveret/status: versions, data directory, journal, memory, what waits in delayed exchanges.
 pub(crate) fn status(call: &Call) -> Answered {
@@ -62,7 +62,7 @@ pub(crate) fn status(call: &Call) -> Answered {
 pub(crate) fn redrive(call: &Call) -> Answered {
     let (vhost, queue) = call.queue()?;
     let name = queue.spec.name.as_str();
-    call.check(&vhost, Operation::Read, name)?;
+    call.check_queue(&vhost, Permission::Read, name)?;
     vhost.queue(name, NO_CONNECTION)?;
     let object = call.object()?;
     let limit = match object.get("count") {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::queue::settings::QueueSettings;
 use leveret_broker::queue::{ConsumerActivity, QueueSnapshot};
 use leveret_broker::vhost::QueueDeclaration;
@@ -15,7 +16,6 @@ use super::call::{Call, NO_CONNECTION, flag, text};
 use super::listing::{self, View};
 use super::rates::{Measured, QUEUE_COUNTS};
 use super::{connections, consumers, exchanges, json as fields};
-use crate::access::Operation;
 use crate::node::ConnectionInfo;
 use crate::statistics::{QUEUE, Rates, queue_values};
 
@@ -179,9 +179,9 @@ pub(crate) fn declare(call: &Call) -> Answered {
     {
         return Err(Refusal::bad_request(format!("node '{node}' is not known")));
     }
-    call.check(&vhost, Operation::Configure, name)?;
+    call.check_queue(&vhost, Permission::Configure, name)?;
     let arguments = exchanges::arguments(&object)?;
-    check_references(call, &vhost, name, &arguments, &["x-dead-letter-exchange"])?;
+    check_references(call, &vhost, (Resource::Queue, name), &arguments, "x-dead-letter-exchange")?;
     let is_there = vhost.find_queue(name).is_some();
     // COMPAT: quorum queues are durable even if nobody says so; rabbitmqadmin of 4.x leaves it out.
     let is_quorum = arguments.get("x-queue-type").and_then(FieldValue::as_str) == Some("quorum");
@@ -204,15 +204,13 @@ pub(crate) fn declare(call: &Call) -> Answered {
 pub(crate) fn check_references(
     call: &Call,
     vhost: &Vhost,
-    name: &str,
+    (resource, name): (Resource, &str),
     arguments: &FieldTable,
-    keys: &[&str],
+    key: &str,
 ) -> Result<(), Refusal> {
-    for key in keys {
-        if let Some(exchange) = arguments.get(key).and_then(FieldValue::as_str) {
-            call.check(vhost, Operation::Read, name)?;
-            call.check(vhost, Operation::Write, exchange)?;
-        }
+    if let Some(exchange) = arguments.get(key).and_then(FieldValue::as_str) {
+        call.check(vhost, Permission::Read, resource, name)?;
+        call.check_exchange(vhost, Permission::Write, exchange)?;
     }
     Ok(())
 }
@@ -221,7 +219,7 @@ pub(crate) fn check_references(
 pub(crate) fn delete(call: &Call) -> Answered {
     let (vhost, queue) = call.queue()?;
     let name = queue.spec.name.as_str();
-    call.check(&vhost, Operation::Configure, name)?;
+    call.check_queue(&vhost, Permission::Configure, name)?;
     let (_, position) =
         vhost.delete_queue(name, NO_CONNECTION, call.asks("if-unused"), call.asks("if-empty"))?;
     call.wait_until_safe(position)?;
@@ -232,7 +230,7 @@ pub(crate) fn delete(call: &Call) -> Answered {
 pub(crate) fn purge(call: &Call) -> Answered {
     let (vhost, queue) = call.queue()?;
     let name = queue.spec.name.as_str();
-    call.check(&vhost, Operation::Read, name)?;
+    call.check_queue(&vhost, Permission::Read, name)?;
     let (_, position) = vhost.queue(name, NO_CONNECTION)?.purge()?;
     call.wait_until_safe(position)?;
     Ok(Answer::NoContent)

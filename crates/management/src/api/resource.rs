@@ -1,7 +1,7 @@
 //! A path with its methods, and the way of a request: method, login, body, then the function that answers it, on a
 //! thread that may wait.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -148,10 +148,11 @@ async fn answer(
     let params =
         RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| Refusal::no_object())?;
     let params = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let peer = peer_of(&parts);
     let user = match resource.tag {
         None => User { name: String::new(), tags: Vec::new() },
         Some(tag) => {
-            let user = log_in(Arc::clone(&api), &parts).await?;
+            let user = log_in(&api, &parts, peer).await?;
             if !user.has(Tag::Management) || !user.has(tag) {
                 let missing = if user.has(Tag::Management) { tag } else { Tag::Management };
                 return Err(Refusal::not_authorised(missing.refusal()));
@@ -161,7 +162,8 @@ async fn answer(
     };
     let body = read_body(&parts.headers, body).await?;
     let Parts { method, uri, headers, .. } = parts;
-    let call = Call::new(api, user, method, params, uri.query().unwrap_or_default(), headers, body);
+    let query = uri.query().unwrap_or_default();
+    let call = Call::new(api, user, peer.to_string(), method, params, query, headers, body);
     let answered = tokio::task::spawn_blocking(move || match handler(&call) {
         Ok(answer) => answer.into_response(gzip),
         Err(refusal) => refusal.into_response(gzip),
@@ -180,29 +182,25 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Checks who sends a request, on a thread that may wait: a password costs time to check.
-async fn log_in(api: Arc<Api>, parts: &Parts) -> Result<User, Refusal> {
-    let header = parts.headers.get(AUTHORIZATION).ok_or_else(Refusal::anonymous)?;
-    let (name, password) = credentials(header.as_bytes()).ok_or_else(Refusal::anonymous)?;
+/// Who sends a request.
+fn peer_of(parts: &Parts) -> SocketAddr {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
     // INVARIANT: each connection's requests have it; a peer that is not known is nobody's own machine.
-    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let checked = tokio::task::spawn_blocking(move || {
-        let checked = api.access.log_in(&name, &password, peer);
-        let counter = if checked.is_ok() { &api.attempts.succeeded } else { &api.attempts.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
-        checked
-    });
-    match checked.await {
-        Ok(Ok(user)) => Ok(user),
+    peer.map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0)
+}
+
+/// Checks who sends a request.
+async fn log_in(api: &Api, parts: &Parts, peer: SocketAddr) -> Result<User, Refusal> {
+    let header = parts.headers.get(AUTHORIZATION).ok_or_else(Refusal::anonymous)?;
+    let (name, password) = credentials(header.as_bytes()).ok_or_else(Refusal::anonymous)?;
+    let checked = api.logins.log_in(name, password, peer).await;
+    let counter = if checked.is_ok() { &api.attempts.succeeded } else { &api.attempts.failed };
+    counter.fetch_add(1, Ordering::Relaxed);
+    checked.map_err(|refusal| match refusal {
         // COMPAT: the text of 4.x.
-        Ok(Err(LoginRefusal::WrongCredentials)) => Err(Refusal::login("Not_Authorized")),
-        Ok(Err(LoginRefusal::NotFromHere)) => Err(Refusal::login("User can only log in via localhost")),
-        Err(failure) => {
-            error!(%failure, "a login to the HTTP API panicked");
-            Err(Refusal::internal())
-        }
-    }
+        LoginRefusal::WrongCredentials => Refusal::login("Not_Authorized"),
+        LoginRefusal::NotFromHere => Refusal::login("User can only log in via localhost"),
+    })
 }
 
 /// Name and password of basic authentication.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::names::generated;
 use leveret_broker::queue::arguments::ConsumerArguments;
 use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got, Settlement};
@@ -55,6 +56,7 @@ impl Channel {
             return self.consume_replies(tag, consume);
         }
         let name = self.queue_name(consume.queue, method)?;
+        self.check(Permission::Read, Resource::Queue, &name, method)?;
         let vhost = Arc::clone(&self.connection.vhost);
         let refuse = |error: BrokerError| AmqpError::refused(&error, method);
         let queue = vhost.queue(&name, self.connection.id).map_err(refuse)?;
@@ -191,6 +193,7 @@ impl Channel {
     pub(super) fn recv_get(&mut self, get: &basic::Get<'_>) -> Outcome {
         let refuse = |error: BrokerError| AmqpError::refused(&error, MethodId::BASIC_GET);
         let name = self.queue_name(get.queue, MethodId::BASIC_GET)?;
+        self.check(Permission::Read, Resource::Queue, &name, MethodId::BASIC_GET)?;
         let queue = self.connection.vhost.queue(&name, self.connection.id).map_err(refuse)?;
         let deliveries = Arc::clone(&self.deliveries);
         let got = queue

@@ -115,6 +115,7 @@ impl Channel {
     fn check_properties(&mut self, properties: &Properties<'_>) -> Outcome {
         if let Some(user) = properties.user_id
             && user != self.connection.user.as_bytes()
+            && !self.may_impersonate()
         {
             let text = format!(
                 "user_id property set to '{}' but authenticated user was '{}'",
@@ -125,6 +126,12 @@ impl Channel {
         }
         self.content.expiration_ms = properties.expiration.map(expiration_ms).transpose()?;
         Ok(())
+    }
+
+    /// COMPAT: with this tag a user may publish in the name of others.
+    fn may_impersonate(&self) -> bool {
+        let user = self.connection.server.broker.access().user(&self.connection.user);
+        user.is_some_and(|user| user.has_tag("impersonator"))
     }
 
     /// A body frame of a publish.
@@ -168,7 +175,7 @@ impl Channel {
         let vhost = &self.connection.vhost;
         let routed = self
             .routes
-            .add(vhost, &publish)
+            .add(vhost, &mut self.access, &publish)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
         if let Some(queues) = self.routes.take_traced() {
             Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);
