@@ -3,10 +3,12 @@
 //!
 //! - [`http`]: the listener of the HTTP API, its limits and its threads
 //! - `api`: the endpoints, one file for each kind of thing
+//! - [`metrics`]: what Prometheus scrapes
 //! - [`statistics`]: samples of counters, for rates
 
 pub mod access;
 mod api;
 pub mod http;
+pub mod metrics;
 pub mod node;
 pub mod statistics;

@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::messages::{Incoming, Messages, Next, Outgoing, PageOut, Peeked, RETURNED_AHEAD, Rewrite};
-use super::unique::QueueIds;
 use super::quorum::Returns;
+use super::unique::QueueIds;
 use crate::delivery::Deadline;
 use crate::limits::READ_AHEAD_BYTES;
 use crate::message::{Contents, MessageRef, MessageView};

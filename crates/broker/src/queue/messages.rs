@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::chunk::{BatchTotals, Chunk, ChunkBlock, Settled};
 use super::memory::MemoryGauge;
-use super::unique::{LevelIds, QueueIds};
 use super::quorum::Returns;
+use super::unique::{LevelIds, QueueIds};
 use crate::delivery::Deadline;
 use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, READ_AHEAD_BYTES, RESEALED_BYTES_MAX};
 use crate::message::{Contents, MessageBatch, MessageRef, MessageView};

@@ -3,7 +3,7 @@
 //! `load` asks for each and lays one over the other. Here names are checked and values are taken as they
 //! stand; what a value means is the business of its kind.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +34,13 @@ const CHECK_KEYS: [&str; 1] = ["data_dir"];
 
 /// Variables with our prefix that belong to the project's test programs.
 const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
+
+/// COMPAT: variables by which containers of RabbitMQ are given their first user; ours override them.
+const RABBITMQ_VARIABLES: [(&str, &str); 3] = [
+    ("RABBITMQ_DEFAULT_USER", "default_user"),
+    ("RABBITMQ_DEFAULT_PASS", "default_password"),
+    ("RABBITMQ_DEFAULT_VHOST", "default_vhost"),
+];
 
 /// Below this likeness (0 to 1) a suggestion would confuse more than help.
 const LIKENESS_LEAST: f64 = 0.7;
@@ -134,9 +141,10 @@ fn arg(option: &'static OptionSpec) -> Arg {
         .help(help)
 }
 
-/// Takes the options from the environment. Variables without our prefix are somebody else's.
+/// Takes the options from the environment. Variables without our prefix are somebody else's, but for a few.
 pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Given, ConfigError> {
     let mut given = Given { config_file: None, rabbitmq_conf: None, settings: Vec::new() };
+    let mut of_rabbitmq = Vec::new();
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();
         if name == CONFIG_ENV {
@@ -144,10 +152,10 @@ pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> 
         } else if name == RABBITMQ_ENV {
             given.rabbitmq_conf = Some(PathBuf::from(value));
         } else if let Some(option) = OPTIONS.iter().find(|option| option.env() == name) {
-            // A value that is not Unicode keeps replacement characters, which the error message then shows.
-            let typed = value.to_str().map_or(Typed::Other, |value| Typed::Word(value.to_owned()));
-            let written = format!("{:?}", value.to_string_lossy());
-            given.settings.push(Setting { option, typed, written, origin: Origin::Environment(name) });
+            given.settings.push(variable(option, name, &value));
+        } else if let Some((_, key)) = RABBITMQ_VARIABLES.iter().find(|(known, _)| *known == name) {
+            let option = OPTIONS.iter().find(|option| option.key == *key);
+            of_rabbitmq.extend(option.map(|option| variable(option, name, &value)));
         } else if let Some(rest) = name.strip_prefix(ENV_PREFIX)
             && !is_of_tests(&name)
             && !is_service_link(&name, &value)
@@ -157,7 +165,16 @@ pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> 
             return Err(ConfigError::UnknownVariable { name, nearest });
         }
     }
+    of_rabbitmq.append(&mut given.settings);
+    given.settings = of_rabbitmq;
     Ok(given)
+}
+
+fn variable(option: &'static OptionSpec, name: String, value: &OsStr) -> Setting {
+    // A value that is not Unicode keeps replacement characters, which the error message then shows.
+    let typed = value.to_str().map_or(Typed::Other, |value| Typed::Word(value.to_owned()));
+    let written = format!("{:?}", value.to_string_lossy());
+    Setting { option, typed, written, origin: Origin::Environment(name) }
 }
 
 fn is_of_tests(name: &str) -> bool {
