@@ -1,3 +1,5 @@
+//! What lines look like, and that the document lists what pages show.
+
 use super::metric::labels;
 use super::metric::{Metric, Row};
 use super::page::{Grown, Page};
