@@ -96,7 +96,8 @@ impl Broker {
             .args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
             .arg(&data_dir)
             .env("NO_COLOR", "1");
-        command.args(flags);
+        // The usual port is one for all; flags go before the environment.
+        command.env("LEVERET_METRICS_LISTEN", "none").args(flags);
         let mut running = Running::spawn(command);
         let deadline = Instant::now() + BROKER_START_MAX;
         let listening = running.wait_for_line("listening for AMQP connections", remaining(deadline));

@@ -11,6 +11,7 @@ mod limits;
 pub mod memory;
 pub(crate) mod messages;
 mod paging;
+mod probe;
 mod queue_type;
 pub mod quorum;
 pub mod recovered;
@@ -20,6 +21,7 @@ pub(crate) mod taken;
 mod unique;
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -42,6 +44,7 @@ use consumers::{Consumers, SingleActive};
 pub use dying::DeathReason;
 use levels::Levels;
 use messages::Messages;
+use probe::Probe;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
 use retry::Retries;
@@ -130,10 +133,28 @@ pub struct QueueSnapshot {
     pub delayed: usize,
     /// Consumers.
     pub consumers: usize,
+    /// Of these: passed over since their client does not read, or their channel has its fill.
+    pub parked: usize,
+    /// Messages that died and are not yet where the dead-letter exchange sends them; neither ready nor unacked.
+    pub dying: usize,
     /// Octets of memory held for messages.
     pub memory_bytes: usize,
     /// What has happened to messages since the broker started or the queue was declared.
     pub counters: QueueCounters,
+}
+
+impl AddAssign for QueueSnapshot {
+    fn add_assign(&mut self, other: Self) {
+        self.ready += other.ready;
+        self.ready_bytes += other.ready_bytes;
+        self.unacked += other.unacked;
+        self.unacked_bytes += other.unacked_bytes;
+        self.consumers += other.consumers;
+        self.parked += other.parked;
+        self.dying += other.dying;
+        self.memory_bytes += other.memory_bytes;
+        self.counters += other.counters;
+    }
 }
 
 /// A queue that was deleted: what went with it.
@@ -188,6 +209,7 @@ struct State {
     counters: QueueCounters,
     /// Messages that came back and are not to be delivered yet.
     retries: Retries,
+    probe: Probe,
     settings: QueueSettings,
     /// The settings limit what may lie in the queue, or how long the queue may lie unused, or messages wait before they
     /// are delivered again.
@@ -285,6 +307,7 @@ impl Queue {
             counters: QueueCounters::default(),
             retries: Retries::default(),
             is_limited: settings.needs_enforcing(),
+            probe: Probe::default(),
             settings,
             dying: VecDeque::new(),
             refused: None,
@@ -375,6 +398,7 @@ impl Queue {
     fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {
         state.counters.published += batch.len() as u64;
         let messages = state.messages.for_append(batch.level());
+        state.probe.batch_comes(messages, &self.services);
         let journaled = (self.spec.durable && batch.persistent() > 0)
             .then(|| self.store.publish(messages.id(), messages.next_position(), batch));
         messages.append(batch, journaled);
@@ -638,7 +662,9 @@ impl Queue {
         let mut state = self.state.lock();
         if !self.is_hidden() {
             let queue_type = self.spec.arguments.queue_type();
-            self.services.counters.queue_deleted(queue_type, state.counters);
+            // Moved, so that nobody who looks at both counts them twice.
+            let counters = std::mem::take(&mut state.counters);
+            self.services.counters.queue_deleted(queue_type, counters);
         }
         state.messages.forget();
         if self.is_durable() {
@@ -656,6 +682,8 @@ impl Queue {
             unacked_bytes: state.unacked_bytes,
             delayed: state.retries.len(),
             consumers: state.consumers.len(),
+            parked: state.consumers.parked(),
+            dying: state.dying.len(),
             memory_bytes: state.messages.memory_bytes(),
             counters: state.counters,
         }
@@ -708,9 +736,13 @@ impl Queue {
             let limit = if returned.is_some() { 1 } else { limit };
             let level = messages.id();
             let from = returned.unwrap_or(0);
+            let reads_from = state.probe.begin_turn(messages);
             let mut source = DeliverySource::new(messages, from, no_ack, limit, deadline);
             let sink_state = sink.deliver(&mut source);
             let taken = source.finish();
+            if let Some(reads_from) = reads_from {
+                state.probe.end_turn(&(reads_from..messages.read_position()), &self.services);
+            }
             self.log_settled(level, &taken.settled);
             state.counters.redelivered += taken.redelivered;
             if no_ack {

@@ -107,6 +107,9 @@ options! {
     /// Addresses that the management HTTP API is served on. Port 0 picks a free port; none turns it off.
     management_listen: Vec<SocketAddr> = "0.0.0.0:15672", kind::addresses_or_none();
 
+    /// Addresses where Prometheus finds metrics, for which nobody has to log in. Port 0 picks a free port.
+    metrics_listen: Vec<SocketAddr> = "0.0.0.0:15692", kind::addresses_or_none();
+
     /// What is logged: one level for everything, or levels per module.
     log: String = "info", kind::log_directives();
 

@@ -29,10 +29,12 @@ enum Meaning {
     Size(&'static str),
     /// A level of the log.
     Level(&'static str),
+    /// A port, or an address with one.
+    Address(&'static str),
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 26] = [
+const KEYS: [(&str, Meaning); 27] = [
     ("load_definitions", Meaning::Same("load_definitions")),
     ("management.load_definitions", Meaning::Same("load_definitions")),
     ("definitions.local.path", Meaning::Same("load_definitions")),
@@ -55,6 +57,7 @@ const KEYS: [(&str, Meaning); 26] = [
     ("ssl_options.certfile", Meaning::Same("tls_certificate")),
     ("ssl_options.keyfile", Meaning::Same("tls_key")),
     ("ssl_options.cacertfile", Meaning::Same("tls_ca_file")),
+    ("prometheus.tcp.port", Meaning::Address("metrics_listen")),
     ("log.console.level", Meaning::Level("log")),
     ("log.default.level", Meaning::Level("log")),
     ("log.file.level", Meaning::Level("log")),
@@ -186,6 +189,7 @@ impl<'a> Reading<'a> {
             Meaning::Share(option) => (option, share(&value)),
             Meaning::Size(option) => (option, size(&value)),
             Meaning::Level(option) => (option, level(&value)),
+            Meaning::Address(option) => (option, address(&value)),
         };
         self.set(option, word, origin);
     }
@@ -322,7 +326,8 @@ mod tests {
             let (Meaning::Same(option)
             | Meaning::Share(option)
             | Meaning::Size(option)
-            | Meaning::Level(option)) = meaning;
+            | Meaning::Level(option)
+            | Meaning::Address(option)) = meaning;
             assert!(OPTIONS.iter().any(|known| known.key == *option), "{key} means {option}");
         }
     }
