@@ -224,6 +224,45 @@ fn what_came_back_is_served_first_and_in_that_order() {
 }
 
 #[test]
+fn a_quorum_queue_keeps_the_limits_that_it_is_declared_with() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let dead = peer.queue(1);
+    let arguments = quorum()
+        .with("x-max-length", 1)
+        .with("x-dead-letter-exchange", text(""))
+        .with("x-dead-letter-routing-key", text(&dead));
+    let short = declare_quorum(&mut peer, arguments.clone());
+    ["one", "two"].iter().for_each(|body| peer.publish(1, "", &short, body));
+    next(&mut peer, &dead, "one");
+    next(&mut peer, &short, "two");
+    let small = declare_quorum(&mut peer, arguments.clone().with("x-max-length-bytes", 4));
+    peer.publish(1, "", &small, "large");
+    next(&mut peer, &dead, "large");
+    let hasty = declare_quorum(&mut peer, arguments.clone().with("x-message-ttl", 100));
+    peer.publish(1, "", &hasty, "expired");
+    next(&mut peer, &dead, "expired");
+    for name in [short, small, hasty] {
+        peer.send(1, delete(&name));
+        assert!(matches!(peer.recv().method(), Method::QueueDeleteOk(_)));
+    }
+    peer.close();
+}
+
+#[test]
+fn declaring_a_quorum_queue_again_does_not_keep_it_from_expiring() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let arguments = quorum().with("x-expires", 300);
+    let name = declare_quorum(&mut peer, arguments.clone());
+    eventually(|| {
+        let again = queue::Declare { durable: true, arguments: arguments.clone(), ..declare(&name) };
+        peer.send(1, queue::Declare { passive: true, ..again });
+        matches!(peer.recv().method(), Method::ChannelClose(_)).then_some(())
+    });
+}
+
+#[test]
 fn a_quorum_queue_is_not_deleted_under_a_condition() {
     let broker = Broker::start();
     for (flag, if_unused) in [("if-unused", true), ("if-empty", false)] {

@@ -358,6 +358,23 @@ impl MessageBatch {
         self.push(&MessageView { extras: extras.encode().as_slice(), ..*message });
     }
 
+    /// Has messages that expire do so this many milliseconds later.
+    pub fn postpone_expiry(&mut self, milliseconds: u64) {
+        if !self.expires || milliseconds == 0 {
+            return;
+        }
+        // What others share of it is in the same places afterwards.
+        let postponed = Self { level: self.level, keeps_all: self.keeps_all, ..Self::default() };
+        let before = std::mem::replace(self, postponed);
+        for view in before.iter() {
+            let mut extras = Extras::decode(view.extras);
+            extras.expires_at = extras.expires_at.map(|at| at.after_ms(milliseconds));
+            self.push(&MessageView { extras: extras.encode().as_slice(), ..view });
+        }
+        (self.expected_bytes, self.shared) = (before.expected_bytes, before.shared);
+        self.shared_at = before.shared_at;
+    }
+
     /// Appends a message to be kept until `at`. It does not expire before: that time begins when it is due.
     pub fn push_delayed(&mut self, message: &MessageView<'_>, at: Timestamp) {
         let extras = Extras { deliver_at: Some(at), expires_at: None, ..Extras::decode(message.extras) };
@@ -807,6 +824,21 @@ mod tests {
         assert_eq!((batch.len(), batch.persistent(), batch.body_bytes()), (3, 2, 20_008));
         let first = batch.iter().next().unwrap();
         assert_eq!((first.exchange(), first.routing_key()), (&b"ex"[..], &b"key"[..]));
+    }
+
+    #[test]
+    fn what_expires_can_do_so_later_and_all_else_stays() {
+        let large = LargeBody::new(vec![Bytes::from(vec![7; 20_000])]);
+        let mut batch = MessageBatch { level: 3, ..MessageBatch::default() };
+        batch.push_shared(&message(Body::Small(b"shared"), true), 5);
+        batch.push_expiring(&message(Body::Large(&large), true), Some(Timestamp(100)));
+        batch.push_expiring(&message(Body::Small(b"never"), false), Some(Timestamp(u64::MAX)));
+        let (shared, octets) = (batch.shared().1.to_vec(), batch.body_bytes());
+        batch.postpone_expiry(50);
+        let expire: Vec<_> = batch.iter().map(|view| view.expires_at()).collect();
+        assert_eq!(expire, [None, Some(Timestamp(150)), Some(Timestamp(u64::MAX))]);
+        assert_eq!((batch.shared().1, batch.body_bytes(), batch.level()), (&*shared, octets, 3));
+        assert!(batch.expires() && batch.persistent() == 2 && batch.has_large_bodies());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
-use leveret_broker::time::Timestamp;
+use leveret_broker::time::{Clock, Timestamp};
 use leveret_broker::vhost::Route;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
 
@@ -434,6 +434,17 @@ impl Routes {
         }
         self.bytes = 0;
         safe
+    }
+
+    /// Has times to live begin now: what a transaction holds is published by its commit.
+    pub(crate) fn begin_expiry(&mut self, clock: &dyn Clock) {
+        let Some(published_at) = self.now else { return };
+        let waited_ms = clock.now().0.saturating_sub(published_at.0);
+        for &index in &self.dirty {
+            if let Some(target) = self.targets.get_mut(index as usize) {
+                target.batch.postpone_expiry(waited_ms);
+            }
+        }
     }
 
     /// Forgets all batches, as a rollback does.
