@@ -128,7 +128,10 @@ pub(crate) fn start_and_kill(data_dir: &Path, flags: &[&str], after: Duration) {
 /// The broker's binary on a free port.
 pub(crate) fn command(data_dir: &Path, flags: &[&str]) -> Command {
     let mut command = program();
-    command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir"]).arg(data_dir).args(flags);
+    command
+        .args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
+        .arg(data_dir)
+        .args(flags);
     command
 }
 

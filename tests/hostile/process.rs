@@ -74,7 +74,8 @@ fn a_broker_that_logs_warnings_only_runs_until_it_is_told_to_stop() {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
     let address = free.expect("there is a free port");
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-    command.args(["--amqp-listen", &address.to_string(), "--log", "warn", "--data-dir"]).arg(&data_dir);
+    command.args(["--amqp-listen", &address.to_string(), "--management-listen", "none", "--log", "warn"]);
+    command.arg("--data-dir").arg(&data_dir);
     let mut quiet = Running::spawn(command);
     let deadline = Instant::now() + PROGRAM_MAX;
     while TcpStream::connect(address).is_err() {
@@ -110,7 +111,7 @@ fn refusal(ended: &Ended, code: i32) -> String {
 fn a_port_in_use_is_one_clear_line() {
     let target = Target::start(&[]);
     let address = format!("127.0.0.1:{}", target.port);
-    let line = refusal(&run(&["--amqp-listen", &address]), 1);
+    let line = refusal(&run(&["--amqp-listen", &address, "--management-listen", "none"]), 1);
     assert!(line.contains(&address) && line.contains("in use"), "{line}");
 }
 
@@ -121,7 +122,7 @@ fn a_data_directory_that_cannot_be_made_is_one_clear_line() {
     fs::write(&file, "not a directory").expect("a file can be written");
     let path = file.display().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-    command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir", &path]);
+    command.args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir", &path]);
     let line = refusal(&Running::spawn(command).wait(PROGRAM_MAX), 1);
     assert!(line.contains(&path), "{line}");
     let _ = fs::remove_dir_all(data_dir);

@@ -5,7 +5,9 @@ use std::io;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use leveret_codec::table::FieldTable;
 
+use crate::access::{Access, Actor, Gone};
 use crate::counters::{Counters, QueueTotals};
 use crate::definition::Definition;
 use crate::error::BrokerError;
@@ -19,11 +21,15 @@ use crate::services::Services;
 use crate::store::{BlockState, JournalPosition, Store};
 use crate::time::Clock;
 use crate::timers::Timers;
-use crate::vhost::Vhost;
+use crate::vhost::{Vhost, VhostSettings};
+
+/// The vhosts by name.
+pub(crate) type Vhosts = DashMap<VhostName, Arc<Vhost>>;
 
 /// All vhosts of one node.
 pub struct Broker {
-    vhosts: DashMap<VhostName, Arc<Vhost>>,
+    vhosts: Arc<Vhosts>,
+    access: Access,
     services: Services,
 }
 
@@ -37,7 +43,14 @@ impl Broker {
     /// A broker without vhosts.
     #[must_use]
     pub fn with(services: Services) -> Self {
-        Self { vhosts: DashMap::new(), services }
+        let vhosts = Arc::new(Vhosts::new());
+        Self { access: Access::new(Arc::clone(&vhosts), services.clone()), vhosts, services }
+    }
+
+    /// Who may log in and do what.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.access
     }
 
     /// Makes sure a vhost exists, with the exchanges that each has.
@@ -48,6 +61,46 @@ impl Broker {
     /// Makes sure a vhost exists that the store knows: it is not told of it again.
     pub fn restore_vhost(&self, name: &str) -> Arc<Vhost> {
         self.vhost_or_else(name, Vhost::new)
+    }
+
+    /// Makes sure a vhost exists and has these settings; where that is safe, and whether it is new.
+    ///
+    /// # Errors
+    /// A name or settings that are not possible.
+    pub fn put_vhost(
+        &self,
+        by: Actor<'_>,
+        name: &str,
+        settings: VhostSettings,
+    ) -> Result<(JournalPosition, bool), BrokerError> {
+        settings.check(name)?;
+        let is_new = !self.vhosts.contains_key(name);
+        let vhost = self.create_vhost(name);
+        Ok((vhost.set_settings(&self.access, by, settings), is_new))
+    }
+
+    /// Deletes a vhost with all that is in it and all permissions there, and has its connections closed. Messages in it
+    /// are lost; where that is safe.
+    ///
+    /// # Errors
+    /// There is no such vhost.
+    pub fn delete_vhost(&self, by: Actor<'_>, name: &str) -> Result<JournalPosition, BrokerError> {
+        let remove = || self.vhosts.remove(name).map(|(_, vhost)| vhost);
+        let Some((vhost, forgotten)) = self.access.forget_vhost(name, remove) else {
+            return Err(BrokerError::VhostNotFound { vhost: name.to_owned() });
+        };
+        let position = vhost.end(forgotten);
+        self.access.tell(by, "vhost.deleted", FieldTable::new().with("name", name));
+        self.access.tell_gone(&Gone::Vhost(vhost.name.clone()));
+        Ok(position)
+    }
+
+    /// All vhosts, sorted by name.
+    #[must_use]
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        let mut vhosts: Vec<_> = self.vhosts.iter().map(|vhost| Arc::clone(&vhost)).collect();
+        vhosts.sort_by(|one, other| one.name.cmp(&other.name));
+        vhosts
     }
 
     fn vhost_or_else(&self, name: &str, make: impl FnOnce(VhostName, Services) -> Arc<Vhost>) -> Arc<Vhost> {
@@ -66,7 +119,17 @@ impl Broker {
         let mut refused = Vec::new();
         for definition in definitions {
             match definition {
-                Definition::PutVhost(vhost) => _ = self.restore_vhost(vhost.as_str()),
+                Definition::BeginAccess => self.access.restore_begun(),
+                Definition::PutUser(user) => self.access.restore_user(user),
+                Definition::PutPermissions(permissions) => {
+                    refused.extend(self.access.restore_permissions(permissions).err());
+                }
+                Definition::PutTopicPermissions(permissions) => {
+                    refused.extend(self.access.restore_topic_permissions(permissions).err());
+                }
+                Definition::PutVhost(vhost, settings) => {
+                    self.restore_vhost(vhost.as_str()).restore_settings(settings);
+                }
                 Definition::PutExchange(vhost, spec) => {
                     refused.extend(self.restore_vhost(vhost.as_str()).restore_exchange(spec).err());
                 }
@@ -83,7 +146,11 @@ impl Broker {
                     refused.extend(self.restore_vhost(vhost.as_str()).restore_policy(kind, policy).err());
                 }
                 // What is deleted is not among what a store has.
-                Definition::DeleteExchange(..)
+                Definition::DeleteUser(..)
+                | Definition::DeletePermissions(..)
+                | Definition::DeleteTopicPermissions(..)
+                | Definition::DeleteVhost(..)
+                | Definition::DeleteExchange(..)
                 | Definition::DeleteQueue(..)
                 | Definition::Unbind(..)
                 | Definition::DeletePolicy(..) => {}
@@ -181,8 +248,10 @@ impl Broker {
     #[must_use]
     pub fn queue_totals(&self) -> QueueTotals {
         let mut totals = self.services.counters.of_deleted_queues();
-        for queue in self.queues().iter().filter(|queue| !queue.is_hidden()) {
-            totals.add(queue.spec.arguments.queue_type(), queue.snapshot().counters);
+        for vhost in self.vhosts() {
+            vhost.for_each_queue(|queue| {
+                totals.add(queue.spec.arguments.queue_type(), queue.snapshot().counters);
+            });
         }
         totals
     }

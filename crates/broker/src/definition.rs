@@ -1,12 +1,15 @@
-//! What a broker has beside its messages, and has again after a restart: vhosts, policies, durable exchanges,
-//! durable queues and the bindings between these, as changes in the order in which they happened.
+//! What a broker has beside its messages, and has again after a restart: users, vhosts, permissions, policies, durable
+//! exchanges, durable queues and the bindings between these, as changes in the order in which they happened.
 
 use leveret_codec::table::FieldTable;
 
+use crate::access::permissions::{Permissions, TopicPermissions};
+use crate::access::user::User;
 use crate::exchange::{BindingTarget, ExchangeSpec};
-use crate::names::{ExchangeName, QueueId, QueueName, VhostName};
+use crate::names::{ExchangeName, QueueId, QueueName, UserName, VhostName};
 use crate::policy::{Policy, PolicyKind};
 use crate::queue::QueueSpec;
+use crate::vhost::VhostSettings;
 use crate::vhost::hidden::HIDDEN_PREFIX;
 
 impl QueueSpec {
@@ -28,8 +31,24 @@ impl QueueSpec {
 /// sequence of changes can be applied again to its own result.
 #[derive(Clone, Debug)]
 pub enum Definition {
-    /// A vhost exists.
-    PutVhost(VhostName),
+    /// Users are kept here from now on, be it that none are left.
+    BeginAccess,
+    /// A user exists.
+    PutUser(User),
+    /// A user is gone. Permissions are deleted by changes of their own.
+    DeleteUser(UserName),
+    /// A vhost exists, with these settings.
+    PutVhost(VhostName, VhostSettings),
+    /// A vhost is gone. What was in it is deleted by changes of its own.
+    DeleteVhost(VhostName),
+    /// A user has permissions in a vhost.
+    PutPermissions(Permissions),
+    /// A user has none there.
+    DeletePermissions(VhostName, UserName),
+    /// A user has permissions for the keys of a topic exchange.
+    PutTopicPermissions(TopicPermissions),
+    /// A user has none for that exchange.
+    DeleteTopicPermissions(VhostName, UserName, ExchangeName),
     /// A durable exchange exists.
     PutExchange(VhostName, ExchangeSpec),
     /// An exchange is gone. Its bindings are deleted by changes of their own.

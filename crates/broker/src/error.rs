@@ -3,8 +3,8 @@
 
 use thiserror::Error;
 
+use crate::access::permissions::{Permission, Resource, Whose};
 use crate::delayed::due::DELAY_MS_MAX;
-
 use crate::queue::QueueType;
 
 /// A refused operation.
@@ -334,6 +334,79 @@ pub enum BrokerError {
     /// A binding to an exchange where only queues can be bound.
     #[error("Destination not found")]
     OnlyQueuesCanBeBound,
+    /// The user has not this permission.
+    #[error("{permission} access to {resource} '{name}' in vhost '{}' refused for user '{}'", whose.vhost, whose.user)]
+    AccessRefused {
+        /// Which one.
+        permission: Permission,
+        /// What for.
+        resource: Resource,
+        /// Its name.
+        name: String,
+        /// Who, and where.
+        whose: Whose,
+    },
+    /// The user has not this permission for a routing key.
+    #[error(
+        "{permission} access to topic '{routing_key}' in exchange '{exchange}' in vhost '{}' refused for user '{}'",
+        whose.vhost, whose.user
+    )]
+    TopicAccessRefused {
+        /// Which one.
+        permission: Permission,
+        /// The key.
+        routing_key: String,
+        /// The exchange.
+        exchange: String,
+        /// Who, and where.
+        whose: Whose,
+    },
+    /// No such user.
+    #[error("user '{user}' not found")]
+    UserNotFound {
+        /// Name asked for.
+        user: String,
+    },
+    /// A user that is not possible.
+    #[error("{reason}")]
+    InvalidUser {
+        /// All of the text.
+        reason: String,
+    },
+    /// A pattern of permissions that is none.
+    #[error("{reason}")]
+    InvalidPermission {
+        /// All of the text.
+        reason: String,
+    },
+    /// A password without an octet.
+    #[error("a password must not be blank")]
+    BlankPassword,
+    /// The system gives no random numbers, or there is no memory.
+    #[error("the password cannot be hashed: {reason}")]
+    PasswordNotHashed {
+        /// What it says.
+        reason: String,
+    },
+    /// Something else than a hash of that algorithm.
+    #[error("the password hash has not the form of its hashing algorithm")]
+    InvalidPasswordHash,
+    /// A vhost that is not possible.
+    #[error("{reason}")]
+    InvalidVhost {
+        /// All of the text.
+        reason: String,
+    },
+    /// As many queues as the vhost may have.
+    #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
+    QueueLimitReached {
+        /// The queue.
+        queue: String,
+        /// Where.
+        vhost: String,
+        /// How many there may be.
+        limit: u64,
+    },
     /// Bind or unbind of a direct reply-to name.
     #[error("cannot bind or unbind to a volatile (direct reply-to) queue")]
     BindReplyTo,

@@ -4,8 +4,9 @@
 //!
 //! In the order a message meets them: [`vhost`] (declarations), [`exchange`] (routing), [`message`]
 //! (the record a queue keeps), [`queue`] (ready, delivered, settled), [`delivery`] (to a consumer),
-//! [`unacked`] (what a channel has not settled yet).
+//! [`unacked`] (what a channel has not settled yet). Who may do what is in [`access`].
 
+pub mod access;
 pub mod broker;
 pub mod counters;
 mod dead_letter;
@@ -29,11 +30,12 @@ pub mod timers;
 pub mod unacked;
 pub mod vhost;
 
+pub use access::{Access, Actor};
 pub use broker::Broker;
 pub use delivery::{Delivery, DeliverySink, DeliverySource, SinkState};
 pub use error::BrokerError;
 pub use message::{LargeBody, MessageBatch, MessageRef, MessageView};
-pub use names::{ConnectionId, ConsumerId, ExchangeName, QueueId, QueueName, VhostName};
+pub use names::{ConnectionId, ConsumerId, ExchangeName, QueueId, QueueName, UserName, VhostName};
 pub use queue::Queue;
 pub use services::Services;
-pub use vhost::Vhost;
+pub use vhost::{Vhost, VhostSettings};

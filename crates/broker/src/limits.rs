@@ -40,3 +40,6 @@ pub const PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
 /// Steps back that looking for a pattern in one name may take; patterns without look-around and back references need
 /// none. Names have 255 octets at most, and all queues of a vhost are looked at when a policy changes.
 pub const PATTERN_STEPS_MAX: usize = 10_000;
+
+/// Tags of a user: as many as RabbitMQ takes.
+pub const USER_TAGS_MAX: usize = 32;

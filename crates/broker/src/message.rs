@@ -139,8 +139,6 @@ pub struct MessageRef {
     pub(crate) place: u32,
     /// Octets of the body, for the same reason.
     pub(crate) body_bytes: u32,
-    /// How often it was handed out and came back in a way that counts, where the queue counts.
-    pub(crate) returns: u16,
     /// Level of a priority queue.
     pub(crate) level: u8,
 }
@@ -153,7 +151,7 @@ impl MessageRef {
         debug_assert!(offset < Self::PERSISTENT);
         let place = offset | if message.persistent { Self::PERSISTENT } else { 0 };
         // INVARIANT: a message is below 4 GiB by the broker's own limit.
-        Self { position, chunk, place, body_bytes: message.body.len() as u32, returns: 0, level: 0 }
+        Self { position, chunk, place, body_bytes: message.body.len() as u32, level: 0 }
     }
 
     pub(crate) fn offset(self) -> usize {

@@ -56,6 +56,10 @@ name_type!(
     VhostName
 );
 name_type!(
+    /// Name of a user.
+    UserName
+);
+name_type!(
     /// Name of an exchange; the empty name is the default exchange.
     ExchangeName
 );

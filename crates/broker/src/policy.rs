@@ -139,7 +139,8 @@ impl ActivePolicy {
     }
 }
 
-fn compiled(pattern: &str) -> Result<Regex, String> {
+/// Compiles a pattern within bounds of size and steps.
+pub(crate) fn compiled(pattern: &str) -> Result<Regex, String> {
     if pattern.len() > PATTERN_BYTES_MAX {
         return Err(format!("pattern is longer than {PATTERN_BYTES_MAX} octets"));
     }

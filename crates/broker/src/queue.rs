@@ -14,6 +14,7 @@ mod paging;
 mod queue_type;
 pub mod quorum;
 pub mod recovered;
+mod retry;
 pub mod settings;
 pub(crate) mod taken;
 mod unique;
@@ -43,6 +44,7 @@ use levels::Levels;
 use messages::Messages;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
+use retry::Retries;
 use settings::{QueueSettings, RequestedSettings};
 use unique::QueueIds;
 
@@ -105,8 +107,12 @@ pub enum Settlement {
     Settled,
     /// Rejected without requeue: gone too, to the dead-letter exchange if there is one.
     Rejected,
-    /// Back to its place in the queue, marked redelivered.
+    /// Back to its place in the queue, marked redelivered. A quorum queue does not count that against the message.
     Requeued,
+    /// The same, but a quorum queue counts it as one more attempt that failed.
+    Failed,
+    /// The same, but a quorum queue does not count it at all: the broker itself had only a look.
+    Kept,
 }
 
 /// Numbers of a queue at one moment.
@@ -120,6 +126,8 @@ pub struct QueueSnapshot {
     pub unacked: usize,
     /// Octets of their bodies.
     pub unacked_bytes: u64,
+    /// Messages that came back and are not to be delivered yet.
+    pub delayed: usize,
     /// Consumers.
     pub consumers: usize,
     /// Octets of memory held for messages.
@@ -178,8 +186,11 @@ struct State {
     unacked: usize,
     unacked_bytes: u64,
     counters: QueueCounters,
+    /// Messages that came back and are not to be delivered yet.
+    retries: Retries,
     settings: QueueSettings,
-    /// The settings limit what may lie in the queue, or how long the queue may lie unused.
+    /// The settings limit what may lie in the queue, or how long the queue may lie unused, or messages wait before they
+    /// are delivered again.
     is_limited: bool,
     /// Messages that are neither ready nor unacked any more, on their way to the dead-letter exchange, and why.
     dying: VecDeque<(MessageRef, DeathReason)>,
@@ -272,7 +283,8 @@ impl Queue {
             unacked: 0,
             unacked_bytes: 0,
             counters: QueueCounters::default(),
-            is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
+            retries: Retries::default(),
+            is_limited: settings.needs_enforcing(),
             settings,
             dying: VecDeque::new(),
             refused: None,
@@ -451,8 +463,9 @@ impl Queue {
                 safe_at = self.let_go(&mut state, messages);
             }
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
-            Settlement::Requeued if self.spec.is_quorum() => self.take_back(&mut state, messages),
-            Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
+            Settlement::Requeued => self.give_back(&mut state, messages, false),
+            Settlement::Failed => self.give_back(&mut state, messages, true),
+            Settlement::Kept => messages.iter().for_each(|&message| state.messages.put_back(message)),
         }
         if let Some(consumer) = consumer {
             state.consumers.give_credit(consumer, messages.len());
@@ -460,6 +473,14 @@ impl Queue {
         self.dispatch(&mut state);
         self.settle_down(state);
         safe_at
+    }
+
+    /// Makes messages ready again that a consumer had.
+    fn give_back(&self, state: &mut State, messages: &[MessageRef], failed: bool) {
+        match self.spec.is_quorum() {
+            true => self.take_back(state, messages, failed),
+            false => messages.iter().for_each(|&message| state.messages.put_back(message)),
+        }
     }
 
     /// Lets go of messages that are neither ready nor unacked any more; where that is safe.
@@ -547,7 +568,8 @@ impl Queue {
         let messages = take_back();
         if !state.deleted {
             state.end_unacked(&messages);
-            messages.iter().for_each(|&message| state.messages.put_back(message));
+            // COMPAT: 4.3 does not count it as failed.
+            self.give_back(&mut state, &messages, false);
         }
         if !messages.is_empty() || state.consumers.is_single_active() {
             // Another one may have become active.
@@ -603,6 +625,7 @@ impl Queue {
         state.deleted = true;
         self.services.timers.disarm(self.timer);
         state.dying.clear();
+        state.retries.clear();
         state.refused = None;
         state.load_waiters.drain(..).for_each(|waiter| waiter());
         (state.unacked, state.unacked_bytes) = (0, 0);
@@ -631,6 +654,7 @@ impl Queue {
             ready_bytes: state.messages.ready_bytes(),
             unacked: state.unacked,
             unacked_bytes: state.unacked_bytes,
+            delayed: state.retries.len(),
             consumers: state.consumers.len(),
             memory_bytes: state.messages.memory_bytes(),
             counters: state.counters,

@@ -13,6 +13,7 @@ mod policies;
 pub mod redrive;
 mod republish;
 mod restore;
+mod settings;
 mod topology;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,6 +30,7 @@ use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
 use crate::message::MessageRef;
 use crate::names::{ConnectionId, ConsumerId, QueueName, VhostName};
+use crate::policy::PolicyKind;
 use crate::queue::arguments::QueueArguments;
 use crate::queue::{Queue, QueueSpec};
 use crate::reply_to::{REPLY_TO_PREFIX, ReplyQueues, reply_name};
@@ -36,8 +38,9 @@ use crate::services::Services;
 use crate::store::{JournalPosition, Store};
 use crate::time::{Clock, Timestamp};
 use changes::Changes;
-pub use declare::{ExchangeDeclaration, QueueDeclaration};
+pub use declare::{ExchangeDeclaration, QueueDeclaration, refuse_ends};
 use hidden::HiddenQueues;
+pub use settings::VhostSettings;
 pub use topology::Binding;
 use topology::Topology;
 
@@ -59,6 +62,10 @@ pub struct Vhost {
     services: Services,
     /// Whether copies of messages are published, see [`Self::set_tracing`].
     tracing: AtomicBool,
+    /// What administrators say of it. Held while the store is told, and alone otherwise.
+    settings: RwLock<Arc<VhostSettings>>,
+    /// It was deleted: nothing in it is kept any more. Set with the topology locked.
+    ended: AtomicBool,
     /// For queues, to publish by.
     this: Weak<Self>,
     /// Where the last change of durable definitions is safe.
@@ -111,7 +118,7 @@ impl Vhost {
     /// A new vhost, which the store is told of.
     pub(crate) fn create(name: VhostName, services: Services) -> Arc<Self> {
         let vhost = Self::new(name, services);
-        vhost.note(vec![Definition::PutVhost(vhost.name.clone())]);
+        vhost.note(vec![Definition::PutVhost(vhost.name.clone(), VhostSettings::default())]);
         vhost.services.events.vhost_created(&vhost.name);
         vhost
     }
@@ -133,6 +140,8 @@ impl Vhost {
                 policy_changes: Mutex::new(()),
                 services,
                 tracing: AtomicBool::new(false),
+                settings: RwLock::default(),
+                ended: AtomicBool::new(false),
                 this: Weak::clone(this),
                 defined_at: AtomicU64::new(JournalPosition::SAFE.0),
             }
@@ -157,12 +166,54 @@ impl Vhost {
 
     /// Tells the store of changes that are no more than that.
     pub(crate) fn note(&self, changes: Vec<Definition>) -> JournalPosition {
-        if changes.is_empty() {
+        // What comes after its end must not bring it back.
+        if changes.is_empty() || self.ended.load(Ordering::Acquire) {
             return JournalPosition::SAFE;
         }
         let position = self.services.store.define(changes);
         self.defined_at.fetch_max(position.0, Ordering::AcqRel);
         position
+    }
+
+    /// Deletes all that is in it, when nobody finds it any more; where that is safe, with what is `forgotten` besides.
+    pub(crate) fn end(&self, forgotten: Vec<Definition>) -> JournalPosition {
+        let _policies = self.policy_changes.lock();
+        let mut topology = self.topology.write();
+        let mut changes = Changes::of(&self.name, &self.services);
+        let mut consumers = Vec::new();
+        for queue in self.queues() {
+            // Not refused: no condition was asked.
+            if let Ok(deleted) = queue.delete(false, false) {
+                consumers.extend(deleted.consumers);
+                topology.remove_queue(&queue, &mut changes);
+            }
+        }
+        let exchanges: Vec<_> = topology.exchanges().map(|exchange| exchange.spec.name.clone()).collect();
+        exchanges.iter().for_each(|name| topology.remove_exchange(name, &mut changes));
+        for queue in self.hidden.all() {
+            self.hidden.delete(&queue, &mut changes);
+        }
+        changes.and(forgotten);
+        for kind in [PolicyKind::Policy, PolicyKind::Operator] {
+            let policies = topology.policies().of_kind(kind).iter();
+            let delete = |name: &String| Definition::DeletePolicy(self.name.clone(), kind, name.clone());
+            changes.and(policies.map(|active| delete(&active.policy.name)));
+        }
+        changes.and([Definition::DeleteVhost(self.name.clone())]);
+        let position = self.define(changes);
+        self.ended.store(true, Ordering::Release);
+        self.topology_moved();
+        drop(topology);
+        consumers.iter().for_each(|sink| sink.cancel());
+        position
+    }
+
+    /// Refuses what is to be declared in a vhost that was deleted. Called with the topology locked.
+    pub(crate) fn check_exists(&self) -> Result<(), BrokerError> {
+        if self.ended.load(Ordering::Acquire) {
+            return Err(BrokerError::VhostNotFound { vhost: self.name.to_string() });
+        }
+        Ok(())
     }
 
     /// Where all durable definitions made so far are safe. Whoever is told that what it asked for is so
@@ -403,6 +454,26 @@ impl Vhost {
     pub(crate) fn all_queues(&self) -> Vec<Arc<Queue>> {
         let mut queues = self.queues();
         queues.extend(self.hidden.all());
+        queues
+    }
+
+    /// Whether there is a queue of that name, whoever may use it.
+    #[must_use]
+    pub fn find_queue(&self, name: &str) -> Option<Arc<Queue>> {
+        self.queues.get(name).map(|queue| Arc::clone(&queue))
+    }
+
+    /// Looks at all queues that clients reach, in no order and without a copy of the directory, of which a part is
+    /// locked meanwhile: `look` may lock the queue and nothing else of the vhost.
+    pub fn for_each_queue(&self, mut look: impl FnMut(&Arc<Queue>)) {
+        self.queues.iter().for_each(|queue| look(&queue));
+    }
+
+    /// All queues that clients reach, by name.
+    #[must_use]
+    pub fn queues_by_name(&self) -> Vec<Arc<Queue>> {
+        let mut queues = self.queues();
+        queues.sort_unstable_by(|one, other| one.spec.name.cmp(&other.spec.name));
         queues
     }
 

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use leveret_broker::counters::QueueTotals;
+use leveret_broker::store::JournalPosition;
 use leveret_broker::time::Timestamp;
-use leveret_broker::{Broker, ConnectionId};
+use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_codec::table::FieldTable;
 
 /// A node, as whoever watches it sees it. Nothing of it waits for the disk or for clients.
@@ -34,6 +35,38 @@ pub trait Node: Send + Sync {
 
     /// What has happened since it was started.
     fn totals(&self) -> Totals;
+
+    /// Publishes a message as a client would.
+    ///
+    /// # Errors
+    /// It is refused: reply code and text, as a channel would be told.
+    fn publish(&self, vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Published, (u16, String)>;
+}
+
+/// A message that comes without a channel.
+#[derive(Clone, Copy, Debug)]
+pub struct DirectMessage<'a> {
+    /// Who publishes it.
+    pub user: &'a str,
+    /// Where to; the empty name is the default exchange.
+    pub exchange: &'a str,
+    /// With which key.
+    pub routing_key: &'a str,
+    /// Property flags and values as on the wire.
+    pub properties: &'a [u8],
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Published {
+    /// It went somewhere in the eyes of mandatory.
+    pub is_routed: bool,
+    /// A queue it should have gone to has no place for it, or is stopped.
+    pub is_refused: bool,
+    /// From when on it is safe.
+    pub safe_at: JournalPosition,
 }
 
 /// An open connection.
@@ -82,10 +115,16 @@ pub struct ConnectionInfo {
 pub struct TlsInfo {
     /// As `tlsv1.3`.
     pub protocol: String,
+    /// How keys were exchanged, `any` with version 1.3.
+    pub key_exchange: String,
     /// The cipher suite.
     pub cipher: String,
     /// The client certificate's subject, if it sent one.
     pub peer_subject: Option<String>,
+    /// Who signed it.
+    pub peer_issuer: Option<String>,
+    /// From when until when it holds.
+    pub peer_validity: Option<String>,
 }
 
 /// An open channel.
@@ -190,6 +229,12 @@ pub struct Resources {
     pub threads: u64,
     /// Where everything is kept.
     pub data_dir: String,
+    /// Connections that may be open at a time, if there is a limit.
+    pub connections_limit: Option<u64>,
+    /// Milliseconds after which a delivery that is not settled ends its channel, unless its queue says otherwise.
+    pub consumer_timeout_ms: Option<u64>,
+    /// Octets of a message's body, at most.
+    pub message_bytes_max: u64,
 }
 
 /// What has happened since the start of the process.

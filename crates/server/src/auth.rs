@@ -1,20 +1,61 @@
-//! Who may log in, and how they say so: SASL PLAIN and AMQPLAIN.
+//! Who may log in, and how they say so: SASL PLAIN, AMQPLAIN, and EXTERNAL for who has a certificate. Passwords are
+//! verified off the runtime's threads, a few at a time; what was right before is remembered, what was wrong slows the
+//! next attempt.
 
-use std::net::IpAddr;
+mod delays;
+mod verified;
 
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use leveret_broker::access::user::User;
+use leveret_broker::access::{AUDIT, Access, password};
 use leveret_codec::table::{FieldTable, FieldValue};
-use subtle::ConstantTimeEq;
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tracing::{error, info, warn};
 
-use crate::config::Config;
+use delays::Delays;
+use verified::Verified;
 
-/// Mechanisms offered in connection.start.
-pub(crate) const MECHANISMS: &str = "PLAIN AMQPLAIN";
+/// Mechanisms offered in connection.start, and the one that is offered besides to who has a certificate.
+const MECHANISMS: &str = "PLAIN AMQPLAIN";
+const MECHANISMS_WITH_EXTERNAL: &str = "EXTERNAL PLAIN AMQPLAIN";
+
+/// How often a user may change while the password is verified until that is given up.
+const CHANGES_MAX: usize = 4;
 
 /// What a client logs in with.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// A name and a password.
+    Password(Credentials),
+    /// The name that the peer's certificate was found to stand for.
+    Certificate(String),
+}
+
+/// A name and a password.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Credentials {
     pub(crate) user: String,
     pub(crate) password: Vec<u8>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+impl Claim {
+    /// Who it says it is.
+    pub(crate) fn user(&self) -> &str {
+        match self {
+            Self::Password(credentials) => &credentials.user,
+            Self::Certificate(user) => user,
+        }
+    }
 }
 
 /// Why a login did not happen.
@@ -28,46 +69,132 @@ pub(crate) enum LoginRefusal {
     WrongCredentials,
     /// A user that may come from this machine alone.
     NotFromHere,
+    /// So many wrong passwords for this user came from this address that this one is not looked at.
+    TooManyFailures,
 }
 
-/// The user that a response names; empty if it names none.
-pub(crate) fn user_of(mechanism: &str, response: &[u8]) -> String {
-    let credentials = match mechanism {
-        "PLAIN" => plain(response),
-        "AMQPLAIN" => amqplain(response),
-        _ => None,
-    };
-    credentials.map(|credentials| credentials.user).unwrap_or_default()
+/// The mechanisms for a peer whose certificate stands for a user, or for none.
+pub(crate) fn mechanisms(external_user: Option<&str>) -> &'static str {
+    if external_user.is_some() { MECHANISMS_WITH_EXTERNAL } else { MECHANISMS }
 }
 
-/// Checks a login and gives the user's name.
-pub(crate) fn authenticate(
-    config: &Config,
+/// What a response says.
+///
+/// # Errors
+/// The mechanism is not offered, or the response is not in its form.
+pub(crate) fn claim(
     mechanism: &str,
     response: &[u8],
-    peer: IpAddr,
-) -> Result<String, LoginRefusal> {
-    let credentials = match mechanism {
-        "PLAIN" => plain(response),
-        "AMQPLAIN" => amqplain(response),
+    external_user: Option<&str>,
+) -> Result<Claim, LoginRefusal> {
+    let credentials = match (mechanism, external_user) {
+        ("PLAIN", _) => plain(response),
+        ("AMQPLAIN", _) => amqplain(response),
+        // COMPAT: whatever the response says, the certificate counts.
+        ("EXTERNAL", Some(user)) => return Ok(Claim::Certificate(user.to_owned())),
         _ => return Err(LoginRefusal::UnknownMechanism),
     };
-    let credentials = credentials.ok_or(LoginRefusal::MalformedResponse)?;
-    let same_user = credentials.user.as_bytes().ct_eq(config.default_user.as_bytes());
-    let same_password = credentials.password.as_slice().ct_eq(config.default_password.as_bytes());
-    // COMPAT: a blank password never opens anything.
-    if !bool::from(same_user & same_password) || credentials.password.is_empty() {
-        return Err(LoginRefusal::WrongCredentials);
-    }
-    if config.loopback_users.contains(&credentials.user) && !is_loopback(peer) {
-        return Err(LoginRefusal::NotFromHere);
-    }
-    Ok(credentials.user)
+    credentials.map(Claim::Password).ok_or(LoginRefusal::MalformedResponse)
 }
 
-/// Whether `secret` may take the place of what a connection logged in with.
-pub(crate) fn accepts_secret(config: &Config, secret: &[u8]) -> bool {
-    bool::from(secret.ct_eq(config.default_password.as_bytes())) && !secret.is_empty()
+/// Checks logins.
+pub(crate) struct Authenticator {
+    /// Passwords that were right. Locked alone.
+    verified: Mutex<Verified>,
+    /// Passwords that were wrong. Locked alone.
+    delays: Mutex<Delays>,
+    /// How many more may be verified at a time: each takes a core and some megabytes.
+    places: Semaphore,
+}
+
+impl Authenticator {
+    /// Verifies as many passwords at a time as there are cores.
+    pub(crate) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (verified, delays) = (Mutex::new(Verified::new()), Mutex::default());
+        Self { verified, delays, places: Semaphore::new(cores) }
+    }
+
+    /// Lets a user in, or not, and notes that in the audit log. Users of `loopback_users` come from this machine only.
+    pub(crate) async fn log_in(
+        &self,
+        access: &Access,
+        claim: &Claim,
+        peer: SocketAddr,
+        loopback_users: &[String],
+    ) -> Result<Arc<User>, LoginRefusal> {
+        let outcome = match claim {
+            Claim::Password(credentials) => self.verify(access, credentials, peer.ip()).await,
+            Claim::Certificate(user) => access.user(user).ok_or(LoginRefusal::WrongCredentials),
+        };
+        let outcome = outcome.and_then(|user| {
+            let is_bound = loopback_users.iter().any(|bound| bound == user.name.as_str());
+            if is_bound && !is_loopback(peer.ip()) { Err(LoginRefusal::NotFromHere) } else { Ok(user) }
+        });
+        match &outcome {
+            Ok(_) => info!(target: AUDIT, user = claim.user(), %peer, "login accepted"),
+            Err(refusal) => {
+                warn!(target: AUDIT, user = claim.user(), %peer, ?refusal, "login refused");
+            }
+        }
+        outcome
+    }
+
+    /// Whether this is the password of a user who exists.
+    ///
+    /// # Errors
+    /// It is not, or it is not looked at.
+    pub(crate) async fn verify(
+        &self,
+        access: &Access,
+        credentials: &Credentials,
+        peer: IpAddr,
+    ) -> Result<Arc<User>, LoginRefusal> {
+        let Credentials { user: name, password } = credentials;
+        let mut has_waited = false;
+        for _ in 0..CHANGES_MAX {
+            let user = access.user(name);
+            if let Some(user) = user.as_ref().filter(|user| self.verified.lock().knows(user, password)) {
+                return Ok(Arc::clone(user));
+            }
+            if !std::mem::replace(&mut has_waited, true) {
+                let wait = self.delays.lock().take_turn(name, peer, Instant::now());
+                tokio::time::sleep(wait.ok_or(LoginRefusal::TooManyFailures)?).await;
+            }
+            if !self.is_right(user.clone(), password.clone()).await {
+                self.delays.lock().failed(name, peer, Instant::now());
+                return Err(LoginRefusal::WrongCredentials);
+            }
+            // Who is gone, or has another password by now, is looked at again.
+            if let (Some(user), Some(now)) = (user, access.user(name))
+                && Arc::ptr_eq(&user, &now)
+            {
+                self.verified.lock().remember(&user, password);
+                self.delays.lock().forget(name, peer);
+                return Ok(user);
+            }
+        }
+        Err(LoginRefusal::WrongCredentials)
+    }
+
+    /// Takes as long for who does not exist as for who does.
+    async fn is_right(&self, user: Option<Arc<User>>, password: Vec<u8>) -> bool {
+        // Not closed ever.
+        let Ok(_place) = self.places.acquire().await else { return false };
+        let verified = tokio::task::spawn_blocking(move || {
+            match user.as_ref().and_then(|user| user.password.as_ref()) {
+                Some(hash) => hash.verify(&password),
+                None => {
+                    password::spend_time(&password);
+                    false
+                }
+            }
+        });
+        verified.await.unwrap_or_else(|failed| {
+            error!(%failed, "a password could not be verified");
+            false
+        })
+    }
 }
 
 fn is_loopback(peer: IpAddr) -> bool {
@@ -96,41 +223,4 @@ fn amqplain(response: &[u8]) -> Option<Credentials> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::ffi::OsString;
-
-    use super::*;
-
-    fn config() -> Config {
-        crate::config::load([OsString::from("leveret")], []).unwrap().config
-    }
-
-    fn login(mechanism: &str, response: &[u8], peer: &str) -> Result<String, LoginRefusal> {
-        authenticate(&config(), mechanism, response, peer.parse().unwrap())
-    }
-
-    #[test]
-    fn guest_gets_in_from_this_machine_alone() {
-        assert_eq!(login("PLAIN", b"\0guest\0guest", "127.0.0.1"), Ok("guest".to_owned()));
-        assert_eq!(login("PLAIN", b"\0guest\0guest", "::ffff:127.0.0.1"), Ok("guest".to_owned()));
-        assert_eq!(login("PLAIN", b"\0guest\0guest", "192.0.2.1"), Err(LoginRefusal::NotFromHere));
-    }
-
-    #[test]
-    fn wrong_and_malformed_logins_are_refused() {
-        let here = "127.0.0.1";
-        assert_eq!(login("PLAIN", b"\0guest\0wrong", here), Err(LoginRefusal::WrongCredentials));
-        assert_eq!(login("PLAIN", b"\0other\0guest", here), Err(LoginRefusal::WrongCredentials));
-        assert_eq!(login("PLAIN", b"\0guest\0", here), Err(LoginRefusal::WrongCredentials));
-        assert_eq!(login("PLAIN", b"id\0guest\0guest", here), Err(LoginRefusal::MalformedResponse));
-        assert_eq!(login("PLAIN", b"guest", here), Err(LoginRefusal::MalformedResponse));
-        assert_eq!(login("AMQPLAIN", b"\x05LOGIN", here), Err(LoginRefusal::MalformedResponse));
-        assert_eq!(login("plain", b"\0guest\0guest", here), Err(LoginRefusal::UnknownMechanism));
-    }
-
-    #[test]
-    fn amqplain_reads_a_table() {
-        let table = FieldTable::new().with("LOGIN", "guest").with("PASSWORD", "guest");
-        assert_eq!(login("AMQPLAIN", &table.encoded(), "127.0.0.1"), Ok("guest".to_owned()));
-    }
-}
+mod tests;

@@ -12,10 +12,11 @@ mod consume;
 mod content;
 mod declare;
 mod deliveries;
+pub(crate) mod grants;
 pub(crate) mod inbox;
-mod publish;
+pub(crate) mod publish;
 mod replies;
-mod routes;
+pub(crate) mod routes;
 mod settle;
 pub(crate) mod timeouts;
 mod trace;
@@ -30,6 +31,7 @@ use leveret_codec::frame::{self, Frame, FrameType};
 use leveret_codec::method::{Method, MethodId, access, channel};
 use tracing::{debug, warn};
 
+use crate::admission::ChannelPlace;
 use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
 use crate::counters::{ChannelCounters, PublishCounters, Sizes};
@@ -41,6 +43,7 @@ use consume::ReplyConsumer;
 use content::{Content, Stage};
 pub(crate) use deliveries::Deliveries;
 use deliveries::{Shown, UncommittedCounts};
+use grants::ChannelAccess;
 use inbox::{Call, Inbox, Run};
 use replies::Replies;
 use routes::Routes;
@@ -90,6 +93,9 @@ struct Channel {
     connection: Arc<Connection>,
     inbox: Arc<Inbox>,
     deliveries: Arc<Deliveries>,
+    access: ChannelAccess,
+    /// What it takes of the user's limit, from its opening to its end.
+    place: Option<ChannelPlace>,
     state: State,
     content: Content,
     routes: Routes,
@@ -103,6 +109,8 @@ struct Channel {
     settlements: Settlements,
     /// Prefetch of consumers to come.
     consumer_prefetch: u16,
+    /// The same of quorum queues, by the last basic.qos of either kind.
+    quorum_prefetch: u16,
     /// What an empty queue name stands for.
     last_queue: Option<QueueName>,
     reply_consumer: Option<ReplyConsumer>,
@@ -149,6 +157,8 @@ impl Channel {
         let deliveries = Deliveries::new(number, &connection, &inbox);
         Self {
             number,
+            access: ChannelAccess::of(&connection),
+            place: None,
             connection,
             inbox,
             deliveries,
@@ -162,6 +172,7 @@ impl Channel {
             replies: Replies::default(),
             settlements: Settlements::default(),
             consumer_prefetch: 0,
+            quorum_prefetch: 0,
             last_queue: None,
             reply_consumer: None,
             awaits_load: None,
@@ -323,6 +334,7 @@ impl Channel {
         if frame.frame_type == FrameType::Method
             && matches!(Method::decode(frame.payload), Ok(Method::ChannelOpen(_)))
         {
+            self.place = Some(self.take_place()?);
             debug!("channel opened");
             self.state = State::Open;
             self.is_announced = true;
@@ -334,6 +346,20 @@ impl Channel {
         let method =
             if frame.frame_type == FrameType::Method { method_id(frame.payload) } else { MethodId::NONE };
         Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'", method))
+    }
+
+    /// COMPAT: a user who has as many channels as allowed loses the connection that asks for one more.
+    fn take_place(&self) -> Result<ChannelPlace, AmqpError> {
+        let connection = &self.connection;
+        let user = connection.server.broker.access().user(&connection.user);
+        let limits = user.map(|user| user.limits).unwrap_or_default();
+        connection.place.channel(limits).map_err(|limit| {
+            let text = format!(
+                "number of channels opened for user '{}' has reached the maximum allowed user limit of {limit}",
+                connection.user
+            );
+            AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CHANNEL_OPEN)
+        })
     }
 
     fn recv_closing(&mut self, frame: &Frame<'_>) -> Outcome {
@@ -353,6 +379,9 @@ impl Channel {
         // PERF: the two methods that come per message are told apart before the others.
         if payload.starts_with(&PUBLISH) {
             if !self.routes_fresh {
+                if self.access.refresh(self.connection.server.broker.access()) {
+                    self.routes.forget_routes();
+                }
                 self.routes.refresh(&self.connection.vhost);
                 self.routes_fresh = true;
             }
@@ -533,6 +562,7 @@ impl Channel {
 
     /// Gives everything back that the channel holds: consumers, deliveries not settled, its transaction.
     fn clean_up(&mut self) {
+        self.place = None;
         self.transaction = None;
         self.replies = Replies::default();
         self.routes.discard();

@@ -89,6 +89,13 @@ options! {
     /// PEM file with the authorities that clients' certificates may come from.
     tls_ca_file: Option<PathBuf> = "none", kind::path_or_none();
 
+    /// Which part of a client's certificate names the user that it logs in by EXTERNAL: all of its subject, as
+    /// CN=shop,O=Example, or the common name in it alone.
+    tls_login_from: LoginFrom = "distinguished_name", kind::choice(&[
+        ("distinguished_name", LoginFrom::DistinguishedName),
+        ("common_name", LoginFrom::CommonName),
+    ]);
+
     /// For development: makes an authority of its own and certificates for localhost, in tls-development in data_dir,
     /// and uses them.
     tls_dev_certificate: bool = "false", kind::boolean();
@@ -97,21 +104,29 @@ options! {
     /// for listeners that nobody but a proxy can reach: the header is believed.
     proxy_protocol: bool = "false", kind::boolean();
 
+    /// Addresses that the management HTTP API is served on. Port 0 picks a free port; none turns it off.
+    management_listen: Vec<SocketAddr> = "0.0.0.0:15672", kind::addresses_or_none();
+
     /// What is logged: one level for everything, or levels per module.
     log: String = "info", kind::log_directives();
 
     /// Form of the log lines: text for people, json for collectors.
     log_format: LogFormat = "text", kind::choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
-    /// User that is made when the broker starts without any users.
+    /// User that is made when the broker starts for the first time, who may do everything. From then on it is a user like
+    /// any other: what is changed here later does not change it.
     default_user: String = "guest", kind::name();
 
     /// Password of the default user. Prefer the file or the environment: other users of the machine
     /// can read a command line.
     default_password: String = "guest", kind::text();
 
-    /// Virtual host that is made when the broker starts without any, with all rights for the default user.
+    /// Virtual host that is made when the broker starts for the first time.
     default_vhost: String = "/", kind::name();
+
+    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing in it is deleted
+    /// here. With such a file there is no default user and no default virtual host.
+    load_definitions: Option<PathBuf> = "none", kind::path_or_none();
 
     /// Users that may connect from this machine only.
     loopback_users: Vec<String> = "guest", kind::names_or_none();
@@ -253,6 +268,15 @@ pub enum ClientAuth {
     Optional,
     /// They are refused without.
     Required,
+}
+
+/// What of a certificate names a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginFrom {
+    /// All of the subject.
+    DistinguishedName,
+    /// The common name in the subject.
+    CommonName,
 }
 
 /// When the journal is synced.

@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{Instrument, debug, info, info_span, warn};
 
+use crate::admission::ConnectionPlace;
 use crate::channel::Deliveries;
 use crate::counters::ReceiveCounters;
 use crate::error::{AmqpError, ReplyCode};
@@ -53,10 +54,12 @@ pub(crate) struct Connection {
     pub(crate) tls: Option<Arc<TlsFacts>>,
     /// How the user logged in.
     pub(crate) mechanism: String,
-    /// What the client said of itself; empty where nobody is told.
+    /// What the client said of itself.
     pub(crate) client_properties: FieldTable,
     pub(crate) server: Arc<Server>,
     pub(crate) user: String,
+    /// What it takes of the limits of user and vhost.
+    pub(crate) place: ConnectionPlace,
     pub(crate) vhost: Arc<Vhost>,
     pub(crate) frame_max: u32,
     pub(crate) channel_max: u16,
@@ -274,6 +277,7 @@ async fn run_open(
         mechanism: opened.mechanism,
         client_properties: opened.client_properties,
         user: opened.user,
+        place: opened.place,
         vhost: opened.vhost,
         frame_max: opened.frame_max,
         channel_max: opened.channel_max,

@@ -168,11 +168,14 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         BrokerError::QueueNotFound { .. }
         | BrokerError::ExchangeNotFound { .. }
         | BrokerError::PolicyNotFound { .. }
+        | BrokerError::UserNotFound { .. }
         // COMPAT: what RabbitMQ answers for a queue whose process has crashed for good.
         | BrokerError::QueueStopped { .. } => ReplyCode::NotFound,
         BrokerError::QueueLocked { .. } | BrokerError::GetFromSingleActive { .. } => ReplyCode::ResourceLocked,
         BrokerError::ConditionOfQuorumQueue { .. } => ReplyCode::NotImplemented,
-        BrokerError::QueueInExclusiveUse { .. }
+        BrokerError::AccessRefused { .. }
+        | BrokerError::TopicAccessRefused { .. }
+        | BrokerError::QueueInExclusiveUse { .. }
         | BrokerError::ReservedName { .. }
         | BrokerError::DefaultExchange
         | BrokerError::SystemExchange { .. }
@@ -207,7 +210,14 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::WeightNotPositive
         | BrokerError::WeightTooLarge { .. }
         | BrokerError::BindingKeyNotEmpty { .. }
-        | BrokerError::OnlyQueuesCanBeBound => ReplyCode::PreconditionFailed,
+        | BrokerError::OnlyQueuesCanBeBound
+        | BrokerError::QueueLimitReached { .. }
+        | BrokerError::InvalidUser { .. }
+        | BrokerError::InvalidPermission { .. }
+        | BrokerError::BlankPassword
+        | BrokerError::PasswordNotHashed { .. }
+        | BrokerError::InvalidPasswordHash
+        | BrokerError::InvalidVhost { .. } => ReplyCode::PreconditionFailed,
     }
 }
 

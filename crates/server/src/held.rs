@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leveret_broker::definition::Definition;
+use leveret_broker::queue::quorum::Returns;
 use leveret_broker::store::{Block, BlockError, BlockLocation, JournalPosition, Journaled, Store};
 use leveret_broker::{MessageBatch, Queue, QueueId};
 use leveret_codec::frame::{self, PROTOCOL_HEADER};
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::config;
+use crate::defaults;
 use crate::events;
 use crate::server::Server;
 
@@ -102,6 +104,8 @@ impl Store for HeldStore {
         JournalPosition::SAFE
     }
 
+    fn returned(&self, _queue: QueueId, _returns: &[(u64, Returns)]) {}
+
     fn delivering(&self, _queue: QueueId, _position: u64) {}
 
     fn safe(&self) -> JournalPosition {
@@ -165,9 +169,9 @@ impl Client {
         let told: Arc<dyn Store> = Arc::<HeldStore>::clone(&store);
         let server = Arc::new(Server::new(config, told));
         events::prepare(&server);
-        server.broker.create_vhost("/");
+        defaults::make(&server).expect("the defaults are good");
         events::start(&server);
-        // The default vhost is nothing that anybody here waits for.
+        // The default vhost and user are nothing that anybody here waits for.
         store.state.lock().told = 0;
         Self::connect(server, store).await
     }

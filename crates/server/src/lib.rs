@@ -8,10 +8,12 @@
 //! - `alarms`: why publishers have to wait
 //! - `timers`: the thread that calls what has to happen at a time
 //! - `check`: verifies a data directory instead
-//! - `auth`: who may log in
+//! - `auth`: who may log in; `admission`: how much each may have open
+//! - `defaults`: what a broker has that had nothing before
 //! - `error`: what the client is told, in one place
 //! - `limits`: bounds with their reasons
 
+mod admission;
 mod alarms;
 mod auth;
 mod channel;
@@ -19,13 +21,15 @@ mod check;
 pub mod config;
 mod connection;
 mod counters;
+mod defaults;
+mod direct;
 mod durable;
 mod error;
 mod events;
 #[cfg(test)]
 mod held;
 mod limits;
-#[expect(dead_code, reason = "the listener of the management API is still to come")]
+mod management;
 mod observed;
 mod server;
 mod timers;

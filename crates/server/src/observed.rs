@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use leveret_broker::{Broker, ConnectionId};
+use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_management::node::{
-    ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, ListenerInfo, Node, Resources, Totals,
+    ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo, Node,
+    Published, Resources, TlsInfo, Totals,
 };
 use leveret_store::DurableStore;
 use leveret_store::disk::{Disk, SystemDisk};
@@ -17,6 +18,7 @@ use crate::alarms::Reason;
 use crate::channel::Deliveries;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
+use crate::direct;
 use crate::server::Server;
 
 /// Octets of a page of memory.
@@ -83,6 +85,9 @@ impl Node for ObservedNode {
             open_files_limit: limit,
             threads: entries_in("/proc/self/task"),
             data_dir: config.data_dir.display().to_string(),
+            connections_limit: config.connections_max.map(u64::from),
+            consumer_timeout_ms: config.consumer_timeout_ms,
+            message_bytes_max: config.message_bytes_max,
         }
     }
 
@@ -110,6 +115,11 @@ impl Node for ObservedNode {
             journal_waiting_bytes: self.store.journal_waiting_bytes() as u64,
         }
     }
+
+    fn publish(&self, vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Published, (u16, String)> {
+        direct::publish(self.server.broker.access(), vhost, message)
+            .map_err(|error| (error.code as u16, error.reply_text()))
+    }
 }
 
 fn connection_info(connection: &Connection) -> ConnectionInfo {
@@ -132,7 +142,14 @@ fn connection_info(connection: &Connection) -> ConnectionInfo {
         received: connection.received.totals(),
         sent: (sent_bytes, writes),
         waiting_bytes,
-        tls: None,
+        tls: connection.tls.as_ref().map(|tls| TlsInfo {
+            protocol: tls.version.to_owned(),
+            key_exchange: tls.key_exchange.clone(),
+            cipher: tls.cipher.clone(),
+            peer_subject: tls.identity.as_ref().map(|identity| identity.subject.clone()),
+            peer_issuer: tls.identity.as_ref().map(|identity| identity.issuer.clone()),
+            peer_validity: tls.identity.as_ref().map(|identity| identity.validity.clone()),
+        }),
     }
 }
 

@@ -8,8 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use leveret_broker::access::Gone;
 use leveret_broker::store::Store;
-use leveret_broker::{Broker, ConnectionId};
+use leveret_broker::{Broker, BrokerError, ConnectionId};
+use leveret_management::node::ListenerInfo;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
@@ -18,13 +20,18 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
+use crate::admission::Admission;
 use crate::alarms::{self, Alarms};
+use crate::auth::Authenticator;
 use crate::channel::timeouts::Timeouts;
 use crate::config::Config;
 use crate::connection::{self, Connection};
 use crate::counters::ServerCounters;
+use crate::defaults::{self, DefinitionsError};
 use crate::durable;
 use crate::events;
+use crate::management;
+use crate::observed::ObservedNode;
 use crate::timers::TimerThread;
 use crate::tls::{self, Tls, TlsError};
 
@@ -51,6 +58,12 @@ pub(crate) enum StartError {
     /// What the data directory holds cannot be used.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The first user cannot be made.
+    #[error("cannot make the default user: {0}")]
+    DefaultUser(#[from] BrokerError),
+    /// The definitions to be loaded are not possible.
+    #[error("cannot load definitions: {0}")]
+    Definitions(#[from] DefinitionsError),
     /// A thread cannot be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -68,6 +81,8 @@ pub(crate) struct Server {
     pub(crate) alarms: Arc<Alarms>,
     pub(crate) timeouts: Arc<Timeouts>,
     pub(crate) counters: ServerCounters,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) admission: Arc<Admission>,
     connections: DashMap<ConnectionId, Arc<Connection>>,
     shutdown: watch::Sender<bool>,
 }
@@ -78,7 +93,36 @@ impl Server {
         let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
         let timeouts = Arc::new(Timeouts::new(config.consumer_timeout_ms, Arc::clone(broker.clock())));
         let (counters, connections) = (ServerCounters::default(), DashMap::new());
-        Self { config, broker, node: node_name(), alarms, timeouts, counters, connections, shutdown }
+        Self {
+            config,
+            broker,
+            node: node_name(),
+            alarms,
+            timeouts,
+            counters,
+            authenticator: Authenticator::new(),
+            admission: Arc::default(),
+            connections,
+            shutdown,
+        }
+    }
+
+    /// Ends connections whose user or vhost is deleted, from now on.
+    pub(crate) fn follow_deletions(self: &Arc<Self>) {
+        let server = Arc::downgrade(self);
+        self.broker.access().when_gone(Box::new(move |gone| {
+            for connection in server.upgrade().iter().flat_map(|server| server.connections()) {
+                match gone {
+                    Gone::User(user) if connection.user == user.as_str() => {
+                        connection.fail(user_deleted(user.as_str()))
+                    }
+                    Gone::Vhost(vhost) if connection.vhost.name == *vhost => {
+                        connection.fail(vhost_deleted(vhost.as_str()));
+                    }
+                    _ => {}
+                }
+            }
+        }));
     }
 
     pub(crate) fn register(&self, connection: &Arc<Connection>) {
@@ -87,10 +131,19 @@ impl Server {
         if *self.shutdown.borrow() {
             connection.fail(shutdown_error());
         }
+        // What was deleted before it was among the connections did not end it.
+        if self.broker.access().user(&connection.user).is_none() {
+            connection.fail(user_deleted(&connection.user));
+        }
+        let vhost = self.broker.vhost(connection.vhost.name.as_str());
+        if !vhost.is_ok_and(|vhost| Arc::ptr_eq(&vhost, &connection.vhost)) {
+            connection.fail(vhost_deleted(connection.vhost.name.as_str()));
+        }
     }
 
     pub(crate) fn unregister(&self, connection: &Connection) {
         self.connections.remove(&connection.id);
+        connection.place.give_back();
         self.counters.connections_closed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -131,6 +184,14 @@ fn node_name() -> String {
     format!("leveret@{}", host.unwrap_or("localhost"))
 }
 
+fn user_deleted(user: &str) -> crate::error::AmqpError {
+    connection::forced(&format!("user '{user}' is deleted"))
+}
+
+fn vhost_deleted(vhost: &str) -> crate::error::AmqpError {
+    connection::forced(&format!("vhost '{vhost}' is deleted"))
+}
+
 fn shutdown_error() -> crate::error::AmqpError {
     connection::forced("broker forced connection closure with reason 'shutdown'")
 }
@@ -146,6 +207,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     // Bound at once, so that a port in use is told before anything else is done; clients are let in when all is
     // recovered.
     let bound = Bound::all(&config, tls.as_ref())?;
+    let management = management::bind(&config.management_listen)?;
     let closing = Duration::from_millis(config.closing_timeout_ms);
     let (store, recovered) = durable::open(&config)?;
     let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
@@ -155,16 +217,24 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     server.broker.memory().limit_cache(durable::cache_bytes(&server.config));
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
-    if !server.broker.has_vhosts() {
-        server.broker.create_vhost(&server.config.default_vhost);
+    server.follow_deletions();
+    if server.config.load_definitions.is_none() {
+        defaults::make(&server)?;
     }
     start_alarms(&server);
     // First, so that nothing that is due goes out before everything is known again.
     server.broker.begin();
+    if let Some(path) = &server.config.load_definitions {
+        defaults::load(&server, path)?;
+    }
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
+    let mut infos: Vec<_> = listeners.iter().filter_map(listener_info).collect();
+    infos.extend(management::infos(&management));
+    let node = Arc::new(ObservedNode::new(Arc::clone(&server), Arc::clone(&store), infos));
+    let api = management::start(&server, node, management).map_err(StartError::Thread)?;
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
     for (listener, tls) in listeners {
@@ -177,6 +247,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     // Outside of the log line: a level that leaves it out would leave the waiting out with it.
     let signal = signals.next().await;
     info!("{signal} received: shutting down");
+    drop(api);
     server.shutdown.send_replace(true);
     for connection in &server.connections {
         connection.fail(shutdown_error());
@@ -199,6 +270,11 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
         name = signals.next() => warn!("{name} received again: exiting at once"),
     }
     Ok(())
+}
+
+fn listener_info((listener, tls): &(TcpListener, Option<Arc<Tls>>)) -> Option<ListenerInfo> {
+    let protocol = if tls.is_some() { "amqp/ssl" } else { "amqp" };
+    Some(ListenerInfo { protocol, address: listener.local_addr().ok()? })
 }
 
 /// Watches what publishers have to wait for, until the runtime ends.

@@ -2,7 +2,11 @@
 //! entry; the value, behind its version, holds the rest. A binding is its own name, so all of it is in the key.
 //!
 //! ```text
-//! 'v' vhost                                                    =
+//! 'i'                                                          =  (users are kept here)
+//! 'u' user                                                     = tags, limits, algorithm and hash as a table
+//! 'v' vhost                                                    = settings as a table; nothing if there are none
+//! 'a' vhost user                                               = configure, write, read
+//! 't' vhost user exchange                                      = write, read
 //! 'e' vhost exchange                                           = type, flags, alternate (if there is one), arguments
 //! 'q' vhost queue                                              = queue id u64, flags, arguments
 //! 'b' vhost source target kind, target, routing key, arguments =
@@ -10,6 +14,9 @@
 //! ```
 //! Names have their length in front; arguments and definitions are field tables as on the wire, a binding's sorted.
 
+mod access;
+
+use leveret_broker::access::permissions::TopicPermissions;
 use leveret_broker::definition::{BindingSpec, Definition};
 use leveret_broker::exchange::destination::canonical;
 use leveret_broker::exchange::{BindingTarget, ExchangeSpec, ExchangeType};
@@ -20,8 +27,8 @@ use leveret_broker::queue::arguments::QueueArguments;
 use leveret_codec::table::FieldTable;
 
 use crate::entries::{
-    Change, EntryError, KEY_BINDING, KEY_EXCHANGE, KEY_OPERATOR_POLICY, KEY_POLICY, KEY_QUEUE, KEY_VHOST,
-    VALUE_VERSION, versioned,
+    Change, EntryError, KEY_ACCESS_BEGUN, KEY_BINDING, KEY_EXCHANGE, KEY_OPERATOR_POLICY, KEY_PERMISSIONS,
+    KEY_POLICY, KEY_QUEUE, KEY_TOPIC_PERMISSIONS, KEY_USER, KEY_VHOST, VALUE_VERSION, versioned,
 };
 use crate::octets::{Reader, put_sized};
 
@@ -37,7 +44,32 @@ const TARGET_EXCHANGE: u8 = b'e';
 #[must_use]
 pub fn change_of(definition: &Definition) -> Change {
     match definition {
-        Definition::PutVhost(vhost) => Change::put(key_of(KEY_VHOST, &[vhost.as_str()]), vec![VALUE_VERSION]),
+        Definition::BeginAccess => Change::put(vec![KEY_ACCESS_BEGUN], vec![VALUE_VERSION]),
+        Definition::PutUser(user) => {
+            Change::put(key_of(KEY_USER, &[user.name.as_str()]), access::user_value(user))
+        }
+        Definition::DeleteUser(user) => Change::delete(key_of(KEY_USER, &[user.as_str()])),
+        Definition::PutVhost(vhost, settings) => {
+            Change::put(key_of(KEY_VHOST, &[vhost.as_str()]), access::vhost_value(settings))
+        }
+        Definition::DeleteVhost(vhost) => Change::delete(key_of(KEY_VHOST, &[vhost.as_str()])),
+        Definition::PutPermissions(permissions) => {
+            let key = key_of(KEY_PERMISSIONS, &[permissions.vhost.as_str(), permissions.user.as_str()]);
+            Change::put(
+                key,
+                access::patterns_value([&permissions.configure, &permissions.write, &permissions.read]),
+            )
+        }
+        Definition::DeletePermissions(vhost, user) => {
+            Change::delete(key_of(KEY_PERMISSIONS, &[vhost.as_str(), user.as_str()]))
+        }
+        Definition::PutTopicPermissions(TopicPermissions { user, vhost, exchange, write, read }) => {
+            let key = key_of(KEY_TOPIC_PERMISSIONS, &[vhost.as_str(), user.as_str(), exchange.as_str()]);
+            Change::put(key, access::patterns_value([write, read]))
+        }
+        Definition::DeleteTopicPermissions(vhost, user, exchange) => {
+            Change::delete(key_of(KEY_TOPIC_PERMISSIONS, &[vhost.as_str(), user.as_str(), exchange.as_str()]))
+        }
         Definition::PutExchange(vhost, spec) => {
             Change::put(key_of(KEY_EXCHANGE, &[vhost.as_str(), spec.name.as_str()]), exchange_value(spec))
         }
@@ -154,7 +186,10 @@ pub fn definition_of(key: &[u8], value: &[u8]) -> Result<Definition, EntryError>
     let cut_off = || EntryError::of_key(key, "its key is damaged");
     let mut names = Reader::new(key);
     let kind = names.u8().ok_or_else(cut_off)?;
-    let kinds = [KEY_VHOST, KEY_EXCHANGE, KEY_QUEUE, KEY_BINDING, KEY_POLICY, KEY_OPERATOR_POLICY];
+    if matches!(kind, KEY_ACCESS_BEGUN | KEY_USER | KEY_VHOST | KEY_PERMISSIONS | KEY_TOPIC_PERMISSIONS) {
+        return access::definition_of(kind, names, versioned(key, value)?).ok_or_else(cut_off);
+    }
+    let kinds = [KEY_EXCHANGE, KEY_QUEUE, KEY_BINDING, KEY_POLICY, KEY_OPERATOR_POLICY];
     if !kinds.contains(&kind) {
         return Err(EntryError::of_key(key, "not known to this version of Leveret"));
     }
@@ -164,7 +199,6 @@ pub fn definition_of(key: &[u8], value: &[u8]) -> Result<Definition, EntryError>
         KEY_BINDING => {
             binding_of(names, value).map(|binding| Definition::Bind(vhost, binding)).ok_or_else(cut_off)
         }
-        KEY_VHOST if names.is_empty() => Ok(Definition::PutVhost(vhost)),
         KEY_EXCHANGE | KEY_QUEUE | KEY_POLICY | KEY_OPERATOR_POLICY => {
             let name = names.text().filter(|_| names.is_empty()).ok_or_else(cut_off)?;
             match kind {

@@ -7,17 +7,22 @@ use std::collections::BTreeMap;
 
 use leveret_broker::definition::Definition;
 use leveret_broker::names::QueueId;
+use leveret_broker::queue::quorum::Returns;
 use leveret_broker::store::{BlockLocation, JournalPosition};
 
 use crate::definitions;
 use crate::octets::{Reader, put_sized, put_varint};
 
 /// First octets of keys. Those of definitions come first.
+pub(crate) const KEY_PERMISSIONS: u8 = b'a';
 pub(crate) const KEY_BINDING: u8 = b'b';
 pub(crate) const KEY_EXCHANGE: u8 = b'e';
+pub(crate) const KEY_ACCESS_BEGUN: u8 = b'i';
 pub(crate) const KEY_OPERATOR_POLICY: u8 = b'o';
 pub(crate) const KEY_POLICY: u8 = b'p';
 pub(crate) const KEY_QUEUE: u8 = b'q';
+pub(crate) const KEY_TOPIC_PERMISSIONS: u8 = b't';
+pub(crate) const KEY_USER: u8 = b'u';
 pub(crate) const KEY_VHOST: u8 = b'v';
 const KEY_BLOCK: u8 = b'B';
 const KEY_STOPPED: u8 = b'S';
@@ -146,6 +151,10 @@ pub(crate) fn unknown_version(what: impl Into<String>, version: u8) -> EntryErro
     EntryError::new(what, format!("has version {version}, this version of Leveret knows {VALUE_VERSION}"))
 }
 
+/// Flags of a block's value.
+const BLOCK_EXPIRES: u8 = 1;
+const BLOCK_HAS_RETURNS: u8 = 2;
+
 /// A block of a durable queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
@@ -165,6 +174,8 @@ pub struct BlockEntry {
     pub body_bytes: u32,
     /// Whether any of its messages expires.
     pub expires: bool,
+    /// How often messages came back to a quorum queue, by number in it.
+    pub returns: Vec<(u32, Returns)>,
 }
 
 impl BlockEntry {
@@ -177,7 +188,18 @@ impl BlockEntry {
         for number in [offset, length, self.count, self.live_bytes, self.body_bytes] {
             value.extend_from_slice(&number.to_le_bytes());
         }
-        value.push(u8::from(self.expires));
+        let has_returns = !self.returns.is_empty();
+        value.push(
+            if self.expires { BLOCK_EXPIRES } else { 0 } | if has_returns { BLOCK_HAS_RETURNS } else { 0 },
+        );
+        if has_returns {
+            put_varint(&mut value, self.returns.len() as u64);
+            for (number, Returns { acquired, failed }) in &self.returns {
+                [number, acquired, failed]
+                    .into_iter()
+                    .for_each(|&number| put_varint(&mut value, number.into()));
+            }
+        }
         value.extend_from_slice(&self.settled);
         Change::put(Self::key(self.queue, self.first_position), value)
     }
@@ -205,16 +227,34 @@ impl BlockEntry {
             let file = reader.u64()?;
             let location = BlockLocation { file, offset: reader.u32()?, length: reader.u32()? };
             let (count, live_bytes, body_bytes) = (reader.u32()?, reader.u32()?, reader.u32()?);
-            let expires = match reader.u8()? {
-                0 => false,
-                1 => true,
-                _ => return None,
+            let flags = reader.u8().filter(|flags| flags & !(BLOCK_EXPIRES | BLOCK_HAS_RETURNS) == 0)?;
+            let expires = flags & BLOCK_EXPIRES != 0;
+            let returns = match flags & BLOCK_HAS_RETURNS {
+                0 => Vec::new(),
+                _ => read_returns(&mut reader)?,
             };
             let settled = reader.rest().to_vec();
-            Some(Self { queue, first_position, location, count, settled, live_bytes, body_bytes, expires })
+            Some(Self {
+                queue,
+                first_position,
+                location,
+                count,
+                settled,
+                live_bytes,
+                body_bytes,
+                expires,
+                returns,
+            })
         };
         read().ok_or_else(error)
     }
+}
+
+fn read_returns(reader: &mut Reader<'_>) -> Option<Vec<(u32, Returns)>> {
+    let mut number = || u32::try_from(reader.varint()?).ok();
+    let count = number()?;
+    let read = |_| Some((number()?, Returns { acquired: number()?, failed: number()? }));
+    (0..count).map(read).collect()
 }
 
 /// A queue that lost something which the journal alone held: it stays stopped though that part of the journal goes.
@@ -303,7 +343,8 @@ pub(crate) fn versioned<'a>(key: &[u8], value: &'a [u8]) -> Result<Reader<'a>, E
 /// A catalog's entries, understood.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// What exists, in an order in which it can be made: vhosts, policies, exchanges, queues, bindings.
+    /// What exists, in an order in which it can be made: users, vhosts, permissions, policies, exchanges,
+    /// queues, bindings.
     pub definitions: Vec<Definition>,
     /// Blocks by queue, sorted by position. A queue here need not be among the definitions: it was deleted, and
     /// its blocks not forgotten yet.
@@ -328,11 +369,13 @@ impl Contents {
             }
         }
         contents.definitions.sort_by_key(|definition| match definition {
-            Definition::PutVhost(_) => 0,
-            Definition::PutPolicy(..) => 1,
-            Definition::PutExchange(..) => 2,
-            Definition::PutQueue(..) => 3,
-            _ => 4,
+            Definition::BeginAccess | Definition::PutUser(_) => 0,
+            Definition::PutVhost(..) => 1,
+            Definition::PutPermissions(_) | Definition::PutTopicPermissions(_) => 2,
+            Definition::PutPolicy(..) => 3,
+            Definition::PutExchange(..) => 4,
+            Definition::PutQueue(..) => 5,
+            _ => 6,
         });
         contents
     }

@@ -90,6 +90,11 @@ impl<'a> Changes<'a> {
         }
     }
 
+    /// Notes changes of things that have no event here.
+    pub(crate) fn and(&mut self, changes: impl IntoIterator<Item = Definition>) {
+        self.noted.extend(changes);
+    }
+
     /// What was noted, and the queues that were deleted.
     pub(crate) fn into_parts(self) -> (Vec<Definition>, Vec<Arc<Queue>>) {
         (self.noted, self.removed)

@@ -8,11 +8,13 @@ use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::changes::Changes;
 use super::{Binding, Vhost};
+use crate::access::permissions::{Grants, Permission, Resource};
 use crate::counters::ExchangeCounters;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
+use crate::policy::AppliedPolicies;
 use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
 use crate::queue::{Queue, QueueSpec, QueueType};
 use crate::reply_to::REPLY_TO;
@@ -54,12 +56,34 @@ impl Vhost {
     /// Declares a queue, or finds the equivalent one that exists; and where that is safe.
     ///
     /// # Errors
-    /// A reserved name, another connection's exclusive queue, a queue with other properties, or arguments
-    /// that are not possible.
+    /// A reserved name, another connection's exclusive queue, a queue with other properties, arguments that are not
+    /// possible, or as many queues as there may be.
     pub fn declare_queue(
         &self,
         declaration: QueueDeclaration<'_>,
         connection: ConnectionId,
+    ) -> Result<(Arc<Queue>, JournalPosition), BrokerError> {
+        self.declare_queue_by(declaration, connection, None)
+    }
+
+    /// The same for a user, whose permissions are checked.
+    ///
+    /// # Errors
+    /// As for [`declare_queue`](Self::declare_queue), or the user may not.
+    pub fn declare_queue_as(
+        &self,
+        grants: &Grants,
+        declaration: QueueDeclaration<'_>,
+        connection: ConnectionId,
+    ) -> Result<(Arc<Queue>, JournalPosition), BrokerError> {
+        self.declare_queue_by(declaration, connection, Some(grants))
+    }
+
+    fn declare_queue_by(
+        &self,
+        declaration: QueueDeclaration<'_>,
+        connection: ConnectionId,
+        grants: Option<&Grants>,
     ) -> Result<(Arc<Queue>, JournalPosition), BrokerError> {
         if declaration.name.starts_with("amq.") {
             return Err(BrokerError::ReservedName { kind: "queue", name: declaration.name.to_owned() });
@@ -68,11 +92,20 @@ impl Vhost {
             "" => QueueName::from(server_name(&declaration.arguments, self.name.as_str())?),
             name => QueueName::from(name),
         };
+        if let Some(grants) = grants {
+            // COMPAT: a name that was made up just now is checked as well.
+            grants.check(Permission::Configure, Resource::Queue, name.as_str())?;
+        }
+        let QueueDeclaration { durable, exclusive, auto_delete, arguments, .. } = declaration;
+        let arguments = self.with_default_type(arguments, durable, exclusive, auto_delete);
+        let declaration = QueueDeclaration { arguments, ..declaration };
+        let limit = self.queue_limit();
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
         let durable = declaration.durable && !declaration.exclusive;
         self.services.counters.queue_declared();
         // A deletion holds the topology from when the queue ends until its name is free: not in between.
         let topology = self.topology.read();
+        self.check_exists()?;
         match self.queues.entry(name) {
             Entry::Occupied(existing) => {
                 let queue = Arc::clone(existing.get());
@@ -88,6 +121,13 @@ impl Vhost {
             Entry::Vacant(vacant) => {
                 let name = vacant.key().clone();
                 let names = Names { queue: name.as_str(), vhost: self.name.as_str() };
+                if let Some(limit) = limit {
+                    let (queue, vhost) = (name.to_string(), self.name.to_string());
+                    return Err(BrokerError::QueueLimitReached { queue, vhost, limit });
+                }
+                if let Some(grants) = grants {
+                    check_dead_letters(grants, name.as_str(), &declaration.arguments)?;
+                }
                 let arguments = QueueArguments::parse(declaration.arguments, names.queue, names.vhost)?;
                 if arguments.queue_type() != QueueType::Classic {
                     check_properties(names, durable, declaration.auto_delete, declaration.exclusive)?;
@@ -160,12 +200,36 @@ impl Vhost {
         &self,
         declaration: ExchangeDeclaration<'_>,
     ) -> Result<JournalPosition, BrokerError> {
+        self.declare_exchange_by(declaration, None)
+    }
+
+    /// The same for a user, whose permissions are checked.
+    ///
+    /// # Errors
+    /// As for [`declare_exchange`](Self::declare_exchange), or the user may not.
+    pub fn declare_exchange_as(
+        &self,
+        grants: &Grants,
+        declaration: ExchangeDeclaration<'_>,
+    ) -> Result<JournalPosition, BrokerError> {
+        self.declare_exchange_by(declaration, Some(grants))
+    }
+
+    fn declare_exchange_by(
+        &self,
+        declaration: ExchangeDeclaration<'_>,
+        grants: Option<&Grants>,
+    ) -> Result<JournalPosition, BrokerError> {
         let exchange_type: ExchangeType = declaration.exchange_type.parse()?;
         let name = declaration.name;
         if name.is_empty() {
             return Err(BrokerError::DefaultExchange);
         }
+        if let Some(grants) = grants {
+            grants.check(Permission::Configure, Resource::Exchange, name)?;
+        }
         let mut topology = self.topology.write();
+        self.check_exists()?;
         if let Some(existing) = topology.find(name) {
             self.check_equivalent_exchange(&existing.spec, &declaration)?;
             return Ok(self.known_at(existing.spec.durable));
@@ -174,6 +238,11 @@ impl Vhost {
             return Err(BrokerError::ReservedName { kind: "exchange", name: name.to_owned() });
         }
         let alternate = self.alternate_exchange(name, &declaration.arguments)?;
+        if let (Some(grants), Some(alternate)) = (grants, &alternate) {
+            // COMPAT: messages are taken from the one and given to the other.
+            grants.check(Permission::Read, Resource::Exchange, name)?;
+            grants.check(Permission::Write, Resource::Exchange, alternate.as_str())?;
+        }
         let spec = ExchangeSpec {
             name: name.into(),
             exchange_type,
@@ -367,6 +436,28 @@ impl Vhost {
         self.topology.read().exchanges().map(|exchange| exchange.spec.clone()).collect()
     }
 
+    /// Looks at all exchanges, the default one first and the others in no order, with the topology locked: `look` may
+    /// not ask the vhost for anything.
+    pub fn for_each_exchange(
+        &self,
+        mut look: impl FnMut(&ExchangeSpec, &AppliedPolicies, &Arc<ExchangeCounters>),
+    ) {
+        let topology = self.topology.read();
+        let default = ExchangeSpec {
+            name: "".into(),
+            exchange_type: ExchangeType::Direct,
+            durable: true,
+            auto_delete: false,
+            internal: false,
+            alternate: None,
+            arguments: FieldTable::new(),
+        };
+        look(&default, &AppliedPolicies::default(), topology.default_counters());
+        topology
+            .exchanges()
+            .for_each(|exchange| look(&exchange.spec, &exchange.policies, &exchange.counters));
+    }
+
     /// What clients published to an exchange; the empty name is that of the default one. `None` if there is none.
     pub fn exchange_counters(&self, exchange: &str) -> Option<Arc<ExchangeCounters>> {
         self.topology.read().counters(exchange)
@@ -391,8 +482,21 @@ fn check_properties(
     }
 }
 
+/// COMPAT: messages of a queue with a dead-letter exchange are taken from it and given to the exchange. A name of
+/// another type than a string is refused with the other arguments.
+fn check_dead_letters(grants: &Grants, queue: &str, arguments: &FieldTable) -> Result<(), BrokerError> {
+    let Some(exchange) = arguments.get("x-dead-letter-exchange").and_then(FieldValue::as_str) else {
+        return Ok(());
+    };
+    grants.check(Permission::Read, Resource::Queue, queue)?;
+    grants.check(Permission::Write, Resource::Exchange, exchange)
+}
+
 /// Refuses what can be at no end of a binding, before anything is looked for.
-fn refuse_ends(source: &str, target: &BindingTarget) -> Result<(), BrokerError> {
+///
+/// # Errors
+/// An end is the default exchange or a name for direct replies.
+pub fn refuse_ends(source: &str, target: &BindingTarget) -> Result<(), BrokerError> {
     match target {
         BindingTarget::Queue(queue) if queue.as_str().starts_with(REPLY_TO) => Err(BrokerError::BindReplyTo),
         BindingTarget::Exchange(exchange) if exchange.as_str().is_empty() => {

@@ -357,6 +357,11 @@ impl Topology {
         bindings
     }
 
+    /// What clients published to the default exchange.
+    pub(crate) fn default_counters(&self) -> &Arc<ExchangeCounters> {
+        &self.default_counters
+    }
+
     /// Counts what clients publish to an exchange; the empty name is that of the default one.
     pub(crate) fn counters(&self, exchange: &str) -> Option<Arc<ExchangeCounters>> {
         let counters = match exchange {

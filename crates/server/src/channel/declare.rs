@@ -1,6 +1,7 @@
 //! Exchanges, queues and bindings: what exchange.* and queue.* ask the vhost for. They are answered when what
 //! was asked for is safe.
 
+use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::store::JournalPosition;
@@ -35,7 +36,12 @@ impl Channel {
     pub(super) fn recv_exchange_declare(&mut self, declare: exchange::Declare<'_>) -> Outcome {
         let refused = refused(MethodId::EXCHANGE_DECLARE);
         let name = stripped(declare.exchange);
+        let grants = self.grants();
         let position = if declare.passive {
+            if !name.is_empty() {
+                // COMPAT: as of 4.3, so that names cannot be tried out.
+                grants.check_any(Resource::Exchange, &name).map_err(&refused)?;
+            }
             self.connection.vhost.find_exchange(&name).map_err(refused)?;
             JournalPosition::SAFE
         } else {
@@ -47,7 +53,7 @@ impl Channel {
                 internal: declare.internal,
                 arguments: declare.arguments,
             };
-            self.connection.vhost.declare_exchange(declaration).map_err(refused)?
+            self.connection.vhost.declare_exchange_as(&grants, declaration).map_err(refused)?
         };
         if !declare.no_wait {
             self.send_when_safe(position, &Method::ExchangeDeclareOk(exchange::DeclareOk));
@@ -57,6 +63,10 @@ impl Channel {
 
     pub(super) fn recv_exchange_delete(&mut self, delete: &exchange::Delete<'_>) -> Outcome {
         let name = stripped(delete.exchange);
+        // COMPAT: those that nobody may delete are told first.
+        if !name.is_empty() && !name.starts_with("amq.") {
+            self.check(Permission::Configure, Resource::Exchange, &name, MethodId::EXCHANGE_DELETE)?;
+        }
         let deleted = self.connection.vhost.delete_exchange(&name, delete.if_unused);
         let position = deleted.map_err(refused(MethodId::EXCHANGE_DELETE))?;
         if !delete.no_wait {
@@ -87,6 +97,7 @@ impl Channel {
 
     pub(super) fn recv_queue_declare(&mut self, declare: queue::Declare<'_>) -> Outcome {
         let refused = refused(MethodId::QUEUE_DECLARE);
+        let grants = self.grants();
         let connection = &self.connection;
         let vhost = &connection.vhost;
         let name = stripped(declare.queue);
@@ -94,6 +105,7 @@ impl Channel {
             return self.declare_reply_queue(&name, declare.no_wait);
         }
         let (queue, position) = if declare.passive {
+            grants.check_any(Resource::Queue, &name).map_err(&refused)?;
             // COMPAT: an empty name is not the last queue's here, as it is everywhere else.
             (vhost.queue(&name, connection.id).map_err(refused)?, JournalPosition::SAFE)
         } else {
@@ -104,7 +116,8 @@ impl Channel {
                 auto_delete: declare.auto_delete,
                 arguments: declare.arguments,
             };
-            let (queue, position) = vhost.declare_queue(declaration, connection.id).map_err(refused)?;
+            let (queue, position) =
+                vhost.declare_queue_as(&grants, declaration, connection.id).map_err(refused)?;
             if queue.spec.owner.is_some() {
                 connection.own_queue(queue.spec.name.clone());
             }
@@ -164,34 +177,38 @@ impl Channel {
     }
 
     fn bind(
-        &self,
+        &mut self,
         source: &str,
         target: &BindingTarget,
         routing_key: &str,
         arguments: &FieldTable,
         method: MethodId,
     ) -> Result<JournalPosition, AmqpError> {
-        let bound =
-            self.connection.vhost.bind(&stripped(source), target, routing_key, arguments, self.connection.id);
+        let source = stripped(source);
+        self.check_binding(&source, target, routing_key).map_err(refused(method))?;
+        let bound = self.connection.vhost.bind(&source, target, routing_key, arguments, self.connection.id);
         bound.map_err(refused(method))
     }
 
     fn unbind(
-        &self,
+        &mut self,
         source: &str,
         target: &BindingTarget,
         routing_key: &str,
         arguments: &FieldTable,
         method: MethodId,
     ) -> Result<JournalPosition, AmqpError> {
+        let source = stripped(source);
+        self.check_binding(&source, target, routing_key).map_err(refused(method))?;
         let vhost = &self.connection.vhost;
-        let unbound = vhost.unbind(&stripped(source), target, routing_key, arguments, self.connection.id);
+        let unbound = vhost.unbind(&source, target, routing_key, arguments, self.connection.id);
         unbound.map_err(refused(method))
     }
 
     pub(super) fn recv_queue_purge(&mut self, purge: &queue::Purge<'_>) -> Outcome {
         let refused = refused(MethodId::QUEUE_PURGE);
         let name = self.queue_name(purge.queue, MethodId::QUEUE_PURGE)?;
+        self.check(Permission::Read, Resource::Queue, &name, MethodId::QUEUE_PURGE)?;
         let queue = self.connection.vhost.queue(&name, self.connection.id).map_err(&refused)?;
         let (purged, safe_at) = queue.purge().map_err(&refused)?;
         if !purge.no_wait {
@@ -203,6 +220,7 @@ impl Channel {
 
     pub(super) fn recv_queue_delete(&mut self, delete: &queue::Delete<'_>) -> Outcome {
         let name = self.queue_name(delete.queue, MethodId::QUEUE_DELETE)?;
+        self.check(Permission::Configure, Resource::Queue, &name, MethodId::QUEUE_DELETE)?;
         let vhost = &self.connection.vhost;
         let deleted = vhost.delete_queue(&name, self.connection.id, delete.if_unused, delete.if_empty);
         let (deleted, position) = deleted.map_err(refused(MethodId::QUEUE_DELETE))?;

@@ -115,6 +115,7 @@ impl Channel {
     fn check_properties(&mut self, properties: &Properties<'_>) -> Outcome {
         if let Some(user) = properties.user_id
             && user != self.connection.user.as_bytes()
+            && !self.may_impersonate()
         {
             let text = format!(
                 "user_id property set to '{}' but authenticated user was '{}'",
@@ -125,6 +126,12 @@ impl Channel {
         }
         self.content.expiration_ms = properties.expiration.map(expiration_ms).transpose()?;
         Ok(())
+    }
+
+    /// COMPAT: with this tag a user may publish in the name of others.
+    fn may_impersonate(&self) -> bool {
+        let user = self.connection.server.broker.access().user(&self.connection.user);
+        user.is_some_and(|user| user.has_tag("impersonator"))
     }
 
     /// A body frame of a publish.
@@ -168,7 +175,7 @@ impl Channel {
         let vhost = &self.connection.vhost;
         let routed = self
             .routes
-            .add(vhost, &publish)
+            .add(vhost, &mut self.access, &publish)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
         if let Some(queues) = self.routes.take_traced() {
             Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);
@@ -234,7 +241,7 @@ fn refused(code: ReplyCode, text: impl Into<String>) -> AmqpError {
 }
 
 /// COMPAT: CC and BCC are arrays; each long string in them is a routing key, the rest is passed over.
-fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
+pub(crate) fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
     match headers.get(header) {
         None => Ok(()),
         Some(FieldValueRef::Array(array)) => {
@@ -253,7 +260,7 @@ fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> 
 }
 
 /// COMPAT: a string of milliseconds, at most ten years.
-fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
+pub(crate) fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
     const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
     let text = String::from_utf8_lossy(expiration);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);

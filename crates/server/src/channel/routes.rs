@@ -14,6 +14,7 @@ use leveret_broker::time::Timestamp;
 use leveret_broker::vhost::Route;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
 
+use super::grants::ChannelAccess;
 use crate::limits::{ROUTES_CACHED_MAX, TARGETS_MAX};
 
 /// A queue, or a level of a priority queue, and what is on its way to it.
@@ -165,7 +166,8 @@ impl Routes {
         }
     }
 
-    fn forget_routes(&mut self) {
+    /// Looks everything up again, since something may not be permitted any more, or lead elsewhere.
+    pub(crate) fn forget_routes(&mut self) {
         self.last = None;
         self.cache.clear();
     }
@@ -173,16 +175,22 @@ impl Routes {
     /// Adds a message to the batches of the queues it goes to.
     ///
     /// # Errors
-    /// The exchange is missing or not for clients.
-    pub(crate) fn add(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<Routed, BrokerError> {
+    /// The exchange is missing or not for clients, or the user may not publish there.
+    pub(crate) fn add(
+        &mut self,
+        vhost: &Vhost,
+        access: &mut ChannelAccess,
+        publish: &Publish<'_>,
+    ) -> Result<Routed, BrokerError> {
         if !publish.copies.is_empty() || self.is_tracing {
             self.last = None;
-            return self.look_up(vhost, publish);
+            return self.look_up(vhost, access, publish);
         }
         // Taken in any case: the route of another place must not outlive a message that is looked up.
         let last = self.last.take().filter(|_| publish.same_names);
         let route = last.or_else(|| self.cache.get(publish.message.names).cloned());
-        let Some(route) = route else { return self.look_up(vhost, publish) };
+        // PERF: a route that is known was permitted when it was looked up; permissions that change forget it.
+        let Some(route) = route else { return self.look_up(vhost, access, publish) };
         self.push(&route, vhost, publish);
         let routed = route.routed;
         self.last = Some(route);
@@ -194,10 +202,16 @@ impl Routes {
         self.traced.take()
     }
 
-    fn look_up(&mut self, vhost: &Vhost, publish: &Publish<'_>) -> Result<Routed, BrokerError> {
+    fn look_up(
+        &mut self,
+        vhost: &Vhost,
+        access: &mut ChannelAccess,
+        publish: &Publish<'_>,
+    ) -> Result<Routed, BrokerError> {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
+        access.check_publish(vhost, text(publish.message.exchange()), &keys)?;
         let addressing = Addressing::of(&keys, &publish.message);
         let mut found = vhost.route(text(publish.message.exchange()), &addressing)?;
         while !found.new_ids.is_empty() && !publish.in_transaction {

@@ -32,7 +32,10 @@ enum Meaning {
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 23] = [
+const KEYS: [(&str, Meaning); 26] = [
+    ("load_definitions", Meaning::Same("load_definitions")),
+    ("management.load_definitions", Meaning::Same("load_definitions")),
+    ("definitions.local.path", Meaning::Same("load_definitions")),
     ("default_user", Meaning::Same("default_user")),
     ("default_pass", Meaning::Same("default_password")),
     ("default_vhost", Meaning::Same("default_vhost")),

@@ -32,6 +32,13 @@ const PRINT_KEY: &str = "print-config";
 const CHECK: &str = "check";
 const CHECK_KEYS: [&str; 1] = ["data_dir"];
 
+/// COMPAT: variables that RabbitMQ's image knows, and what they mean here. Ours go before them.
+const RABBITMQ_DEFAULTS: [(&str, &str); 3] = [
+    ("RABBITMQ_DEFAULT_USER", "default_user"),
+    ("RABBITMQ_DEFAULT_PASS", "default_password"),
+    ("RABBITMQ_DEFAULT_VHOST", "default_vhost"),
+];
+
 /// Variables with our prefix that belong to the project's test programs.
 const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
 
@@ -137,13 +144,19 @@ fn arg(option: &'static OptionSpec) -> Arg {
 /// Takes the options from the environment. Variables without our prefix are somebody else's.
 pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Given, ConfigError> {
     let mut given = Given { config_file: None, rabbitmq_conf: None, settings: Vec::new() };
+    let mut env: Vec<_> = env.into_iter().collect();
+    // Of two that mean the same the later one counts.
+    env.sort_by_key(|(name, _)| name.to_string_lossy().starts_with(ENV_PREFIX));
     for (name, value) in env {
         let name = name.to_string_lossy().into_owned();
+        let meant = RABBITMQ_DEFAULTS.iter().find(|(theirs, _)| *theirs == name).map(|(_, key)| *key);
         if name == CONFIG_ENV {
             given.config_file = Some(PathBuf::from(value));
         } else if name == RABBITMQ_ENV {
             given.rabbitmq_conf = Some(PathBuf::from(value));
-        } else if let Some(option) = OPTIONS.iter().find(|option| option.env() == name) {
+        } else if let Some(option) =
+            OPTIONS.iter().find(|option| option.env() == name || meant == Some(option.key))
+        {
             // A value that is not Unicode keeps replacement characters, which the error message then shows.
             let typed = value.to_str().map_or(Typed::Other, |value| Typed::Word(value.to_owned()));
             let written = format!("{:?}", value.to_string_lossy());

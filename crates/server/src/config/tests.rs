@@ -100,8 +100,12 @@ const SAMPLES: &[Sample] = &[
     sample("tls_sni_dir", "/s", "'/s'", |c| c.tls_sni_dir.as_deref() == Some(Path::new("/s"))),
     sample("tls_client_auth", "required", "'required'", |c| c.tls_client_auth == ClientAuth::Required),
     sample("tls_ca_file", "/a", "'/a'", |c| c.tls_ca_file.as_deref() == Some(Path::new("/a"))),
+    sample("tls_login_from", "common_name", "'common_name'", |c| c.tls_login_from == LoginFrom::CommonName),
     sample("tls_dev_certificate", "true", "true", |c| c.tls_dev_certificate),
     sample("proxy_protocol", "true", "true", |c| c.proxy_protocol),
+    sample("management_listen", "none", "['127.0.0.1:0']", |c| {
+        c.management_listen.is_empty() || c.management_listen == ["127.0.0.1:0".parse().unwrap()]
+    }),
     sample("log", "warn,leveret_server=trace", "'warn,leveret_server=trace'", |c| {
         c.log == "warn,leveret_server=trace"
     }),
@@ -109,6 +113,9 @@ const SAMPLES: &[Sample] = &[
     sample("default_user", "hare", "'hare'", |c| c.default_user == "hare"),
     sample("default_password", "a,b", "'a,b'", |c| c.default_password == "a,b"),
     sample("default_vhost", "field", "'field'", |c| c.default_vhost == "field"),
+    sample("load_definitions", "/etc/d.json", "'/etc/d.json'", |c| {
+        c.load_definitions.as_deref() == Some(Path::new("/etc/d.json"))
+    }),
     sample("loopback_users", "a, b", "['a', 'b']", |c| c.loopback_users == ["a", "b"]),
     sample("event_exchange", "true", "true", |c| c.event_exchange),
     sample("heartbeat_s", "0", "0", |c| c.heartbeat_s == 0),
@@ -171,6 +178,7 @@ fn defaults_are_those_of_rabbitmq() {
     let config = load_from(NOTHING, NO_ENV).unwrap();
     assert_eq!(config.data_dir, Path::new("./leveret-data"));
     assert_eq!(config.amqp_listen, ["0.0.0.0:5672".parse().unwrap()]);
+    assert_eq!(config.management_listen, ["0.0.0.0:15672".parse().unwrap()]);
     assert_eq!((config.log.as_str(), config.log_format), ("info", LogFormat::Text));
     assert_eq!((config.default_user.as_str(), config.default_password.as_str()), ("guest", "guest"));
     assert_eq!(config.default_vhost, "/");

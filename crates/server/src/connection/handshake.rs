@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use leveret_broker::Vhost;
+use leveret_broker::access::user::User;
 use leveret_codec::frame::{self, FrameType};
 use leveret_codec::method::{Method, MethodId, connection};
 use leveret_codec::proxy;
@@ -18,7 +19,9 @@ use leveret_codec::table::{FieldTable, FieldValue};
 use super::Ends;
 use super::frames::{FrameReader, ReadEnd};
 use super::outbound::Outbound;
+use crate::admission::{ConnectionPlace, Full};
 use crate::auth::{self, LoginRefusal};
+use crate::config::LoginFrom;
 use crate::error::{AmqpError, ReplyCode};
 use crate::events::Login;
 use crate::limits::FRAME_MAX_MIN;
@@ -27,6 +30,7 @@ use crate::server::Server;
 /// What SASL and tuning agreed on.
 pub(crate) struct Opened {
     pub(crate) user: String,
+    pub(crate) place: ConnectionPlace,
     pub(crate) vhost: Arc<Vhost>,
     /// Largest frame, overhead included; `u32::MAX` for no limit.
     pub(crate) frame_max: u32,
@@ -36,13 +40,12 @@ pub(crate) struct Opened {
     pub(crate) heartbeat: Duration,
     pub(crate) capabilities: Capabilities,
     pub(crate) mechanism: String,
-    /// Empty where nobody is told.
     pub(crate) client_properties: FieldTable,
 }
 
 /// Who logged in, how, and what the client said of itself.
 struct LoggedIn {
-    user: String,
+    user: Arc<User>,
     mechanism: String,
     capabilities: Capabilities,
     client_properties: FieldTable,
@@ -96,10 +99,11 @@ impl Handshake<'_> {
         let login = self.recv_start_ok().await?;
         self.send_tune();
         let (frame_max, channel_max, heartbeat) = self.recv_tune_ok().await?;
-        let vhost = self.recv_open(frame_max).await?;
+        let (vhost, place) = self.recv_open(frame_max, &login.user).await?;
         let LoggedIn { user, mechanism, capabilities, client_properties } = login;
         Ok(Opened {
-            user,
+            user: user.name.to_string(),
+            place,
             vhost,
             frame_max,
             channel_max,
@@ -125,36 +129,52 @@ impl Handshake<'_> {
         Err(HandshakeEnd::Gone(format!("{}{:?}", said_by(&header), String::from_utf8_lossy(&header))))
     }
 
+    /// The user that the peer's certificate stands for, if it showed one: EXTERNAL is offered then.
+    fn external_user(&self) -> Option<String> {
+        let identity = self.ends.tls.as_ref()?.identity.as_ref()?;
+        match self.server.config.tls_login_from {
+            LoginFrom::DistinguishedName => Some(identity.subject.clone()),
+            LoginFrom::CommonName => identity.common_name.clone(),
+        }
+    }
+
     fn send_start(&self) {
         let start = connection::Start {
             version_major: 0,
             version_minor: 9,
             server_properties: server_properties(),
-            mechanisms: auth::MECHANISMS.as_bytes(),
+            mechanisms: auth::mechanisms(self.external_user().as_deref()).as_bytes(),
             locales: b"en_US",
         };
         self.send(&Method::ConnectionStart(start));
     }
 
     async fn recv_start_ok(&mut self) -> Step<LoggedIn> {
-        let peer = self.ends.peer.ip();
         let config = &self.server.config;
+        let external_user = self.external_user();
         let received = self.recv(FRAME_MAX_MIN, |method| match method {
             Method::ConnectionStartOk(start_ok) => {
                 let capabilities = capabilities(&start_ok.client_properties);
-                let login = auth::authenticate(config, start_ok.mechanism, start_ok.response, peer);
-                let user = auth::user_of(start_ok.mechanism, start_ok.response);
-                let said = if config.event_exchange { start_ok.client_properties } else { FieldTable::new() };
-                Ok((login, user, capabilities, start_ok.mechanism.to_owned(), said))
+                let claim = auth::claim(start_ok.mechanism, start_ok.response, external_user.as_deref());
+                let said = start_ok.client_properties;
+                Ok((claim, capabilities, start_ok.mechanism.to_owned(), said))
             }
             other => Err(unexpected(&other)),
         });
         // COMPAT: before the login is known to be good, RabbitMQ answers mistakes with silence.
-        let (login, user, capabilities, mechanism, client_properties) = match received.await {
+        let (claim, capabilities, mechanism, client_properties) = match received.await {
             Err(HandshakeEnd::Refused(error)) => return Err(HandshakeEnd::Silent(error.reply_text())),
             other => other?,
         };
-        self.tell_login(&user, &mechanism, login.as_ref().err());
+        let login = match &claim {
+            Ok(claim) => {
+                let (access, bound) = (self.server.broker.access(), &config.loopback_users);
+                let login = self.server.authenticator.log_in(access, claim, self.ends.peer, bound).await;
+                self.tell_login(claim.user(), &mechanism, login.as_ref().err());
+                login
+            }
+            Err(refusal) => Err(*refusal),
+        };
         let refusal = match login {
             Ok(user) => return Ok(LoggedIn { user, mechanism, capabilities, client_properties }),
             Err(refusal) => refusal,
@@ -210,17 +230,11 @@ impl Handshake<'_> {
         Ok((frame_max, channel_max, Duration::from_secs(tune_ok.heartbeat.into())))
     }
 
-    async fn recv_open(&mut self, frame_max: u32) -> Step<Arc<Vhost>> {
+    async fn recv_open(&mut self, frame_max: u32, user: &User) -> Step<(Arc<Vhost>, ConnectionPlace)> {
         let server = self.server;
         self.recv(frame_max, |method| match method {
-            Method::ConnectionOpen(open) => {
-                if let Some(limit) = server.connection_limit_reached() {
-                    let text = format!("connection refused: node connection limit ({limit}) is reached");
-                    return Err(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CONNECTION_OPEN));
-                }
-                let vhost = server.broker.vhost(open.virtual_host);
-                vhost.map_err(|error| AmqpError::refused(&error, MethodId::CONNECTION_OPEN))
-            }
+            Method::ConnectionOpen(open) => admit(server, user, open.virtual_host)
+                .map_err(|text| AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CONNECTION_OPEN)),
             other => Err(unexpected(&other)),
         })
         .await
@@ -272,6 +286,28 @@ fn said_by(first: &[u8]) -> &'static str {
     } else {
         "bad protocol header "
     }
+}
+
+/// Opens a vhost to a user, or says why not. COMPAT: in this order and these words.
+fn admit(server: &Server, user: &User, vhost: &str) -> Result<(Arc<Vhost>, ConnectionPlace), String> {
+    if let Some(limit) = server.connection_limit_reached() {
+        return Err(format!("connection refused: node connection limit ({limit}) is reached"));
+    }
+    let broker = &server.broker;
+    let found = broker.vhost(vhost).map_err(|error| error.to_string())?;
+    let refused = || format!("access to vhost '{vhost}' refused for user '{}'", user.name);
+    // As it is now: limits may have changed since the login.
+    let now = broker.access().user(user.name.as_str()).ok_or_else(refused)?;
+    let place = server.admission.connection(&now, &found).map_err(|full| match full {
+        Full::Vhost(limit) => format!("{}: connection limit ({limit}) is reached", refused()),
+        Full::User(limit) => {
+            format!("connection refused for user '{}': user connection limit ({limit}) is reached", user.name)
+        }
+    })?;
+    if !broker.access().grants(user.name.as_str(), vhost).is_admitted() {
+        return Err(refused());
+    }
+    Ok((found, place))
 }
 
 /// COMPAT: what does not fit is refused, never clamped; a client that asks for no limit where the server

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, debug_span, error};
 
 use super::frames::{FrameReader, ReadEnd};
 use super::{Connection, ConnectionEnd};
-use crate::auth;
+use crate::auth::Credentials;
 use crate::channel::inbox::{Backlog, Inbox, Run};
 use crate::channel::{self};
 use crate::error::{AmqpError, ReplyCode};
@@ -266,7 +266,7 @@ fn first_range(received: &[u8], frame_max: u32) -> Result<Option<Range>, frame::
 }
 
 /// Does what a frame of channel 0 says; whether it was answered.
-fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<bool, ConnectionEnd> {
+fn recv_on_channel_0(connection: &Arc<Connection>, frame: &Frame<'_>) -> Result<bool, ConnectionEnd> {
     let close = |error: AmqpError| Err(ConnectionEnd::ClosedByUs(error.on_connection()));
     match frame.frame_type {
         FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(false),
@@ -280,7 +280,8 @@ fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<bool,
             }
             Ok(Method::ConnectionCloseOk(_)) => Ok(false),
             Ok(Method::ConnectionUpdateSecret(update)) => {
-                update_secret(connection, update.new_secret).map(|()| true)
+                update_secret(connection, update.new_secret);
+                Ok(false)
             }
             Ok(method) => close(AmqpError::new(
                 ReplyCode::ChannelError,
@@ -292,16 +293,30 @@ fn recv_on_channel_0(connection: &Connection, frame: &Frame<'_>) -> Result<bool,
     }
 }
 
-/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid.
-fn update_secret(connection: &Connection, new_secret: &[u8]) -> Result<(), ConnectionEnd> {
-    if !auth::accepts_secret(&connection.server.config, new_secret) {
-        let text = "New secret was refused by one of the backends";
-        let error = AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CONNECTION_UPDATE_SECRET);
-        return Err(ConnectionEnd::ClosedByUs(error));
-    }
-    let update_ok = Method::ConnectionUpdateSecretOk(connection::UpdateSecretOk);
-    frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &update_ok);
-    Ok(())
+/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid. Verifying takes a while:
+/// the answer comes when it comes, and a refusal ends the connection.
+fn update_secret(connection: &Arc<Connection>, new_secret: &[u8]) {
+    let connection = Arc::clone(connection);
+    let credentials = Credentials { user: connection.user.clone(), password: new_secret.to_vec() };
+    tokio::spawn(async move {
+        let server = &connection.server;
+        let access = server.broker.access();
+        let verified = server.authenticator.verify(access, &credentials, connection.peer.ip()).await;
+        let vhost = connection.vhost.name.as_str();
+        let refused = match verified {
+            Err(_) => "New secret was refused by one of the backends".to_owned(),
+            Ok(user) if !access.grants(user.name.as_str(), vhost).is_admitted() => {
+                format!("access to vhost '{vhost}' refused for user '{}'", user.name)
+            }
+            Ok(_) => {
+                let update_ok = Method::ConnectionUpdateSecretOk(connection::UpdateSecretOk);
+                frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &update_ok);
+                return;
+            }
+        };
+        let method = MethodId::CONNECTION_UPDATE_SECRET;
+        connection.fail(AmqpError::new(ReplyCode::NotAllowed, refused, method));
+    });
 }
 
 impl From<ReadEnd> for ConnectionEnd {

@@ -1,5 +1,10 @@
 //! Definitions of any names and arguments come back from their entries as they went in.
 
+use leveret_broker::access::password::{HashAlgorithm, PasswordHash};
+use leveret_broker::access::permissions::Permissions;
+use leveret_broker::access::user::{User, UserLimits, VhostLimits};
+use leveret_broker::queue::QueueType;
+use leveret_broker::vhost::VhostSettings;
 use leveret_codec::table::FieldValue;
 use proptest::prelude::*;
 
@@ -115,11 +120,57 @@ fn policy() -> impl Strategy<Value = Policy> {
     )
 }
 
+fn user() -> impl Strategy<Value = User> {
+    let hash =
+        (prop::sample::select(vec![(HashAlgorithm::Sha256, 36), (HashAlgorithm::Md5, 20)]), any::<u8>());
+    let password = hash.prop_map(|((algorithm, length), octet)| {
+        PasswordHash::imported(algorithm, vec![octet; length]).unwrap()
+    });
+    let limits = (any::<Option<i64>>(), any::<Option<i64>>());
+    (name(), prop::collection::vec(name(), 0..3), prop::option::of(password), limits).prop_map(
+        |(name, tags, password, (max_connections, max_channels))| User {
+            name: name.into(),
+            tags,
+            password,
+            limits: UserLimits { max_connections, max_channels },
+        },
+    )
+}
+
+fn settings() -> impl Strategy<Value = VhostSettings> {
+    let queue_type = prop::sample::select(vec![QueueType::Classic, QueueType::Quorum, QueueType::Stream]);
+    let limits = (any::<Option<i64>>(), any::<Option<i64>>());
+    (name(), prop::collection::vec(name(), 0..3), prop::option::of(queue_type), limits).prop_map(
+        |(description, tags, default_queue_type, (max_connections, max_queues))| VhostSettings {
+            description,
+            tags,
+            default_queue_type,
+            limits: VhostLimits { max_connections, max_queues },
+        },
+    )
+}
+
 /// Any change of definitions.
 pub(crate) fn definition() -> impl Strategy<Value = Definition> {
     let vhost = || name().prop_map(VhostName::from);
     prop_oneof![
-        vhost().prop_map(Definition::PutVhost),
+        Just(Definition::BeginAccess),
+        user().prop_map(Definition::PutUser),
+        name().prop_map(|name| Definition::DeleteUser(name.into())),
+        (vhost(), settings()).prop_map(|(vhost, settings)| Definition::PutVhost(vhost, settings)),
+        vhost().prop_map(Definition::DeleteVhost),
+        [name(), name(), name(), name(), name()].prop_map(|[user, vhost, configure, write, read]| {
+            let (user, vhost) = (user.into(), vhost.into());
+            Definition::PutPermissions(Permissions { user, vhost, configure, write, read })
+        }),
+        (vhost(), name()).prop_map(|(vhost, user)| Definition::DeletePermissions(vhost, user.into())),
+        [name(), name(), name(), name(), name()].prop_map(|[user, vhost, exchange, write, read]| {
+            let (user, vhost, exchange) = (user.into(), vhost.into(), exchange.into());
+            Definition::PutTopicPermissions(TopicPermissions { user, vhost, exchange, write, read })
+        }),
+        (vhost(), name(), name()).prop_map(|(vhost, user, exchange)| {
+            Definition::DeleteTopicPermissions(vhost, user.into(), exchange.into())
+        }),
         (vhost(), exchange()).prop_map(|(vhost, spec)| Definition::PutExchange(vhost, spec)),
         (vhost(), name()).prop_map(|(vhost, name)| Definition::DeleteExchange(vhost, name.into())),
         (any::<u64>(), queue()).prop_map(|(id, spec)| Definition::PutQueue(QueueId(id), spec)),
@@ -217,7 +268,7 @@ fn a_queue_whose_arguments_are_refused_is_named() {
 
 #[test]
 fn a_value_of_a_newer_version_says_so() {
-    let Change { key, .. } = change_of(&Definition::PutVhost("/".into()));
+    let Change { key, .. } = change_of(&Definition::PutVhost("/".into(), VhostSettings::default()));
     let error = definition_of(&key, &[2]).unwrap_err();
     assert!(error.reason.contains("version 2"), "{error}");
 }

@@ -1,5 +1,6 @@
 //! Entries come back as they went in, in whatever order they are read and however often they are written.
 
+use leveret_broker::vhost::VhostSettings;
 use proptest::prelude::*;
 
 use super::*;
@@ -8,8 +9,19 @@ use crate::definitions::tests::definition;
 
 fn block() -> impl Strategy<Value = BlockEntry> {
     // Few queues and positions, so that changes meet.
-    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<bool>()).prop_map(
-        |(queue, first_position, [offset, length, count, live_bytes, body_bytes], file, settled, expires)| {
+    let returns = prop::collection::vec(any::<[u32; 3]>(), 0..4);
+    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<bool>(), returns).prop_map(
+        |(
+            queue,
+            first_position,
+            [offset, length, count, live_bytes, body_bytes],
+            file,
+            settled,
+            expires,
+            returns,
+        )| {
+            let returns = returns.into_iter();
+            let returns = returns.map(|[number, acquired, failed]| (number, Returns { acquired, failed }));
             BlockEntry {
                 queue: QueueId(queue << 8),
                 first_position: first_position << 8,
@@ -19,6 +31,7 @@ fn block() -> impl Strategy<Value = BlockEntry> {
                 live_bytes,
                 body_bytes,
                 expires,
+                returns: returns.collect(),
             }
         },
     )
@@ -100,7 +113,7 @@ proptest! {
 
     #[test]
     fn garbage_is_reported_and_the_rest_is_read(key: Vec<u8>, value: Vec<u8>) {
-        let vhost = change_of(&Definition::PutVhost("/".into()));
+        let vhost = change_of(&Definition::PutVhost("/".into(), VhostSettings::default()));
         let entries = [(vhost.key, vhost.value.unwrap()), (key, value)];
         let contents = Contents::of(entries);
         prop_assert!(!contents.definitions.is_empty());
@@ -110,11 +123,13 @@ proptest! {
 #[test]
 fn definitions_come_in_an_order_in_which_they_can_be_made() {
     let rank = |definition: &Definition| match definition {
-        Definition::PutVhost(_) => 0,
-        Definition::PutPolicy(..) => 1,
-        Definition::PutExchange(..) => 2,
-        Definition::PutQueue(..) => 3,
-        _ => 4,
+        Definition::BeginAccess | Definition::PutUser(_) => 0,
+        Definition::PutVhost(..) => 1,
+        Definition::PutPermissions(_) | Definition::PutTopicPermissions(_) => 2,
+        Definition::PutPolicy(..) => 3,
+        Definition::PutExchange(..) => 4,
+        Definition::PutQueue(..) => 5,
+        _ => 6,
     };
     proptest!(|(changes in changes())| {
         let mut entries = Entries::new();
@@ -136,10 +151,11 @@ fn a_snapshot_is_of_definitions_and_stopped_queues_and_not_of_blocks() {
         live_bytes: 100,
         body_bytes: 90,
         expires: true,
+        returns: Vec::new(),
     };
     assert!(!block.put().is_of_snapshot() && block.put().key.as_slice() < SNAPSHOT_FROM);
     let stopped = StoppedEntry { queue, reason: "lost".to_owned() };
-    let vhost = definitions::change_of(&Definition::PutVhost("/".into()));
+    let vhost = definitions::change_of(&Definition::PutVhost("/".into(), VhostSettings::default()));
     assert!(stopped.put().is_of_snapshot() && vhost.is_of_snapshot());
     for meta in Meta::default().put() {
         assert!(!meta.is_of_snapshot() && meta.key.as_slice() >= SNAPSHOT_FROM);

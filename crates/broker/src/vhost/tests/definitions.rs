@@ -13,6 +13,7 @@ use crate::definition::BindingSpec;
 use crate::exchange::destination::canonical;
 use crate::message::MessageBatch;
 use crate::names::QueueId;
+use crate::queue::quorum::Returns;
 use crate::store::{Block, BlockError, BlockLocation, Journaled, Store};
 
 /// Remembers definitions, one position for each time it is told.
@@ -42,6 +43,8 @@ impl Store for RecordingStore {
     fn settle(&self, _queue: QueueId, _positions: &[Range<u64>]) -> JournalPosition {
         JournalPosition::SAFE
     }
+
+    fn returned(&self, _queue: QueueId, _returns: &[(u64, Returns)]) {}
 
     fn delivering(&self, _queue: QueueId, _position: u64) {}
 
@@ -108,15 +111,17 @@ impl Recorded {
 
 fn line(change: &Definition) -> String {
     match change {
-        Definition::PutVhost(name) => format!("vhost {name}"),
+        Definition::PutVhost(name, _) => format!("vhost {name}"),
         Definition::PutExchange(_, spec) => format!("exchange {}", spec.name),
         Definition::DeleteExchange(_, name) => format!("no exchange {name}"),
         Definition::PutQueue(_, spec) => format!("queue {}", spec.name),
         Definition::DeleteQueue(_, name) => format!("no queue {name}"),
         Definition::Bind(_, binding) => format!("bind {}", binding_line(binding)),
         Definition::Unbind(_, binding) => format!("unbind {}", binding_line(binding)),
+        Definition::DeleteVhost(name) => format!("no vhost {name}"),
         Definition::PutPolicy(_, kind, policy) => format!("{kind:?} {}", policy.name),
         Definition::DeletePolicy(_, kind, name) => format!("no {kind:?} {name}"),
+        of_access => format!("{of_access:?}"),
     }
 }
 
@@ -314,14 +319,14 @@ impl Kept {
         let key =
             |binding: &BindingSpec| format!("{} {:?}", binding_line(binding), canonical(&binding.arguments));
         let is_change = match change.clone() {
-            Definition::PutVhost(_) => true,
+            Definition::PutVhost(..) => true,
             Definition::PutExchange(_, spec) => self.exchanges.insert(spec.name.clone(), spec).is_none(),
             Definition::DeleteExchange(_, name) => self.exchanges.remove(&name).is_some(),
             Definition::PutQueue(_, spec) => self.queues.insert(spec.name.clone(), spec).is_none(),
             Definition::DeleteQueue(_, name) => self.queues.remove(&name).is_some(),
             Definition::Bind(_, binding) => self.bindings.insert(key(&binding), binding).is_none(),
             Definition::Unbind(_, binding) => self.bindings.remove(&key(&binding)).is_some(),
-            Definition::PutPolicy(..) | Definition::DeletePolicy(..) => false,
+            _ => false,
         };
         assert!(is_change, "out of order: {change:?}");
     }

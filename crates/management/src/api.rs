@@ -1,0 +1,294 @@
+//! The endpoints of the HTTP API: which path leads to which function, and what a user must be for it. Each kind of thing
+//! has a file, with what it looks like and what can be done with it.
+//!
+//! COMPAT: paths, fields and answers are those of RabbitMQ's management API, which tools are made for.
+
+mod answer;
+mod bindings;
+mod call;
+mod channels;
+mod connections;
+mod consumers;
+mod definitions;
+mod exchanges;
+mod health;
+mod json;
+mod listing;
+mod messages;
+mod nodes;
+mod overview;
+mod own;
+mod parameters;
+mod permissions;
+mod policies;
+mod queues;
+mod rates;
+mod resource;
+mod users;
+mod vhosts;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::any;
+
+use crate::access::{Authenticate, Tag};
+use crate::node::Node;
+use crate::statistics::Statistics;
+use answer::Refusal;
+use resource::{Resource, serve};
+
+/// What endpoints work on.
+pub(crate) struct Api {
+    pub(crate) node: Arc<dyn Node>,
+    pub(crate) logins: Arc<dyn Authenticate>,
+    pub(crate) statistics: Arc<Statistics>,
+    pub(crate) attempts: resource::Attempts,
+}
+
+impl Api {
+    pub(crate) fn new(
+        node: Arc<dyn Node>,
+        logins: Arc<dyn Authenticate>,
+        statistics: Arc<Statistics>,
+    ) -> Self {
+        Self { node, logins, statistics, attempts: resource::Attempts::default() }
+    }
+}
+
+/// All paths. What is percent-encoded in a segment is decoded when the segment has been told from the others.
+pub(crate) fn router(api: Arc<Api>) -> Router {
+    let mut router = Router::new().fallback(async || Refusal::no_object().into_response(None));
+    for (path, resource) in resources() {
+        let api = Arc::clone(&api);
+        router = router
+            .route(&format!("/api/{path}"), any(move |request| serve(Arc::clone(&api), resource, request)));
+    }
+    router
+}
+
+fn resources() -> Vec<(&'static str, Resource)> {
+    let mut all = of_the_node();
+    all.extend(of_clients());
+    all.extend(of_vhosts());
+    all.extend(of_messages());
+    all.extend(of_access());
+    all.extend(of_settings());
+    all
+}
+
+fn of_the_node() -> Vec<(&'static str, Resource)> {
+    use Tag::{Administrator, Management, Monitoring};
+    vec![
+        ("overview", Resource::of(Management).get(overview::show)),
+        ("cluster-name", Resource::of(Management).get(overview::cluster_name)),
+        ("nodes", Resource::of(Monitoring).get(nodes::list)),
+        ("nodes/{node}", Resource::of(Monitoring).get(nodes::show)),
+        ("nodes/{node}/memory", Resource::of(Monitoring).get(nodes::memory)),
+        ("nodes/{node}/memory/relative", Resource::of(Monitoring).get(nodes::memory_shares)),
+        ("extensions", Resource::of(Management).get(overview::extensions)),
+        ("whoami", Resource::of(Management).get(overview::who_am_i)),
+        ("version", Resource::open().get(overview::version)),
+        ("feature-flags", Resource::of(Management).get(overview::feature_flags)),
+        ("deprecated-features", Resource::of(Management).get(overview::deprecated_features)),
+        ("deprecated-features/used", Resource::of(Management).get(overview::deprecated_features)),
+        (
+            "auth/attempts/{node}",
+            Resource::of(Monitoring).get(overview::attempts).delete(overview::forget_attempts),
+        ),
+        ("rebalance/queues", Resource::of(Administrator).post(overview::rebalance)),
+        ("reset", Resource::of(Administrator).delete(overview::reset)),
+        ("reset/{node}", Resource::of(Administrator).delete(overview::reset)),
+        ("aliveness-test/{vhost}", Resource::of(Management).get(health::aliveness)),
+        ("healthchecks/node", Resource::of(Management).get(health::node)),
+        ("healthchecks/node/{node}", Resource::of(Management).get(health::node)),
+        ("health/checks/alarms", Resource::of(Management).get(health::alarms)),
+        ("health/checks/local-alarms", Resource::of(Management).get(health::alarms)),
+        (
+            "health/checks/certificate-expiration/{within}/{unit}",
+            Resource::of(Management).get(health::certificates),
+        ),
+        ("health/checks/port-listener/{port}", Resource::of(Management).get(health::port)),
+        ("health/checks/protocol-listener/{protocols}", Resource::of(Management).get(health::protocols)),
+        ("health/checks/virtual-hosts", Resource::of(Management).get(health::vhosts)),
+        ("health/checks/node-is-mirror-sync-critical", Resource::of(Management).get(health::single_node)),
+        ("health/checks/node-is-quorum-critical", Resource::of(Management).get(health::single_node)),
+        (
+            "health/checks/quorum-queues-without-elected-leaders/all-vhosts",
+            Resource::of(Management).get(health::leaders),
+        ),
+        (
+            "health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/{pattern}",
+            Resource::of(Management).get(health::leaders),
+        ),
+        (
+            "health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}",
+            Resource::of(Management).get(health::leaders),
+        ),
+        (
+            "health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}/pattern/{pattern}",
+            Resource::of(Management).get(health::leaders),
+        ),
+        ("health/checks/metadata-store/initialized", Resource::of(Management).get(health::serving)),
+        ("health/checks/metadata-store/initialized/with-data", Resource::of(Management).get(health::serving)),
+        ("health/checks/is-in-service", Resource::of(Management).get(health::serving)),
+        ("health/checks/ready-to-serve-clients", Resource::of(Management).get(health::serving)),
+        (
+            "health/checks/below-node-connection-limit",
+            Resource::of(Management).get(health::below_connection_limit),
+        ),
+        ("health/checks/reached-target-cluster-size", Resource::of(Management).get(health::cluster_size)),
+        ("leveret/status", Resource::of(Monitoring).get(own::status)),
+        ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
+    ]
+}
+
+fn of_clients() -> Vec<(&'static str, Resource)> {
+    use Tag::Management;
+    vec![
+        ("connections", Resource::of(Management).get(connections::list)),
+        (
+            "connections/{connection}",
+            Resource::of(Management).get(connections::show).delete(connections::close),
+        ),
+        ("connections/{connection}/channels", Resource::of(Management).get(channels::of_connection)),
+        ("connections/{connection}/sessions", Resource::of(Management).get(connections::sessions)),
+        (
+            "connections/username/{user}",
+            Resource::of(Management).get(connections::of_user).delete(connections::close_of_user),
+        ),
+        ("vhosts/{vhost}/connections", Resource::of(Management).get(connections::list)),
+        ("channels", Resource::of(Management).get(channels::list)),
+        ("channels/{channel}", Resource::of(Management).get(channels::show)),
+        ("vhosts/{vhost}/channels", Resource::of(Management).get(channels::list)),
+        ("consumers", Resource::of(Management).get(consumers::list)),
+        ("consumers/{vhost}", Resource::of(Management).get(consumers::list)),
+    ]
+}
+
+fn of_vhosts() -> Vec<(&'static str, Resource)> {
+    use Tag::{Administrator, Management, Policymaker};
+    vec![
+        ("vhosts", Resource::of(Management).get(vhosts::list)),
+        (
+            "vhosts/{vhost}",
+            Resource::of(Management).get(vhosts::show).put(vhosts::put).delete(vhosts::delete),
+        ),
+        ("exchanges", Resource::of(Management).get(exchanges::list)),
+        ("exchanges/{vhost}", Resource::of(Management).get(exchanges::list)),
+        ("exchanges/{vhost}/", Resource::of(Management).get(exchanges::list)),
+        (
+            "exchanges/{vhost}/{exchange}",
+            Resource::of(Management).get(exchanges::show).put(exchanges::declare).delete(exchanges::delete),
+        ),
+        (
+            "exchanges/{vhost}/{exchange}/bindings/source",
+            Resource::of(Management).get(bindings::from_exchange),
+        ),
+        (
+            "exchanges/{vhost}/{exchange}/bindings/destination",
+            Resource::of(Management).get(bindings::to_exchange),
+        ),
+        ("queues", Resource::of(Management).get(queues::list)),
+        ("queues/detailed", Resource::of(Management).get(queues::list)),
+        ("queues/{vhost}", Resource::of(Management).get(queues::list)),
+        (
+            "queues/{vhost}/{queue}",
+            Resource::of(Management).get(queues::show).put(queues::declare).delete(queues::delete),
+        ),
+        ("queues/{vhost}/{queue}/bindings", Resource::of(Management).get(bindings::to_queue)),
+        ("queues/{vhost}/{queue}/contents", Resource::of(Management).delete(queues::purge)),
+        ("queues/{vhost}/{queue}/actions", Resource::of(Administrator).post(queues::act)),
+        ("bindings", Resource::of(Management).get(bindings::list)),
+        ("bindings/{vhost}", Resource::of(Management).get(bindings::list)),
+        (
+            "bindings/{vhost}/e/{source}/{kind}/{destination}",
+            Resource::of(Management).get(bindings::between).post(bindings::bind),
+        ),
+        (
+            "bindings/{vhost}/e/{source}/{kind}/{destination}/{properties}",
+            Resource::of(Management).get(bindings::show).delete(bindings::unbind),
+        ),
+        ("policies", Resource::of(Management).get(policies::list)),
+        ("policies/{vhost}", Resource::of(Management).get(policies::list)),
+        (
+            "policies/{vhost}/{name}",
+            Resource::of(Policymaker).get(policies::show).put(policies::put).delete(policies::delete),
+        ),
+        ("operator-policies", Resource::of(Management).get(policies::list_operator)),
+        ("operator-policies/{vhost}", Resource::of(Management).get(policies::list_operator)),
+        (
+            "operator-policies/{vhost}/{name}",
+            Resource::of(Policymaker)
+                .get(policies::show_operator)
+                .put(policies::put_operator)
+                .delete(policies::delete_operator),
+        ),
+    ]
+}
+
+fn of_messages() -> Vec<(&'static str, Resource)> {
+    use Tag::Management;
+    vec![
+        ("exchanges/{vhost}/{exchange}/publish", Resource::of(Management).post(messages::publish)),
+        ("queues/{vhost}/{queue}/get", Resource::of(Management).post(messages::get)),
+    ]
+}
+
+fn of_access() -> Vec<(&'static str, Resource)> {
+    let users = Resource::of(Tag::Administrator);
+    vec![
+        ("users", users.get(users::list)),
+        ("users/without-permissions", users.get(users::without_permissions)),
+        ("users/bulk-delete", users.post(users::delete_several)),
+        ("users/{user}", users.get(users::show).put(users::put).delete(users::delete)),
+        ("users/{user}/permissions", users.get(permissions::list)),
+        ("users/{user}/topic-permissions", users.get(permissions::list_topics)),
+        ("vhosts/{vhost}/permissions", users.get(permissions::list)),
+        ("vhosts/{vhost}/topic-permissions", users.get(permissions::list_topics)),
+        ("permissions", users.get(permissions::list)),
+        (
+            "permissions/{vhost}/{user}",
+            users.get(permissions::show).put(permissions::put).delete(permissions::delete),
+        ),
+        ("topic-permissions", users.get(permissions::list_topics)),
+        (
+            "topic-permissions/{vhost}/{user}",
+            users
+                .get(permissions::show_topics)
+                .put(permissions::put_topics)
+                .delete(permissions::delete_topics),
+        ),
+        (
+            "topic-permissions/{vhost}/{user}/{exchange}",
+            users.get(permissions::show_topics).delete(permissions::delete_topics),
+        ),
+        ("user-limits", users.get(users::list_limits)),
+        ("user-limits/{user}", users.get(users::list_limits)),
+        ("user-limits/{user}/{name}", users.put(users::put_limit).delete(users::delete_limit)),
+        ("auth/hash_password/{password}", users.get(users::hash_password)),
+    ]
+}
+
+fn of_settings() -> Vec<(&'static str, Resource)> {
+    use Tag::{Administrator, Management, Policymaker};
+    let (all, settings) = (Resource::of(Administrator), Resource::of(Policymaker));
+    vec![
+        ("definitions", all.get(definitions::show).post(definitions::add)),
+        ("all-configuration", all.get(definitions::show).post(definitions::add)),
+        ("definitions/{vhost}", settings.get(definitions::show_vhost).post(definitions::add_to_vhost)),
+        ("parameters", settings.get(parameters::list)),
+        ("parameters/{component}", settings.get(parameters::list)),
+        ("parameters/{component}/{vhost}", settings.get(parameters::list)),
+        (
+            "parameters/{component}/{vhost}/{name}",
+            settings.get(parameters::absent).put(parameters::put).delete(parameters::absent),
+        ),
+        ("global-parameters", settings.get(parameters::list_global)),
+        ("global-parameters/{name}", settings.get(parameters::show_global)),
+        ("vhosts/{vhost}/start/{node}", all.post(vhosts::start)),
+        ("vhost-limits", Resource::of(Management).get(vhosts::list_limits)),
+        ("vhost-limits/{vhost}", Resource::of(Management).get(vhosts::list_limits)),
+        ("vhost-limits/{vhost}/{name}", all.put(vhosts::put_limit).delete(vhosts::delete_limit)),
+    ]
+}

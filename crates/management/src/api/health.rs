@@ -1,0 +1,166 @@
+//! Checks that load balancers and monitors ask: 200 if all is well, 503 and a reason if not.
+
+use leveret_broker::policy::ApplyTo;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, Answered, Refusal};
+use super::call::Call;
+
+fn ok() -> Answered {
+    Ok(Answer::Json(json!({ "status": "ok" })))
+}
+
+/// A check that fails, with what belongs to it.
+fn failed(reason: &str, more: Value) -> Answered {
+    let mut failed = json!({ "status": "failed", "reason": reason });
+    if let (Some(failed), Value::Object(more)) = (failed.as_object_mut(), more) {
+        failed.extend(more);
+    }
+    Ok(Answer::Failed(failed))
+}
+
+/// No publisher has to wait.
+pub(crate) fn alarms(call: &Call) -> Answered {
+    let (resources, node) = (call.api.node.resources(), call.api.node.name());
+    let alarms: Vec<_> = [("memory", resources.memory_alarm), ("disk space", resources.disk_alarm)]
+        .into_iter()
+        .filter(|(_, is_raised)| *is_raised)
+        .map(|(resource, _)| json!({ "resource": resource, "node": node }))
+        .collect();
+    if alarms.is_empty() {
+        return ok();
+    }
+    failed("There are alarms in effect in the cluster", json!({ "alarms": alarms }))
+}
+
+/// A port is listened on.
+pub(crate) fn port(call: &Call) -> Answered {
+    let Ok(port) = call.param("port").parse::<u16>() else {
+        return Err(Refusal::bad_request("Invalid port"));
+    };
+    let ports: Vec<_> = call.api.node.listeners().iter().map(|listener| listener.address.port()).collect();
+    if ports.contains(&port) {
+        return Ok(Answer::Json(json!({ "status": "ok", "port": port })));
+    }
+    failed("No active listener", json!({ "missing": port, "ports": ports }))
+}
+
+/// Protocols are spoken.
+pub(crate) fn protocols(call: &Call) -> Answered {
+    let spoken: Vec<_> = call.api.node.listeners().iter().map(|listener| listener.protocol).collect();
+    let wanted: Vec<_> = call.param("protocols").split(',').map(normalised).collect();
+    let missing: Vec<_> = wanted.iter().filter(|one| !spoken.contains(&one.as_str())).collect();
+    if missing.is_empty() {
+        return Ok(Answer::Json(json!({ "status": "ok", "protocols": wanted })));
+    }
+    failed("No active listener", json!({ "missing": missing, "protocols": spoken }))
+}
+
+/// COMPAT: the names that RabbitMQ takes for a protocol.
+fn normalised(name: &str) -> String {
+    let name = name.trim().to_ascii_lowercase();
+    match name.as_str() {
+        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" | "amqp10" | "amqp1.0" | "amqp1-0" => {
+            "amqp".to_owned()
+        }
+        "amqps" | "amqp/ssl" => "amqp/ssl".to_owned(),
+        "https" => "https".to_owned(),
+        "http" => "http".to_owned(),
+        "http/prometheus" | "prometheus" => "http/prometheus".to_owned(),
+        _ => name,
+    }
+}
+
+/// Certificates are good for so long.
+pub(crate) fn certificates(call: &Call) -> Answered {
+    let is_number = call.param("within").parse::<u64>().is_ok_and(|within| within > 0);
+    let is_unit = matches!(call.param("unit"), "days" | "weeks" | "months" | "years");
+    if !is_number {
+        return Err(Refusal::bad_request("Invalid expiration value."));
+    }
+    if !is_unit {
+        return Err(Refusal::bad_request("Time unit not recognised. Use days, weeks, months, years."));
+    }
+    ok()
+}
+
+/// All vhosts work: they are there, or the process is not.
+pub(crate) fn vhosts(_: &Call) -> Answered {
+    ok()
+}
+
+/// COMPAT: what only matters with several nodes.
+pub(crate) fn single_node(_: &Call) -> Answered {
+    Ok(Answer::Json(json!({ "status": "ok", "reason": "single node cluster" })))
+}
+
+/// Quorum queues work: those that met damage on disk do not.
+pub(crate) fn leaders(call: &Call) -> Answered {
+    let pattern = match call.param("pattern") {
+        "" => None,
+        pattern => {
+            let pattern = fancy_regex::RegexBuilder::new(pattern)
+                .backtrack_limit(leveret_broker::limits::PATTERN_STEPS_MAX)
+                .build();
+            Some(pattern.map_err(|_| Refusal::bad_request("Invalid pattern"))?)
+        }
+    };
+    let mut stopped = Vec::new();
+    for vhost in call.vhosts()? {
+        vhost.for_each_queue(|queue| {
+            let name = queue.spec.name.as_str();
+            let is_meant = pattern.as_ref().is_none_or(|pattern| pattern.is_match(name).unwrap_or(false));
+            if queue.spec.is_quorum() && queue.is_stopped() && is_meant {
+                stopped.push(json!({
+                    "name": name,
+                    "readable_name": format!("queue '{name}' in vhost '{}'", vhost.name),
+                    "virtual_host": vhost.name.as_str(),
+                    "type": ApplyTo::QuorumQueues.as_str(),
+                }));
+            }
+        });
+    }
+    if stopped.is_empty() {
+        return ok();
+    }
+    failed("Quorum queues without elected leader", json!({ "queues": stopped }))
+}
+
+/// Whoever gets this answer is served.
+pub(crate) fn serving(_: &Call) -> Answered {
+    ok()
+}
+
+/// More connections can be opened.
+pub(crate) fn below_connection_limit(call: &Call) -> Answered {
+    let connections = call.api.node.connections().len();
+    match call.api.node.resources().connections_limit {
+        Some(limit) if connections as u64 >= limit => {
+            failed("node connection limit is reached", json!({ "connections": connections }))
+        }
+        limit => {
+            let limit = limit.map_or(json!("infinity"), Value::from);
+            Ok(Answer::Json(json!({ "status": "ok", "limit": limit, "connections": connections })))
+        }
+    }
+}
+
+/// COMPAT: one node is all there is to be.
+pub(crate) fn cluster_size(_: &Call) -> Answered {
+    Ok(Answer::Json(json!({ "status": "ok", "online": 1, "target": 1 })))
+}
+
+/// COMPAT: publishes to a queue and gets it back, to see that a vhost works.
+pub(crate) fn aliveness(call: &Call) -> Answered {
+    call.vhost()?;
+    super::messages::aliveness(call)?;
+    ok()
+}
+
+/// COMPAT: an old check of the node.
+pub(crate) fn node(call: &Call) -> Answered {
+    if !call.param("node").is_empty() {
+        super::overview::this_node(call)?;
+    }
+    alarms(call)
+}

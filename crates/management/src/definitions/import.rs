@@ -1,0 +1,218 @@
+//! Adding what a document says to a broker, in an order in which it can be made.
+
+use leveret_broker::access::password::PasswordHash;
+use leveret_broker::access::user::{User, VhostLimits};
+use leveret_broker::policy::{Policy, PolicyKind};
+use leveret_broker::store::JournalPosition;
+use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
+use leveret_broker::{Actor, Broker, BrokerError, ConnectionId, VhostSettings};
+
+use super::document::{Document, ExchangeEntry, ImportedPassword, QueueEntry, UserEntry, VhostEntry};
+use super::{ImportError, Imported};
+
+/// Adds a document of a whole broker.
+///
+/// # Errors
+/// The document is malformed, or the broker refuses an object in it.
+pub fn import(broker: &Broker, by: Actor<'_>, json: &[u8]) -> Result<Imported, ImportError> {
+    Import::new(broker, by).run(Document::read(json, None)?)
+}
+
+/// Adds a document of one vhost to a vhost that exists, whatever the name of the one it came from.
+///
+/// # Errors
+/// As for [`import()`], or there is no such vhost.
+pub fn import_into(
+    broker: &Broker,
+    by: Actor<'_>,
+    vhost: &str,
+    json: &[u8],
+) -> Result<Imported, ImportError> {
+    let refused = |error| ImportError::Refused { what: "definitions".to_owned(), error: Box::new(error) };
+    broker.vhost(vhost).map_err(refused)?;
+    Import::new(broker, by).run(Document::read(json, Some(vhost))?)
+}
+
+/// An import on its way.
+struct Import<'a> {
+    broker: &'a Broker,
+    by: Actor<'a>,
+    /// For queues, which know connections alone.
+    connection: ConnectionId,
+    position: JournalPosition,
+    skipped: Vec<String>,
+}
+
+type Made = Result<JournalPosition, BrokerError>;
+
+impl<'a> Import<'a> {
+    fn new(broker: &'a Broker, by: Actor<'a>) -> Self {
+        let (connection, position) = (ConnectionId::next(), JournalPosition::SAFE);
+        Self { broker, by, connection, position, skipped: Vec::new() }
+    }
+
+    fn note(&mut self, what: impl FnOnce() -> String, made: Made) -> Result<(), ImportError> {
+        match made {
+            Ok(position) => {
+                self.position = self.position.max(position);
+                Ok(())
+            }
+            Err(error) => Err(ImportError::Refused { what: what(), error: Box::new(error) }),
+        }
+    }
+
+    fn run(mut self, document: Document) -> Result<Imported, ImportError> {
+        let (access, by) = (self.broker.access(), self.by);
+        self.skipped = document.skipped;
+        for user in document.users {
+            let what = format!("user '{}'", user.name);
+            let made = self.user(user);
+            self.note(|| what, made)?;
+        }
+        for vhost in document.vhosts {
+            let what = format!("vhost '{}'", vhost.name);
+            let made = self.vhost(vhost);
+            self.note(|| what, made)?;
+        }
+        for (vhost, limits) in document.limits {
+            let made = self.limits(&vhost, limits);
+            self.note(|| format!("limits of vhost '{vhost}'"), made)?;
+        }
+        for one in document.permissions {
+            let what = format!("permission of user '{}' in vhost '{}'", one.user, one.vhost);
+            self.note(|| what, access.set_permissions(by, one))?;
+        }
+        for exchange in document.exchanges {
+            let made = self.exchange(&exchange);
+            self.note(|| format!("exchange '{}' in vhost '{}'", exchange.name, exchange.vhost), made)?;
+        }
+        for one in document.topic_permissions {
+            let what = format!("topic permission of user '{}' in vhost '{}'", one.user, one.vhost);
+            self.note(|| what, access.set_topic_permissions(by, one))?;
+        }
+        for (vhost, kind, policy) in document.policies {
+            let what = format!("policy '{}' in vhost '{vhost}'", policy.name);
+            let made = self.policy(&vhost, kind, policy);
+            self.note(|| what, made)?;
+        }
+        for queue in document.queues {
+            let made = self.queue(&queue);
+            self.note(|| format!("queue '{}' in vhost '{}'", queue.name, queue.vhost), made)?;
+        }
+        for (vhost, binding) in document.bindings {
+            // COMPAT: each queue is bound to the default exchange without being told.
+            if binding.source.as_str().is_empty() {
+                continue;
+            }
+            let (source, key) = (binding.source.as_str(), binding.routing_key.as_str());
+            let found = self.broker.vhost(&vhost);
+            let made = found.and_then(|vhost| {
+                vhost.bind(source, &binding.target, key, &binding.arguments, self.connection)
+            });
+            let what = || format!("binding of {:?} to '{source}' in vhost '{vhost}'", binding.target);
+            self.note(what, made)?;
+        }
+        Ok(Imported { position: self.position, skipped: self.skipped })
+    }
+
+    /// A user who is there already and the same stays untouched: whoever has logged in is not asked again.
+    fn user(&self, entry: UserEntry) -> Made {
+        let access = self.broker.access();
+        let known = access.user(&entry.name);
+        let password = match entry.password {
+            ImportedPassword::None => None,
+            ImportedPassword::Hash(hash) => Some(hash),
+            ImportedPassword::Plain(password) => {
+                let known = known.as_ref().and_then(|user| user.password.clone());
+                match known.filter(|hash| hash.verify(password.as_bytes())) {
+                    Some(hash) => Some(hash),
+                    None => Some(PasswordHash::new(password.as_bytes())?),
+                }
+            }
+        };
+        let user = User { name: entry.name.into(), tags: entry.tags, password, limits: entry.limits };
+        if known.is_some_and(|known| *known == user) {
+            return Ok(JournalPosition::SAFE);
+        }
+        access.put_user(self.by, user)
+    }
+
+    fn vhost(&self, entry: VhostEntry) -> Made {
+        let known = self.broker.vhost(&entry.name).ok().map(|vhost| vhost.settings());
+        let before = known.as_ref().map(|known| VhostSettings::clone(known)).unwrap_or_default();
+        let settings = VhostSettings {
+            description: entry.description.unwrap_or(before.description),
+            tags: entry.tags.unwrap_or(before.tags),
+            default_queue_type: entry.default_queue_type.or(before.default_queue_type),
+            limits: before.limits,
+        };
+        if known.is_some_and(|known| *known == settings) {
+            return Ok(JournalPosition::SAFE);
+        }
+        self.broker.put_vhost(self.by, &entry.name, settings).map(|(position, _)| position)
+    }
+
+    fn limits(&self, vhost: &str, limits: VhostLimits) -> Made {
+        let settings = VhostSettings::clone(&*self.broker.vhost(vhost)?.settings());
+        if settings.limits == limits {
+            return Ok(JournalPosition::SAFE);
+        }
+        let settings = VhostSettings { limits, ..settings };
+        self.broker.put_vhost(self.by, vhost, settings).map(|(position, _)| position)
+    }
+
+    /// COMPAT: one that exists stays as it is, be it another.
+    fn exchange(&mut self, exchange: &ExchangeEntry) -> Made {
+        let vhost = self.broker.vhost(&exchange.vhost)?;
+        if exchange.name.is_empty() || vhost.find_exchange(&exchange.name).is_ok() {
+            return Ok(JournalPosition::SAFE);
+        }
+        if exchange.name.starts_with("amq.") {
+            self.skipped.push(format!(
+                "exchange '{}' in vhost '{}': such names are reserved",
+                exchange.name, exchange.vhost
+            ));
+            return Ok(JournalPosition::SAFE);
+        }
+        vhost.declare_exchange(ExchangeDeclaration {
+            name: &exchange.name,
+            exchange_type: &exchange.exchange_type,
+            durable: exchange.durable,
+            auto_delete: exchange.auto_delete,
+            internal: exchange.internal,
+            arguments: exchange.arguments.clone(),
+        })
+    }
+
+    fn policy(&self, vhost: &str, kind: PolicyKind, policy: Policy) -> Made {
+        let vhost = self.broker.vhost(vhost)?;
+        if vhost.policies().of_kind(kind).iter().any(|known| known.policy == policy) {
+            return Ok(JournalPosition::SAFE);
+        }
+        vhost.set_policy(kind, policy)
+    }
+
+    /// COMPAT: as for exchanges.
+    fn queue(&mut self, queue: &QueueEntry) -> Made {
+        let vhost = self.broker.vhost(&queue.vhost)?;
+        match vhost.queue(&queue.name, self.connection) {
+            Ok(_) | Err(BrokerError::QueueLocked { .. }) => return Ok(JournalPosition::SAFE),
+            Err(_) => {}
+        }
+        if queue.name.is_empty() || queue.name.starts_with("amq.") {
+            self.skipped.push(format!(
+                "queue '{}' in vhost '{}': such names are made by the broker",
+                queue.name, queue.vhost
+            ));
+            return Ok(JournalPosition::SAFE);
+        }
+        let declaration = QueueDeclaration {
+            name: &queue.name,
+            durable: queue.durable,
+            exclusive: false,
+            auto_delete: queue.auto_delete,
+            arguments: queue.arguments.clone(),
+        };
+        vhost.declare_queue(declaration, self.connection).map(|(_, position)| position)
+    }
+}

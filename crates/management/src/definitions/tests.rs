@@ -1,0 +1,200 @@
+//! Documents of RabbitMQ and of Leveret, imported, exported, and refused.
+
+use std::sync::Arc;
+
+use leveret_broker::access::permissions::{Permission, Resource};
+use leveret_broker::policy::PolicyKind;
+use leveret_broker::store::MemoryStore;
+use leveret_broker::{Actor, Broker};
+use serde_json::{Value, json};
+
+use super::*;
+
+const BY: Actor<'_> = Actor { user: "admin", from: "test" };
+
+/// As rabbitmqctl export_definitions of RabbitMQ 3.10.8 wrote it.
+const RABBITMQ: &[u8] = include_bytes!("rabbitmq_3_10.json");
+
+fn broker() -> Broker {
+    Broker::new(Arc::new(MemoryStore::default()))
+}
+
+fn exported(broker: &Broker) -> Value {
+    export(broker, "4.2.5", "hare")
+}
+
+fn import_json(broker: &Broker, document: &Value) -> Result<Imported, ImportError> {
+    import(broker, BY, document.to_string().as_bytes())
+}
+
+/// One of everything that an export holds.
+fn full() -> Value {
+    json!({
+        "users": [
+            { "name": "app", "password": "secret", "tags": "management,monitoring", "limits": { "max-channels": 9 } },
+            { "name": "nobody", "password_hash": "", "tags": [] },
+        ],
+        "vhosts": [
+            { "name": "/" },
+            { "name": "shop", "description": "The shop", "tags": ["a"], "default_queue_type": "quorum" },
+        ],
+        "permissions": [{ "user": "app", "vhost": "shop", "configure": "", "write": ".*", "read": "^q" }],
+        "topic_permissions":
+            [{ "user": "app", "vhost": "shop", "exchange": "topics", "write": "^{username}", "read": "" }],
+        "parameters": [
+            { "vhost": "shop", "component": "vhost-limits", "name": "limits", "value": { "max-queues": 50 } },
+            { "vhost": "shop", "component": "operator_policy", "name": "most", "value":
+                { "pattern": ".*", "apply-to": "queues", "priority": 1, "definition": { "max-length": 1000 } } },
+            { "vhost": "shop", "component": "shovel", "name": "s", "value": {} },
+        ],
+        "global_parameters": [{ "name": "cluster_name", "value": "old" }, { "name": "other", "value": 1 }],
+        "policies": [{ "vhost": "shop", "name": "p", "pattern": "^q", "definition": { "expires": 60000 } }],
+        "exchanges": [
+            { "vhost": "shop", "name": "topics", "type": "topic", "arguments": { "alternate-exchange": "amq.fanout" } },
+        ],
+        "queues": [
+            { "vhost": "shop", "name": "q", "arguments": { "x-max-length": 10, "x-queue-type": "classic" } },
+            { "vhost": "shop", "name": "amq.gen-1" },
+        ],
+        "bindings": [
+            { "vhost": "shop", "source": "topics", "destination": "q", "destination_type": "queue",
+              "routing_key": "a.*", "arguments": { "n": 1 } },
+            { "vhost": "shop", "source": "", "destination": "q", "destination_type": "queue", "routing_key": "q" },
+        ],
+        "something_else": true,
+    })
+}
+
+#[test]
+fn an_export_of_rabbitmq_loads_unchanged() {
+    let broker = broker();
+    assert_eq!(import(&broker, BY, RABBITMQ).unwrap().skipped, Vec::<String>::new());
+    let access = broker.access();
+    let alice = access.user("alice").unwrap();
+    assert_eq!(alice.tags, ["management", "policymaker"]);
+    assert_eq!(alice.limits.max_connections, Some(3));
+    assert!(alice.password.as_ref().unwrap().verify(b"a"));
+    assert!(access.user("bob").unwrap().password.as_ref().unwrap().verify(b"secret"));
+    assert!(access.user("guest").unwrap().has_tag("administrator"));
+    let grants = access.grants("alice", "team");
+    assert!(grants.check(Permission::Configure, Resource::Queue, "abc").is_ok());
+    assert!(grants.check(Permission::Write, Resource::Queue, "abc").is_err());
+    assert_eq!(grants.topic_permissions().count(), 1);
+    let vhost = broker.vhost("team").unwrap();
+    let limits = vhost.settings().limits;
+    assert_eq!((limits.max_connections, limits.max_queues), (Some(5), Some(7)));
+    assert_eq!(vhost.policies().of_kind(PolicyKind::Operator).len(), 1);
+    assert_eq!(vhost.policies().of_kind(PolicyKind::Policy).len(), 1);
+    let exported = exported(&broker);
+    let hash = |document: &Value, name: &str| {
+        let users = document["users"].as_array().unwrap().iter();
+        users.clone().find(|user| user["name"] == name).unwrap()["password_hash"].clone()
+    };
+    let document: Value = serde_json::from_slice(RABBITMQ).unwrap();
+    assert_eq!(hash(&exported, "alice"), hash(&document, "alice"), "hashes go out as they came");
+}
+
+#[test]
+fn what_is_exported_makes_the_same_broker_again() {
+    let one = broker();
+    let imported = import_json(&one, &full()).unwrap();
+    let passed_over = ["parameter 's'", "queue 'amq.gen-1'", "global parameter 'other'"];
+    for what in passed_over {
+        assert!(imported.skipped.iter().any(|skipped| skipped.starts_with(what)), "{imported:?}");
+    }
+    let document = exported(&one);
+    let other = broker();
+    import_json(&other, &document).unwrap();
+    assert_eq!(exported(&other), document);
+    assert_eq!(document["queues"].as_array().unwrap().len(), 1);
+    assert_eq!(document["exchanges"].as_array().unwrap().len(), 1);
+    assert_eq!(document["bindings"].as_array().unwrap().len(), 1);
+    assert_eq!(document["bindings"][0]["arguments"]["n"], 1);
+    assert_eq!(document["users"][1]["password_hash"], "");
+    assert!(other.access().user("app").unwrap().password.as_ref().unwrap().verify(b"secret"));
+}
+
+#[test]
+fn importing_again_changes_nothing() {
+    let broker = broker();
+    import_json(&broker, &full()).unwrap();
+    let (before, user) = (exported(&broker), broker.access().user("app").unwrap());
+    import_json(&broker, &full()).unwrap();
+    assert_eq!(exported(&broker), before);
+    assert!(
+        Arc::ptr_eq(&user, &broker.access().user("app").unwrap()),
+        "who has logged in is not asked again"
+    );
+    let mut changed = full();
+    changed["queues"][0]["arguments"]["x-max-length"] = json!(11);
+    changed["exchanges"][0]["type"] = json!("fanout");
+    import_json(&broker, &changed).unwrap();
+    assert_eq!(exported(&broker), before, "what exists stays as it is");
+}
+
+#[test]
+fn a_vhost_is_exported_without_its_name_and_imported_into_another() {
+    let broker = broker();
+    import_json(&broker, &full()).unwrap();
+    let document = export_vhost(&broker.vhost("shop").unwrap(), "4.2.5");
+    assert!(document.get("users").is_none() && document["queues"][0].get("vhost").is_none());
+    import_into(&broker, BY, "/", document.to_string().as_bytes()).unwrap();
+    assert_eq!(broker.vhost("/").unwrap().queues().len(), 1);
+    let missing = import_into(&broker, BY, "none", b"{}").unwrap_err();
+    assert_eq!(missing.to_string(), "definitions: vhost none not found");
+}
+
+#[test]
+fn a_malformed_document_changes_nothing_and_names_the_object() {
+    let cases = [
+        ("users", json!([{ "tags": [] }]), "user '': name is missing"),
+        ("users", json!([{ "name": "x", "password_hash": "AAAA" }]), "user 'x': the password hash has not"),
+        ("users", json!([{ "name": "x", "password_hash": "$" }]), "user 'x': password_hash is not base64"),
+        ("queues", json!([{ "name": "x" }]), "queue 'x': vhost is missing"),
+        ("queues", json!(["x"]), "queues: holds something else than objects"),
+        ("exchanges", json!({}), "exchanges: not a list"),
+        ("policies", json!([{ "name": "x", "vhost": "/", "definition": 1 }]), "policy 'x' in vhost '/': "),
+        (
+            "bindings",
+            json!([{ "source": "x", "vhost": "/", "destination": "q", "destination_type": "z" }]),
+            "binding 'x' in vhost '/': destination_type 'z' is not possible",
+        ),
+    ];
+    for (section, entries, expected) in cases {
+        let broker = broker();
+        let mut document = full();
+        document[section] = entries;
+        let error = import_json(&broker, &document).unwrap_err();
+        assert!(matches!(error, ImportError::Malformed { .. }), "{error:?}");
+        assert!(error.to_string().starts_with(expected), "{error} is not {expected}");
+        assert!(broker.access().users().is_empty() && !broker.has_vhosts());
+    }
+    assert!(import(&broker(), BY, b"[]").is_err() && import(&broker(), BY, b"{\"users\":").is_err());
+}
+
+#[test]
+fn an_object_that_is_refused_ends_the_import_and_what_came_before_stays() {
+    let broker = broker();
+    let mut document = full();
+    document["permissions"][0]["write"] = json!("(");
+    document["permissions"].as_array_mut().unwrap().push(json!({
+        "user": "app", "vhost": "/", "configure": "", "write": "", "read": "",
+    }));
+    let error = import_json(&broker, &document).unwrap_err().to_string();
+    assert!(error.starts_with("permission of user 'app' in vhost 'shop': "), "{error}");
+    assert!(broker.access().user("app").is_some() && broker.vhost("shop").is_ok());
+    assert!(!broker.access().grants("app", "/").is_admitted());
+    assert!(broker.vhost("shop").unwrap().queues().is_empty());
+}
+
+#[test]
+fn tables_deeper_than_can_be_read_again_are_refused() {
+    let mut deep = json!({});
+    for _ in 0..100 {
+        deep = json!({ "a": deep });
+    }
+    let mut document = full();
+    document["queues"][0]["arguments"] = deep;
+    let error = import_json(&broker(), &document).unwrap_err().to_string();
+    assert_eq!(error, "queue 'q' in vhost 'shop': arguments is nested too deeply");
+}

@@ -1,0 +1,90 @@
+//! What a broker begins with: a vhost, and a user who may do everything. Made once; who deletes or changes it afterwards does
+//! not find it made again. Or else what a file of definitions says, which is looked at each time.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use leveret_broker::access::password::PasswordHash;
+use leveret_broker::access::permissions::Permissions;
+use leveret_broker::access::user::User;
+use leveret_broker::{Actor, BrokerError};
+use leveret_management::definitions::{ImportError, Imported, import};
+use tracing::{info, warn};
+
+use crate::server::Server;
+
+/// Who makes it, for the audit log.
+const BY: Actor<'_> = Actor { user: "leveret", from: "configuration" };
+
+/// Makes the default vhost if there is none, and the default user if there were never any. A data directory from a time
+/// without users has its vhosts opened to that user.
+///
+/// # Errors
+/// The name or password is not possible, or the system has no random numbers.
+pub(crate) fn make(server: &Server) -> Result<(), BrokerError> {
+    let (broker, config) = (&server.broker, &server.config);
+    let access = broker.access();
+    if !broker.has_vhosts() && !access.has_begun() {
+        broker.create_vhost(&config.default_vhost);
+    }
+    if access.has_begun() {
+        return Ok(());
+    }
+    let password = Some(PasswordHash::new(config.default_password.as_bytes())?);
+    let tags = vec!["administrator".to_owned()];
+    access.put_user(BY, User { password, tags, ..User::new(config.default_user.as_str()) })?;
+    for vhost in broker.vhosts() {
+        let everything = || ".*".to_owned();
+        access.set_permissions(
+            BY,
+            Permissions {
+                user: config.default_user.as_str().into(),
+                vhost: vhost.name.clone(),
+                configure: everything(),
+                write: everything(),
+                read: everything(),
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// Why a file of definitions is not loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DefinitionsError {
+    /// It cannot be read.
+    #[error("{}: {error}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// Something in it is not possible.
+    #[error("{}: {error}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What that is.
+        error: ImportError,
+    },
+}
+
+/// Adds what a file of definitions says, and says in the log what was passed over.
+///
+/// # Errors
+/// The file cannot be read, or something in it is not possible.
+pub(crate) fn load(server: &Server, path: &Path) -> Result<(), DefinitionsError> {
+    let json =
+        fs::read(path).map_err(|error| DefinitionsError::Unreadable { path: path.to_owned(), error })?;
+    let by = Actor { user: "leveret", from: "load_definitions" };
+    let imported = import(&server.broker, by, &json);
+    let Imported { skipped, .. } =
+        imported.map_err(|error| DefinitionsError::Import { path: path.to_owned(), error })?;
+    for one in skipped {
+        warn!("definitions: passed over {one}");
+    }
+    info!(path = %path.display(), "definitions loaded");
+    Ok(())
+}
