@@ -1,5 +1,5 @@
-//! Stock clients over TLS: the same stories, each client verifying the broker's certificate and its host name, and showing
-//! a certificate of its own where its way of being told by URI or property lets it.
+//! Stock clients over TLS: the same stories, each client verifying the broker's certificate and its host name, and
+//! showing a certificate of its own where its way of being told by URI or property lets it.
 
 use std::path::{Path, PathBuf};
 

@@ -33,8 +33,8 @@ impl Authority {
     pub(crate) fn new(name: &str) -> Self {
         let mut parameters = named(name, &[]);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.self_signed(&key).unwrap();
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.self_signed(&key).expect("a certificate");
         Self { certificate, issuer: Issuer::new(parameters, key) }
     }
 
@@ -56,8 +56,8 @@ impl Authority {
     }
 
     fn sign_parameters(&self, parameters: &CertificateParams) -> Signed {
-        let key = KeyPair::generate().unwrap();
-        let certificate = parameters.signed_by(&key, &self.issuer).unwrap();
+        let key = KeyPair::generate().expect("a key");
+        let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");
         Signed { certificate, key }
     }
 
@@ -73,8 +73,8 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
     ) -> Arc<ClientConfig> {
         let chain = vec![signed.certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(signed.key.serialize_der()).unwrap();
-        Arc::new(self.builder(versions).with_client_auth_cert(chain, key).unwrap())
+        let key = PrivateKeyDer::try_from(signed.key.serialize_der()).expect("a key");
+        Arc::new(self.builder(versions).with_client_auth_cert(chain, key).expect("a key that belongs to it"))
     }
 
     fn builder(
@@ -82,17 +82,17 @@ impl Authority {
         versions: &[&'static SupportedProtocolVersion],
     ) -> rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
         let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from(self.certificate.der().to_vec())).unwrap();
+        roots.add(CertificateDer::from(self.certificate.der().to_vec())).expect("an authority");
         ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(versions)
-            .unwrap()
+            .expect("versions that are known")
             .with_root_certificates(roots)
     }
 }
 
 fn named(name: &str, hosts: &[&str]) -> CertificateParams {
     let hosts: Vec<String> = hosts.iter().map(|&host| host.to_owned()).collect();
-    let mut parameters = CertificateParams::new(hosts).unwrap();
+    let mut parameters = CertificateParams::new(hosts).expect("host names");
     parameters.distinguished_name = DistinguishedName::new();
     parameters.distinguished_name.push(DnType::CommonName, name);
     parameters
@@ -109,9 +109,9 @@ impl Files {
     /// Writes a file and gives its path.
     pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.0.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder can be made");
+        fs::write(&path, text).expect("a file can be written");
+        path.to_str().expect("paths of tests are text").to_owned()
     }
 
     /// Writes a certificate and its key as the broker is told of them by [`Self::start`].
@@ -122,7 +122,7 @@ impl Files {
 
     /// Starts a broker with the certificate that was put here.
     pub(crate) fn start(&self, more: &[&str]) -> Broker {
-        let path = |name: &str| self.0.join(name).to_str().unwrap().to_owned();
+        let path = |name: &str| self.0.join(name).to_str().expect("paths of tests are text").to_owned();
         let (certificate, key) = (path("server.pem"), path("server-key.pem"));
         let listen = ["--amqps-listen", "127.0.0.1:0", "--tls-certificate", &certificate, "--tls-key", &key];
         Broker::start_with(&[&listen[..], more].concat())

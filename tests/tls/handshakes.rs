@@ -123,9 +123,9 @@ fn hello_of_1_1() -> Vec<u8> {
     let mut hello = vec![3, 2];
     hello.extend([7; 32]);
     hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
-    let mut handshake = vec![1, 0, 0, u8::try_from(hello.len()).unwrap()];
+    let mut handshake = vec![1, 0, 0, u8::try_from(hello.len()).expect("a length of one octet")];
     handshake.extend(hello);
-    let mut record = vec![0x16, 3, 1, 0, u8::try_from(handshake.len()).unwrap()];
+    let mut record = vec![0x16, 3, 1, 0, u8::try_from(handshake.len()).expect("a length of one octet")];
     record.extend(handshake);
     record
 }

@@ -11,12 +11,12 @@ use crate::support::{Broker, PROGRAM_MAX};
 
 fn behind(port: u16, header: &[u8]) -> TcpStream {
     let mut stream = socket(port);
-    stream.write_all(header).unwrap();
+    stream.write_all(header).expect("the broker takes it");
     stream
 }
 
 fn binary(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+    let length = u16::try_from(rest.len()).expect("a short header").to_be_bytes();
     [&SIGNATURE[..], &[0x20 | command, family], &length, rest].concat()
 }
 

@@ -10,7 +10,7 @@ use crate::authority::{Authority, Files, VERSIONS};
 
 /// A body whose octets say where they belong.
 fn body(size: usize, seed: usize) -> Vec<u8> {
-    (0..size).map(|index| u8::try_from((index * 31 + index / 251 + seed) % 256).unwrap()).collect()
+    (0..size).map(|index| (index * 31 + index / 251 + seed).to_le_bytes()[0]).collect()
 }
 
 #[test]
