@@ -92,10 +92,10 @@ impl Broker {
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = unique_dir("broker");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command
-            .args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
-            .arg(&data_dir)
-            .env("NO_COLOR", "1");
+        command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).env("NO_COLOR", "1");
+        if !flags.contains(&"--management-listen") {
+            command.args(["--management-listen", "none"]);
+        }
         command.args(flags);
         let mut running = Running::spawn(command);
         let deadline = Instant::now() + BROKER_START_MAX;
