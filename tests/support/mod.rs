@@ -92,12 +92,9 @@ impl Broker {
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = unique_dir("broker");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command
-            .args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
-            .arg(&data_dir)
-            .env("NO_COLOR", "1");
-        // The usual port is one for all; flags go before the environment.
-        command.env("LEVERET_METRICS_LISTEN", "none").args(flags);
+        command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).env("NO_COLOR", "1");
+        // The usual ports are one for all; flags go before the environment.
+        command.env("LEVERET_MANAGEMENT_LISTEN", "none").env("LEVERET_METRICS_LISTEN", "none").args(flags);
         let mut running = Running::spawn(command);
         let deadline = Instant::now() + BROKER_START_MAX;
         let listening = running.wait_for_line("listening for AMQP connections", remaining(deadline));
