@@ -127,8 +127,8 @@ options! {
     /// Virtual host that is made when the broker starts for the first time.
     default_vhost: String = "/", kind::name();
 
-    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing in it is deleted
-    /// here. With such a file there is no default user and no default virtual host.
+    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing is ever deleted
+    /// by it. With such a file there is no default user and no default virtual host.
     load_definitions: Option<PathBuf> = "none", kind::path_or_none();
 
     /// Users that may connect from this machine only.

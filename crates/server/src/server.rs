@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use leveret_broker::access::Gone;
-use leveret_broker::store::Store;
+use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{Broker, BrokerError, ConnectionId};
 use leveret_management::metrics;
 use leveret_store::disk::{Disk, SystemDisk};
@@ -219,15 +219,17 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
     server.follow_deletions();
+    let mut begun = JournalPosition::SAFE;
     if server.config.load_definitions.is_none() {
-        defaults::make(&server)?;
+        begun = defaults::make(&server)?;
     }
     start_alarms(&server);
     // First, so that nothing that is due goes out before everything is known again.
     server.broker.begin();
     if let Some(path) = &server.config.load_definitions {
-        defaults::load(&server, path)?;
+        begun = defaults::load(&server, path)?;
     }
+    defaults::wait_until_safe(&server, begun).await;
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
