@@ -1,0 +1,130 @@
+//! What nobody should send: refused in RabbitMQ's form, and the API goes on.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use crate::http::{Api, base64, read_answer};
+
+#[test]
+fn without_a_good_login_there_is_401_and_nothing_else() {
+    let api = Api::start();
+    let nobody = api.raw(b"GET /api/overview HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false);
+    assert_eq!((nobody.status, nobody.body.len()), (401, 0));
+    assert_eq!(nobody.header("www-authenticate"), Some("Basic realm=\"RabbitMQ Management\""));
+    for login in ["guest:wrong", "nobody:guest", "guest:", ":"] {
+        let (name, password) = login.split_once(':').expect("a colon");
+        let refused = api.as_user(name, password).get("overview");
+        assert_eq!(refused.status, 401, "{login}");
+        assert_eq!(refused.json()["error"], "not_authorized", "{login}");
+    }
+    for header in ["Bearer abc", "Basic ", "Basic !!!", "Basic Z3Vlc3Q=", "Basi\u{1}"] {
+        let request = format!(
+            "GET /api/overview HTTP/1.1\r\nHost: x\r\nAuthorization: {header}\r\nConnection: close\r\n\r\n"
+        );
+        let status = api.raw(request.as_bytes(), false).status;
+        assert!(matches!(status, 400 | 401), "{header}: {status}");
+    }
+    assert_eq!(
+        api.raw(b"GET /api/version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false).status,
+        200
+    );
+}
+
+#[test]
+fn bodies_that_are_not_what_is_asked_for_are_refused_with_a_reason() {
+    let api = Api::start();
+    for body in ["{", "[]", "1", "\"x\"", "nul", "{\"a\":}", "\u{0}"] {
+        let refused = api.expect(400, "PUT", "queues/%2F/q", Some(body));
+        assert_eq!(refused.reason(), "not_json", "{body}");
+    }
+    let refused = api.expect(400, "PUT", "queues/%2F/q", Some(r#"{"durable":"maybe"}"#));
+    assert_eq!(refused.reason(), serde_json::json!(["not_boolean", "maybe"]));
+    for body in [r#"{"arguments":1}"#, r#"{"arguments":{"x-message-ttl":"x"}}"#, r#"{"auto_delete":1}"#] {
+        api.expect(400, "PUT", "queues/%2F/q", Some(body));
+    }
+    api.expect(400, "PUT", "exchanges/%2F/e", Some(r#"{"type":"nope"}"#));
+    api.expect(400, "PUT", "exchanges/%2F/e", Some(r#"{"type":1}"#));
+    api.expect(401, "PUT", "queues/%2F/amq.q", Some("{}"));
+    api.expect(400, "PUT", "policies/%2F/p", Some(r#"{"pattern":"(","definition":{"max-length":1}}"#));
+    api.expect(400, "PUT", "policies/%2F/p", Some(r#"{"pattern":"a","definition":{"nope":1}}"#));
+    api.expect(400, "PUT", "policies/%2F/p", Some(r#"{"pattern":"a"}"#));
+    api.expect(400, "PUT", "users/u", Some(r#"{"password":"p"}"#));
+    api.expect(400, "PUT", "users/u", Some(r#"{"tags":"","password":"p","password_hash":"aaaa"}"#));
+    api.expect(400, "PUT", "users/u", Some(r#"{"tags":"","password_hash":"!!"}"#));
+    api.expect(400, "PUT", "permissions/%2F/guest", Some(r#"{"configure":"("}"#));
+    api.expect(400, "PUT", "vhost-limits/%2F/max-queues", Some(r#"{"value":"x"}"#));
+    api.expect(400, "POST", "definitions", Some(r#"{"queues":[{"nam":"q"}]}"#));
+    api.expect(200, "GET", "overview", None);
+}
+
+#[test]
+fn paths_are_taken_apart_before_they_are_decoded() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/a%2Fb%2F..%2Fc%3F%23%25", Some("{}"));
+    assert_eq!(api.fetch("queues/%2f/a%2Fb%2F..%2Fc%3F%23%25")["name"], "a/b/../c?#%");
+    for path in ["queues/%2F/..", "queues/../nodes", "..", "queues/%2F/q/nope", "nope", "", "queues/%2F/%ff"]
+    {
+        let status = api.get(path).status;
+        assert!(matches!(status, 400 | 404), "{path}: {status}");
+    }
+    api.expect(404, "GET", "queues/%2F/%00", None);
+    api.expect(405, "PATCH", "queues/%2F/q", None);
+    let refused = api.expect(405, "POST", "overview", None);
+    assert_eq!(refused.header("allow"), Some("HEAD, GET, OPTIONS"));
+    let options = api.expect(200, "OPTIONS", "queues/%2F/q", None);
+    assert_eq!(options.header("allow"), Some("HEAD, GET, PUT, DELETE, OPTIONS"));
+    let head = api.expect(200, "HEAD", "overview", None);
+    assert!(head.header("content-length").is_some_and(|length| length != "0"));
+}
+
+#[test]
+fn too_much_is_refused_and_too_slow_is_cut_off() {
+    let api = Api::start();
+    let login = base64(b"guest:guest");
+    let announced = format!(
+        "PUT /api/queues/%2F/q HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {login}\r\nContent-Length: \
+         20000001\r\nConnection: close\r\n\r\n"
+    );
+    let refused = api.raw(announced.as_bytes(), false);
+    assert_eq!(refused.status, 400);
+    assert!(refused.reason().as_str().is_some_and(|reason| reason.contains("body size limit")));
+
+    let mut many = String::from("GET /api/overview HTTP/1.1\r\nHost: x\r\n");
+    for number in 0..200 {
+        let _ = write!(many, "X-{number}: x\r\n");
+    }
+    assert_eq!(api.raw(format!("{many}\r\n").as_bytes(), false).status, 431);
+    let long = format!("GET /api/overview HTTP/1.1\r\nHost: x\r\nX-Long: {}\r\n\r\n", "x".repeat(200_000));
+    assert_eq!(api.raw(long.as_bytes(), false).status, 431);
+    let path = format!("GET /api/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(200_000));
+    assert!((400..500).contains(&api.raw(path.as_bytes(), false).status));
+
+    // One that says nothing does not keep others from being answered.
+    let mut silent = TcpStream::connect(("127.0.0.1", api.port)).expect("the API takes connections");
+    silent.write_all(b"GET /api/over").expect("octets can be sent");
+    api.expect(200, "GET", "overview", None);
+    silent.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
+    silent.write_all(b"view HTTP/1.1\r\nHost: x\r\n\r\n").expect("octets can be sent");
+    assert_eq!(read_answer(&mut silent, false).status, 401);
+}
+
+#[test]
+fn queries_that_make_no_sense_are_refused() {
+    let api = Api::start();
+    let refused = api.expect(400, "GET", "queues?page=0", None);
+    assert_eq!(refused.json()["error"], "invalid_pagination_parameters");
+    api.expect(400, "GET", "queues?page=x", None);
+    api.expect(400, "GET", "queues?page=1&page_size=501", None);
+    assert_eq!(api.expect(400, "GET", "queues?page=9", None).json()["error"], "page_out_of_range");
+    api.expect(400, "GET", "queues?page=1&name=(&use_regex=true", None);
+    api.expect(200, "GET", "queues?sort=no.such&columns=no.such,name", None);
+    api.expect(200, "GET", "overview?lengths_age=x&lengths_incr=-1", None);
+    api.expect(
+        200,
+        "GET",
+        "overview?lengths_age=18446744073709551615&lengths_incr=18446744073709551615",
+        None,
+    );
+}

@@ -1,0 +1,125 @@
+//! Declaring, binding, setting and deleting over HTTP.
+
+use serde_json::json;
+
+use crate::http::Api;
+
+#[test]
+fn queues_and_exchanges_are_declared_bound_and_deleted() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/q", Some(r#"{"durable":"true","arguments":{"x-max-length":5}}"#));
+    api.expect(204, "PUT", "queues/%2F/q", Some(r#"{"durable":true,"arguments":{"x-max-length":5}}"#));
+    let refused = api.expect(400, "PUT", "queues/%2F/q", Some(r#"{"durable":false}"#));
+    assert_eq!(
+        refused.reason(),
+        "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'"
+    );
+    api.expect(201, "PUT", "exchanges/%2F/e", Some(r#"{"type":"topic"}"#));
+    api.expect(204, "PUT", "exchanges/%2F/e", Some(r#"{"type":"topic"}"#));
+    let bound = api.expect(201, "POST", "bindings/%2F/e/e/q/q", Some(r#"{"routing_key":"a b/c~%é"}"#));
+    let location = bound.header("location").expect("a binding has a place").to_owned();
+    assert_eq!(location, "/api/bindings/%2F/e/e/q/q/a%2Bb%252Fc%257E%2525%25C3%25A9");
+    let path = location.strip_prefix("/api/").expect("under /api");
+    assert_eq!(api.fetch(path)["routing_key"], "a b/c~%é");
+    api.expect(201, "POST", "bindings/%2F/e/e/q/q", Some(r#"{"routing_key":"x","arguments":{"n":1}}"#));
+    let listed = api.fetch("bindings/%2F/e/e/q/q");
+    assert_eq!(listed.as_array().map(Vec::len), Some(2));
+    api.expect(204, "DELETE", path, None);
+    api.expect(404, "DELETE", path, None);
+    let key = listed[1]["properties_key"].as_str().expect("a key").to_owned();
+    api.expect(204, "DELETE", &format!("bindings/%2F/e/e/q/q/{key}"), None);
+    api.expect(404, "POST", "bindings/%2F/e/e/q/none", Some("{}"));
+    api.expect(201, "POST", "bindings/%2F/e/amq.topic/e/e", Some(r#"{"routing_key":"k"}"#));
+    assert_eq!(api.fetch("exchanges/%2F/e/bindings/destination")[0]["source"], "amq.topic");
+    api.expect(401, "DELETE", "exchanges/%2F/amq.topic", None);
+    api.expect(204, "DELETE", "exchanges/%2F/e", None);
+    api.expect(404, "DELETE", "exchanges/%2F/e", None);
+    api.expect(204, "DELETE", "queues/%2F/q?if-empty=true&if-unused=true", None);
+    api.expect(404, "GET", "queues/%2F/q", None);
+    api.expect(404, "PUT", "queues/none/q", Some("{}"));
+}
+
+#[test]
+fn policies_apply_and_are_listed() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/q1", Some("{}"));
+    let policy = r#"{"pattern":"^q","definition":{"max-length":7},"priority":"3","apply-to":"queues"}"#;
+    api.expect(201, "PUT", "policies/%2F/p", Some(policy));
+    api.expect(204, "PUT", "policies/%2F/p", Some(policy));
+    api.expect(
+        201,
+        "PUT",
+        "operator-policies/%2F/o",
+        Some(r#"{"pattern":"^q","definition":{"max-length":5}}"#),
+    );
+    let shown = json!({
+        "vhost": "/", "name": "p", "pattern": "^q", "apply-to": "queues", "priority": 3,
+        "definition": { "max-length": 7 },
+    });
+    assert_eq!(api.fetch("policies/%2F/p"), shown);
+    assert_eq!(api.fetch("policies"), json!([shown]));
+    let queue = api.fetch("queues/%2F/q1");
+    assert_eq!((&queue["policy"], &queue["operator_policy"]), (&json!("p"), &json!("o")));
+    assert_eq!(queue["effective_policy_definition"], json!({ "max-length": 5 }));
+    api.expect(204, "DELETE", "policies/%2F/p", None);
+    api.expect(404, "DELETE", "policies/%2F/p", None);
+    api.expect(204, "DELETE", "operator-policies/%2F/o", None);
+    assert!(api.fetch("queues/%2F/q1")["policy"].is_null());
+}
+
+#[test]
+fn vhosts_come_with_limits_and_go_with_what_is_in_them() {
+    let api = Api::start();
+    api.expect(201, "PUT", "vhosts/v%2F1", Some(r#"{"description":"d","tags":"a, b","tracing":true}"#));
+    let shown = api.fetch("vhosts/v%2F1");
+    assert_eq!((&shown["description"], &shown["tags"]), (&json!("d"), &json!(["a", "b"])));
+    assert_eq!(shown["tracing"], true);
+    api.expect(204, "PUT", "vhosts/v%2F1", None);
+    assert_eq!(api.fetch("vhosts/v%2F1")["description"], "d");
+    api.expect(204, "PUT", "vhost-limits/v%2F1/max-queues", Some(r#"{"value":1}"#));
+    assert_eq!(api.fetch("vhost-limits"), json!([{ "vhost": "v/1", "value": { "max-queues": 1 } }]));
+    api.expect(201, "PUT", "queues/v%2F1/one", Some("{}"));
+    api.expect(400, "PUT", "queues/v%2F1/two", Some("{}"));
+    api.expect(204, "DELETE", "vhost-limits/v%2F1/max-queues", None);
+    api.expect(201, "PUT", "queues/v%2F1/two", Some("{}"));
+    api.expect(204, "DELETE", "vhosts/v%2F1", None);
+    api.expect(404, "DELETE", "vhosts/v%2F1", None);
+    assert_eq!(api.fetch("queues"), json!([]));
+}
+
+#[test]
+fn definitions_go_out_and_come_in_again() {
+    let api = Api::start();
+    api.expect(201, "PUT", "vhosts/v", None);
+    api.expect(201, "PUT", "queues/v/q", Some(r#"{"durable":true,"arguments":{"x-max-length":5}}"#));
+    api.expect(201, "PUT", "exchanges/v/e", Some(r#"{"type":"fanout","durable":true}"#));
+    api.expect(201, "POST", "bindings/v/e/e/q/q", Some("{}"));
+    api.expect(201, "PUT", "users/u", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    api.expect(201, "PUT", "permissions/v/u", Some(r#"{"configure":".*","write":"","read":"x"}"#));
+    let file = api.expect(200, "GET", "definitions?download=kept.json", None);
+    assert_eq!(file.header("content-disposition"), Some("attachment; filename=kept.json"));
+    let other = Api::start();
+    let document = String::from_utf8(file.body.clone()).expect("JSON is text");
+    other.expect(204, "POST", "definitions", Some(&document));
+    other.expect(204, "POST", "definitions", Some(&document));
+    let of = |api: &Api| {
+        let mut document = api.fetch("definitions");
+        // The broker's own.
+        document["global_parameters"].take();
+        document
+    };
+    assert_eq!(of(&other), of(&api));
+    assert_eq!(other.as_user("u", "secret").get("overview").status, 200);
+    let form = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"d.json\"\r\n\r\n{document}\r\n--b--\r\n"
+    );
+    let third = Api::start();
+    let headers = "Content-Type: multipart/form-data; boundary=b\r\n";
+    let taken = third.request_with("POST", "definitions", Some(&form), headers);
+    assert_eq!(taken.status, 204, "{}", String::from_utf8_lossy(&taken.body));
+    assert_eq!(third.fetch("queues/v/q")["arguments"], json!({ "x-max-length": 5 }));
+    let of_vhost = third.fetch("definitions/v");
+    third.expect(201, "PUT", "vhosts/w", None);
+    third.expect(204, "POST", "definitions/w", Some(&of_vhost.to_string()));
+    assert_eq!(third.fetch("queues/w/q")["durable"], true);
+}

@@ -1,0 +1,117 @@
+//! What listings show, and in which form they are asked for.
+
+use serde_json::{Value, json};
+
+use crate::amqp::Client;
+use crate::http::Api;
+
+fn names(list: &Value) -> Vec<&str> {
+    list.as_array().expect("a list").iter().filter_map(|one| one["name"].as_str()).collect()
+}
+
+#[test]
+fn columns_order_and_pages_are_as_asked() {
+    let api = Api::start();
+    for number in 0..25 {
+        let body = format!(r#"{{"arguments":{{"x-max-length":{}}}}}"#, 100 - number);
+        api.expect(201, "PUT", &format!("queues/%2F/q{number:02}"), Some(&body));
+    }
+    let listed = api.fetch("queues?columns=name,arguments.x-max-length");
+    assert_eq!(listed.as_array().map(Vec::len), Some(25));
+    assert_eq!(listed[0], json!({ "name": "q00", "arguments": { "x-max-length": 100 } }));
+    let sorted = api.fetch("queues?sort=arguments.x-max-length&columns=name");
+    assert_eq!(names(&sorted)[0], "q24");
+    let reversed = api.fetch("queues?sort=name&sort_reverse=true&columns=name");
+    assert_eq!(names(&reversed)[0], "q24");
+    let page = api.fetch("queues?page=3&page_size=10&columns=name");
+    let count = |key: &str| page[key].as_u64().expect("a number");
+    assert_eq!(
+        (count("total_count"), count("filtered_count"), count("item_count"), count("page_count")),
+        (25, 25, 5, 3)
+    );
+    assert_eq!(names(&page["items"]), ["q20", "q21", "q22", "q23", "q24"]);
+    let filtered = api.fetch("queues?page=1&name=^q1[0-2]$&use_regex=true&columns=name");
+    assert_eq!((&filtered["filtered_count"], &filtered["total_count"]), (&json!(3), &json!(25)));
+    let found = api.fetch("queues?page=1&name=Q2&columns=name");
+    assert_eq!(names(&found["items"]), ["q20", "q21", "q22", "q23", "q24"]);
+    let packed = api.request_with("GET", "queues", None, "Accept-Encoding: gzip\r\n");
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert!(packed.body.starts_with(&[0x1F, 0x8B]));
+    assert_eq!(packed.header("cache-control"), Some("no-cache"));
+}
+
+#[test]
+fn what_a_client_does_is_listed_counted_and_can_be_ended() {
+    let api = Api::start();
+    let client = Client::connect(api.amqp_port);
+    client.use_once();
+    let connections = api.fetch("connections");
+    assert_eq!(connections[0]["user_provided_name"], "the shape of things");
+    assert_eq!(connections[0]["channels"], 1);
+    let channels = api.fetch("channels");
+    assert_eq!((&channels[0]["consumer_count"], &channels[0]["prefetch_count"]), (&json!(1), &json!(5)));
+    assert_eq!(channels[0]["message_stats"]["publish"], 3);
+    assert_eq!(channels[0]["message_stats"]["drop_unroutable"], 1);
+    let consumers = api.fetch("consumers");
+    assert_eq!(
+        (&consumers[0]["consumer_tag"], &consumers[0]["queue"]["name"]),
+        (&json!("tag"), &json!("shapes"))
+    );
+    let queue = api.fetch("queues/%2F/shapes");
+    assert_eq!((&queue["messages"], &queue["messages_unacknowledged"]), (&json!(1), &json!(1)));
+    assert_eq!((&queue["message_bytes"], &queue["message_stats"]["deliver_get"]), (&json!(10), &json!(1)));
+    assert_eq!(queue["consumer_details"][0]["consumer_tag"], "tag");
+    let mine = api.fetch("queues/%2F/mine");
+    assert_eq!(mine["owner_pid_details"]["name"], connections[0]["name"]);
+    api.expect(400, "DELETE", "queues/%2F/mine", None);
+    let exchange = api.fetch("exchanges/%2F/shapes.topic");
+    assert_eq!(exchange["message_stats"]["publish_in"], 1);
+    let totals = &api.fetch("overview")["object_totals"];
+    assert_eq!(
+        *totals,
+        json!({ "connections": 1, "channels": 1, "consumers": 1, "exchanges": 8, "queues": 3 })
+    );
+    // Two samples, and what was published between them.
+    api.wait_for("overview?msg_rates_age=60&msg_rates_incr=5", "a rate", |overview| {
+        client.use_once();
+        let details = &overview["message_stats"]["publish_details"];
+        let samples = details["samples"].as_array().map_or(0, Vec::len);
+        samples >= 2 && details["rate"].as_f64().is_some_and(|rate| rate > 0.0)
+    });
+    let name = connections[0]["name"].as_str().expect("a name");
+    let path = format!("connections/{}", name.replace(' ', "%20").replace('>', "%3E"));
+    assert_eq!(api.fetch(&format!("{path}/channels")).as_array().map(Vec::len), Some(1));
+    let closed = api.request_with("DELETE", &path, None, "X-Reason: for the test\r\n");
+    assert_eq!(closed.status, 204);
+    api.wait_for("connections", "the end of the connection", |list| *list == json!([]));
+    assert!(!client.is_connected());
+    api.expect(404, "DELETE", &path, None);
+}
+
+#[test]
+fn checks_say_what_is_well_and_what_is_not() {
+    let api = Api::start();
+    for path in [
+        "aliveness-test/%2F",
+        "healthchecks/node",
+        "health/checks/alarms",
+        "health/checks/local-alarms",
+        "health/checks/virtual-hosts",
+        "health/checks/node-is-quorum-critical",
+        "health/checks/is-in-service",
+        "health/checks/certificate-expiration/1/months",
+        "health/checks/protocol-listener/amqp091,http",
+        "health/checks/quorum-queues-without-elected-leaders/all-vhosts",
+        "health/checks/quorum-queues-without-elected-leaders/vhost/%2F/pattern/q",
+        "health/checks/below-node-connection-limit",
+    ] {
+        assert_eq!(api.fetch(path)["status"], "ok", "{path}");
+    }
+    let port = format!("health/checks/port-listener/{}", api.amqp_port);
+    assert_eq!(api.fetch(&port)["port"], api.amqp_port);
+    let failed = api.expect(503, "GET", "health/checks/port-listener/1", None).json();
+    assert_eq!((&failed["status"], &failed["missing"]), (&json!("failed"), &json!(1)));
+    api.expect(503, "GET", "health/checks/protocol-listener/mqtt", None);
+    api.expect(400, "GET", "health/checks/port-listener/x", None);
+    api.expect(400, "GET", "health/checks/certificate-expiration/x/days", None);
+}
