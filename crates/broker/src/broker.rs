@@ -96,6 +96,14 @@ impl Broker {
         Ok(position)
     }
 
+    /// All vhosts, sorted by name.
+    #[must_use]
+    pub fn vhosts(&self) -> Vec<Arc<Vhost>> {
+        let mut vhosts: Vec<_> = self.vhosts.iter().map(|vhost| Arc::clone(&vhost)).collect();
+        vhosts.sort_by(|one, other| one.name.cmp(&other.name));
+        vhosts
+    }
+
     fn vhost_or_else(&self, name: &str, make: impl FnOnce(VhostName, Services) -> Arc<Vhost>) -> Arc<Vhost> {
         let name = VhostName::from(name);
         let make = || make(name.clone(), self.services.clone());
