@@ -41,7 +41,7 @@ fn a_job_queue_in_go_retries_buries_and_shards() {
 }
 
 /// The program, unless there is no Go. Compiled once: a second time might take it from under a story that runs.
-fn compiled() -> Option<PathBuf> {
+pub(crate) fn compiled() -> Option<PathBuf> {
     static COMPILED: OnceLock<Option<PathBuf>> = OnceLock::new();
     COMPILED.get_or_init(compile).clone()
 }

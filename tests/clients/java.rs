@@ -52,7 +52,7 @@ fn program(broker: &Broker, target: &Path, class: &str) -> Command {
 
 /// The folder of the classes and jars, unless the tools are not there. Compiled once: a second time might take them
 /// from under a program that runs.
-fn compiled() -> Option<PathBuf> {
+pub(crate) fn compiled() -> Option<PathBuf> {
     static COMPILED: OnceLock<Option<PathBuf>> = OnceLock::new();
     COMPILED.get_or_init(compile_all).clone()
 }

@@ -17,3 +17,4 @@ mod node;
 mod php;
 mod pika;
 mod rabbitmq_c;
+mod tls;

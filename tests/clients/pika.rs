@@ -8,13 +8,14 @@ use crate::support::{
     root_dir,
 };
 
-const RETRY_STEPS: [&str; 6] = [
+const RETRY_STEPS: [&str; 7] = [
     "dead_letter_headers",
     "rejected_and_retried",
     "retry_ladder",
     "head_of_line",
     "overflow",
     "circle_of_expiry",
+    "poison_message",
 ];
 
 #[test]

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub(crate) use definitions::{BindingName, Definitions, Standing, judge};
 pub(crate) use findings::{Finding, Found};
 
-use crate::load::{PRIORITY_MAX, PRIORITY_QUEUE};
+use crate::load::{DEAD_QUEUE, PRIORITY_MAX, PRIORITY_QUEUE, QUORUM_QUEUE};
 use crate::message::{Content, Key};
 
 /// What is known of a publish when the connection ends.
@@ -87,6 +87,15 @@ pub(crate) struct Ledger {
     publishers: u32,
 }
 
+/// The level of a queue that a message is in; 0 in queues without priorities.
+fn level_in(queue: &str, content: &Content) -> u8 {
+    match queue {
+        PRIORITY_QUEUE => content.priority().min(PRIORITY_MAX),
+        QUORUM_QUEUE => content.priority(),
+        _ => 0,
+    }
+}
+
 impl Ledger {
     /// A number for a publisher that no other has.
     pub(crate) fn new_publisher(&mut self) -> u32 {
@@ -103,8 +112,9 @@ impl Ledger {
     pub(crate) fn record_publishes(&mut self, log: &PublishLog) {
         for queue in &log.queues {
             let fates = self.queues.entry(queue.clone()).or_default();
+            let keeps_all = queue == QUORUM_QUEUE;
             for (content, answer) in &log.published {
-                let fate = match (content.persistent, answer) {
+                let fate = match (content.persistent || keeps_all, answer) {
                     (_, Answer::Withdrawn) => Fate::Gone("it was never committed"),
                     (false, _) => Fate::Transient,
                     (true, Answer::Awaited) => Fate::Perhaps { delivered: false },
@@ -186,15 +196,15 @@ impl Ledger {
         let mut kinds = Vec::new();
         let mut seen = BTreeSet::new();
         let mut last: HashMap<u32, u32> = HashMap::new();
-        let mut lowest = PRIORITY_MAX;
+        let mut lowest = u8::MAX;
         for one in found {
             let key = match &one.content {
                 Ok(content) => {
-                    let priority = content.priority().min(PRIORITY_MAX);
-                    if queue == PRIORITY_QUEUE && priority > lowest {
+                    let level = level_in(queue, content);
+                    if level > lowest {
                         kinds.push(findings::Kind::BehindLower(content.key));
                     }
-                    lowest = priority;
+                    lowest = level;
                     content.key
                 }
                 Err(text) => {
@@ -203,7 +213,9 @@ impl Ledger {
                 }
             };
             if !seen.insert(key) {
-                kinds.push(findings::Kind::Twice(key));
+                if queue != DEAD_QUEUE {
+                    kinds.push(findings::Kind::Twice(key));
+                }
                 continue;
             }
             if last.insert(key.publisher, key.sequence).is_some_and(|before| before > key.sequence) {

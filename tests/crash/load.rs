@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use leveret_codec::method::{Method, MethodId, queue};
+use leveret_codec::table::FieldValue;
 
 use crate::ledger::{ConsumeLog, Definitions, Ledger, PublishLog, QueueEvent, Standing};
 use crate::random::Random;
@@ -19,7 +20,7 @@ use crate::wire::{Wire, binding, durable_exchange, durable_queue};
 use consumer::Manner;
 
 /// Durable queues that are there from the first round on.
-pub(crate) const QUEUES: [&str; 11] = [
+pub(crate) const QUEUES: [&str; 14] = [
     "direct-0",
     "direct-1",
     "requeued",
@@ -31,7 +32,23 @@ pub(crate) const QUEUES: [&str; 11] = [
     "fan-2",
     SYNC_QUEUE,
     PRIORITY_QUEUE,
+    QUORUM_QUEUE,
+    EXPIRING_QUEUE,
+    DEAD_QUEUE,
 ];
+
+/// One of them, which is a quorum queue: it keeps transient messages too.
+pub(crate) const QUORUM_QUEUE: &str = "quorum";
+
+/// One whose messages expire soon, and are in the next one then.
+pub(crate) const EXPIRING_QUEUE: &str = "expiring";
+
+/// What has expired in the one before. A kill between the copy and the end of the original leaves both, so that a message may
+/// be here twice.
+pub(crate) const DEAD_QUEUE: &str = "dead";
+
+/// Milliseconds that messages live there.
+const EXPIRING_AFTER_MS: i32 = 200;
 
 /// One of them, whose messages have priorities.
 pub(crate) const PRIORITY_QUEUE: &str = "priorities";
@@ -87,8 +104,16 @@ pub(crate) fn declare_topology(port: u16, definitions: &mut Definitions) -> io::
     let mut wire = Wire::open(port)?;
     for queue in QUEUES {
         let mut declaration = durable_queue(queue);
-        if queue == PRIORITY_QUEUE {
-            declaration.arguments.insert("x-max-priority", i32::from(PRIORITY_MAX));
+        let arguments = &mut declaration.arguments;
+        match queue {
+            PRIORITY_QUEUE => arguments.insert("x-max-priority", i32::from(PRIORITY_MAX)),
+            QUORUM_QUEUE => arguments.insert("x-queue-type", FieldValue::from("quorum")),
+            EXPIRING_QUEUE => {
+                arguments.insert("x-message-ttl", EXPIRING_AFTER_MS);
+                arguments.insert("x-dead-letter-exchange", FieldValue::from(""));
+                arguments.insert("x-dead-letter-routing-key", FieldValue::from(DEAD_QUEUE));
+            }
+            _ => {}
         }
         wire.declare(declaration)?;
         definitions.set_queue(queue, Standing::There);
@@ -118,7 +143,7 @@ impl Running {
         let mut running = Self { stage: Arc::default(), threads: Vec::new() };
         running.start_consumers(port, ledger, random)?;
         let fans = ["fan-0", "fan-1", "fan-2"];
-        let targets: [(&str, &str, &[&str]); 10] = [
+        let targets: [(&str, &str, &[&str]); 13] = [
             ("", "direct-0", &["direct-0"]),
             ("", "direct-0", &["direct-0"]),
             ("", "direct-1", &["direct-1"]),
@@ -129,6 +154,9 @@ impl Running {
             ("", PRIORITY_QUEUE, &[PRIORITY_QUEUE]),
             ("", PRIORITY_QUEUE, &[PRIORITY_QUEUE]),
             ("", PRIORITY_QUEUE, &[PRIORITY_QUEUE]),
+            ("", QUORUM_QUEUE, &[QUORUM_QUEUE]),
+            ("", QUORUM_QUEUE, &[QUORUM_QUEUE]),
+            ("", EXPIRING_QUEUE, &[DEAD_QUEUE]),
         ];
         for (exchange, routing_key, queues) in targets {
             let target = publisher::Target::new(exchange, routing_key, queues);
@@ -177,6 +205,7 @@ impl Running {
             ("fan-0", Manner::AckEach),
             ("fan-2", Manner::Hold),
             (PRIORITY_QUEUE, Manner::Requeue),
+            (QUORUM_QUEUE, Manner::Requeue),
         ];
         for (queue, manner) in consumers {
             // Now and then a queue only grows.

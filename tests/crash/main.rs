@@ -8,6 +8,7 @@
 //! directory. `LEVERET_CRASH_ROUNDS=n` and `LEVERET_CRASH_SEED=n` say how long and from where; the seed is always
 //! printed.
 
+mod access;
 mod check;
 mod deduplication;
 mod definitions;

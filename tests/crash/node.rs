@@ -139,6 +139,8 @@ pub(crate) fn command(data_dir: &Path, flags: &[&str]) -> Command {
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.env("NO_COLOR", "1");
+    // The usual port is one for all.
+    command.env("LEVERET_METRICS_LISTEN", "none");
     // Settings of these tests look like misspelt ones of the broker.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("LEVERET_CRASH_") {

@@ -3,12 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::{Duration, Instant};
 
 use crate::ledger::{Answer, Definitions, Found, Ledger, PublishLog, Standing, judge};
-use crate::load::SYNC_QUEUE;
+use crate::load::{DEAD_QUEUE, EXPIRING_QUEUE, SYNC_QUEUE};
 use crate::message::{Content, Key};
 use crate::random::Random;
 use crate::wire::{Incoming, Wire};
+
+/// What the last message may take to expire, on a busy machine.
+const EXPIRY_MAX: Duration = Duration::from_secs(30);
 
 /// What becomes of the messages of a queue once they have been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,9 @@ fn survey_messages(
     random: &mut Random,
     faults: &mut Vec<String>,
 ) -> io::Result<()> {
+    if definitions.queue(EXPIRING_QUEUE) == Standing::There {
+        await_expiry(port)?;
+    }
     let publisher = ledger.new_publisher();
     let mut queues = ledger.queues();
     queues.retain(|queue| queue != SYNC_QUEUE);
@@ -92,7 +99,8 @@ fn survey_messages(
         let mut settled = BTreeSet::new();
         if definitions.queue(&queue) == Standing::There {
             let afterwards = match random.below(4) {
-                _ if queue == SYNC_QUEUE => Afterwards::Drained,
+                // What is there twice is not told apart later.
+                _ if queue == SYNC_QUEUE || queue == DEAD_QUEUE => Afterwards::Drained,
                 0 | 1 => Afterwards::Drained,
                 2 => Afterwards::Kept,
                 _ => Afterwards::Thinned,
@@ -118,6 +126,18 @@ fn survey_messages(
         }
     }
     Ok(())
+}
+
+/// Waits until all that expires has expired.
+fn await_expiry(port: u16) -> io::Result<()> {
+    let mut wire = Wire::open(port)?;
+    let deadline = Instant::now() + EXPIRY_MAX;
+    while wire.count(EXPIRING_QUEUE)? != Some(0) {
+        if Instant::now() > deadline {
+            return Err(io::Error::other(format!("queue {EXPIRING_QUEUE}: messages do not expire")));
+        }
+    }
+    wire.close()
 }
 
 fn compare(

@@ -76,6 +76,7 @@ fn a_broker_that_logs_warnings_only_runs_until_it_is_told_to_stop() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.args(["--amqp-listen", &address.to_string(), "--management-listen", "none", "--log", "warn"]);
     command.arg("--data-dir").arg(&data_dir);
+    command.env("LEVERET_METRICS_LISTEN", "none");
     let mut quiet = Running::spawn(command);
     let deadline = Instant::now() + PROGRAM_MAX;
     while TcpStream::connect(address).is_err() {
@@ -94,6 +95,7 @@ fn run(flags: &[&str]) -> Ended {
     let data_dir = unique_dir("refused");
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.arg("--data-dir").arg(&data_dir).args(flags).env("NO_COLOR", "1");
+    command.env("LEVERET_METRICS_LISTEN", "none");
     let ended = Running::spawn(command).wait(PROGRAM_MAX);
     let _ = fs::remove_dir_all(data_dir);
     ended
@@ -123,6 +125,7 @@ fn a_data_directory_that_cannot_be_made_is_one_clear_line() {
     let path = file.display().to_string();
     let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
     command.args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir", &path]);
+    command.env("LEVERET_METRICS_LISTEN", "none");
     let line = refusal(&Running::spawn(command).wait(PROGRAM_MAX), 1);
     assert!(line.contains(&path), "{line}");
     let _ = fs::remove_dir_all(data_dir);

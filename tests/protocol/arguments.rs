@@ -1,11 +1,11 @@
 //! Arguments of queue.declare and basic.consume: what is refused, in which words, and what counts as the same when a
 //! queue is declared again.
 
-use leveret_codec::method::{basic, queue};
+use leveret_codec::method::{Method, basic, queue};
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::refusals::refused;
-use crate::say::{consume, consuming, declare, declared, delete, deleted};
+use crate::say::{cancel, cancelled, consume, consuming, declare, declared, delete, deleted};
 use crate::support::Broker;
 use crate::wire::{Peer, unique};
 
@@ -49,6 +49,57 @@ fn queue_arguments_nobody_knows_are_kept_and_not_compared() {
     peer.ask(1, with(&exclusive, "x-queue-type", "classic"), declared(&name, 0, 0));
     // Nor are those that only other types of queues have.
     peer.ask(1, with(&exclusive, "x-delivery-limit", 2), declared(&name, 0, 0));
+    peer.close();
+}
+
+#[test]
+fn arguments_without_effect_on_one_node_are_taken() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let classic: &[(&str, FieldValue)] = &[
+        ("x-queue-mode", "lazy".into()),
+        ("x-queue-mode", "default".into()),
+        ("x-queue-version", 2.into()),
+        ("x-queue-master-locator", "min-masters".into()),
+    ];
+    let quorum: &[(&str, FieldValue)] = &[
+        ("x-queue-leader-locator", "balanced".into()),
+        ("x-quorum-initial-group-size", 1.into()),
+        ("x-max-in-memory-length", 1.into()),
+        ("x-max-in-memory-bytes", 1.into()),
+    ];
+    for (queue_type, arguments) in [("classic", classic), ("quorum", quorum)] {
+        for (argument, value) in arguments {
+            let name = unique("without-effect");
+            peer.ask(1, with(&durable(&name, queue_type), argument, value.clone()), declared(&name, 0, 0));
+            peer.publish(1, "", &name, argument);
+            peer.ask(1, consume(&name, "c"), consuming("c"));
+            peer.expect_delivery(1, "c", argument);
+            peer.ask(1, cancel("c"), cancelled("c"));
+            peer.ask(1, delete(&name), deleted(0));
+        }
+    }
+    peer.close();
+}
+
+#[test]
+fn a_name_made_by_the_broker_may_begin_as_the_client_wishes() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.either(true, false, "x-name-prefix is of 4.3") {
+        return;
+    }
+    let wish = |prefix: &str| {
+        let arguments = FieldTable::new().with("x-name-prefix", prefix);
+        queue::Declare { exclusive: true, arguments, ..declare("") }
+    };
+    peer.send(1, wish("mine"));
+    match peer.recv().method() {
+        Method::QueueDeclareOk(ok) => {
+            assert!(ok.queue.starts_with("mine-") && ok.queue.len() == "mine-".len() + 22, "{}", ok.queue);
+        }
+        other => panic!("{other:?}"),
+    }
     peer.close();
 }
 

@@ -296,3 +296,25 @@ fn a_transaction_that_a_full_queue_refuses_fails() {
     peer.get(1, &queue, "1");
     peer.close();
 }
+
+#[test]
+fn times_to_live_in_a_transaction_begin_with_its_commit() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let own = queue_with(&mut peer, FieldTable::new());
+    let queues = queue_with(&mut peer, number("x-message-ttl", 2000));
+    peer.open_channel(2);
+    peer.ask(2, tx::Select, tx::SelectOk);
+    let properties = Properties { expiration: Some(b"2000"), ..Properties::default() };
+    peer.send_message(2, publish("", &own), properties, "its own time");
+    peer.publish(2, "", &queues, "the queue's time");
+    let_pass(&mut peer, 2200);
+    peer.ask(2, tx::Commit, tx::CommitOk);
+    wait_for_ready(&mut peer, &own, 1);
+    peer.get(1, &own, "its own time");
+    peer.get(1, &queues, "the queue's time");
+    peer.publish(2, "", &queues, "goes all the same");
+    peer.ask(2, tx::Commit, tx::CommitOk);
+    wait_for_ready(&mut peer, &queues, 0);
+    peer.close();
+}

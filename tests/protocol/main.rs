@@ -9,6 +9,7 @@ mod support;
 mod say;
 mod wire;
 
+mod access;
 mod arguments;
 mod closing;
 mod consuming;

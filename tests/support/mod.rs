@@ -92,11 +92,9 @@ impl Broker {
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = unique_dir("broker");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command
-            .args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "none", "--data-dir"])
-            .arg(&data_dir)
-            .env("NO_COLOR", "1");
-        command.args(flags);
+        command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).env("NO_COLOR", "1");
+        // The usual ports are one for all; flags go before the environment.
+        command.env("LEVERET_MANAGEMENT_LISTEN", "none").env("LEVERET_METRICS_LISTEN", "none").args(flags);
         let mut running = Running::spawn(command);
         let deadline = Instant::now() + BROKER_START_MAX;
         let listening = running.wait_for_line("listening for AMQP connections", remaining(deadline));
@@ -110,6 +108,19 @@ impl Broker {
     pub(crate) fn process(&mut self) -> &mut Running {
         let Some((running, _)) = &mut self.started else { panic!("the broker was not started here") };
         running
+    }
+
+    /// The port of the TLS listener of a broker that was started here.
+    pub(crate) fn tls_port(&mut self) -> u16 {
+        let log = self.process().stderr_so_far();
+        let line = log.lines().find(|line| line.contains("listening for AMQP connections with TLS"));
+        line.and_then(listening_port).unwrap_or_else(|| panic!("no TLS listener in:\n{log}"))
+    }
+
+    /// The data folder of a broker that was started here.
+    pub(crate) fn data_dir(&self) -> &Path {
+        let Some((_, data_dir)) = &self.started else { panic!("the broker was not started here") };
+        data_dir
     }
 
     /// The URI of the vhost `/` for the user guest.

@@ -14,7 +14,7 @@ struct Knowledge {
 }
 
 /// All crates, and the package at the top.
-const CRATES: [Knowledge; 7] = [
+const CRATES: [Knowledge; 8] = [
     Knowledge {
         folder: "crates/codec",
         ours: &[],
@@ -42,7 +42,9 @@ const CRATES: [Knowledge; 7] = [
     },
     // It speaks AMQP like any client, to any broker.
     Knowledge { folder: "crates/perf", ours: &["leveret-codec"], never: &[] },
-    Knowledge { folder: "", ours: &["leveret-perf", "leveret-server"], never: &[] },
+    // It speaks HTTP like any client, to any broker, and needs no runtime for it.
+    Knowledge { folder: "crates/ctl", ours: &[], never: &["tokio", "hyper", "axum"] },
+    Knowledge { folder: "", ours: &["leveret-ctl", "leveret-perf", "leveret-server"], never: &[] },
 ];
 
 /// Edges that are too many or missing.

@@ -12,6 +12,7 @@ use crate::counters::{Counters, QueueTotals};
 use crate::definition::Definition;
 use crate::error::BrokerError;
 use crate::events::Events;
+use crate::histogram::HistogramSnapshot;
 use crate::names::{QueueId, VhostName};
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
@@ -162,8 +163,7 @@ impl Broker {
     /// Time begins to count for what was restored: what has expired meanwhile goes. To be called when all is there,
     /// since dead letters go to exchanges and queues.
     pub fn begin(&self) {
-        let vhosts: Vec<_> = self.vhosts.iter().map(|vhost| Arc::clone(&vhost)).collect();
-        vhosts.iter().for_each(|vhost| vhost.begin());
+        self.vhosts().iter().for_each(|vhost| vhost.begin());
         self.queues().iter().for_each(|queue| queue.begin());
     }
 
@@ -244,7 +244,8 @@ impl Broker {
         states
     }
 
-    /// What has happened to messages of all queues that clients know, of those that are there no more as well.
+    /// What has happened to messages of all queues that clients know, of those that are there no more as well. A queue
+    /// that is deleted meanwhile may be missing, and is never counted twice.
     #[must_use]
     pub fn queue_totals(&self) -> QueueTotals {
         let mut totals = self.services.counters.of_deleted_queues();
@@ -260,6 +261,12 @@ impl Broker {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.services.counters
+    }
+
+    /// How long messages waited in queues until they were handed out; a sample.
+    #[must_use]
+    pub fn waiting_times(&self) -> HistogramSnapshot {
+        self.services.waiting_times.snapshot()
     }
 
     /// The queues of all vhosts, hidden ones as well, the oldest first: what is done with them is done in the same

@@ -30,11 +30,33 @@ pub struct QueueCounters {
     pub acked: u64,
     /// Were not taken, since another one in the queue had their id.
     pub duplicates: u64,
-    /// Died, by [`DeathReason`].
-    pub died: DeathCounters,
+    /// Died.
+    pub deaths: Deaths,
 }
 
-/// Messages that died, be there a dead-letter exchange or not.
+/// Messages that died, by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Deaths {
+    /// There was no dead-letter exchange.
+    pub disabled: DeathCounters,
+    /// They were handed to its targets.
+    pub at_most_once: DeathCounters,
+    /// They are kept until every target has them safe.
+    pub at_least_once: DeathCounters,
+    /// Of the last: every target has them safe.
+    pub confirmed: u64,
+}
+
+impl AddAssign for Deaths {
+    fn add_assign(&mut self, other: Self) {
+        self.disabled += other.disabled;
+        self.at_most_once += other.at_most_once;
+        self.at_least_once += other.at_least_once;
+        self.confirmed += other.confirmed;
+    }
+}
+
+/// Messages that died, by [`DeathReason`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeathCounters {
     /// Rejected without requeue.
@@ -59,6 +81,15 @@ impl DeathCounters {
     }
 }
 
+impl AddAssign for DeathCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.rejected += other.rejected;
+        self.expired += other.expired;
+        self.max_length += other.max_length;
+        self.delivery_limit += other.delivery_limit;
+    }
+}
+
 impl AddAssign for QueueCounters {
     fn add_assign(&mut self, other: Self) {
         self.published += other.published;
@@ -70,10 +101,7 @@ impl AddAssign for QueueCounters {
         self.redelivered += other.redelivered;
         self.acked += other.acked;
         self.duplicates += other.duplicates;
-        self.died.rejected += other.died.rejected;
-        self.died.expired += other.died.expired;
-        self.died.max_length += other.died.max_length;
-        self.died.delivery_limit += other.died.delivery_limit;
+        self.deaths += other.deaths;
     }
 }
 
@@ -138,6 +166,7 @@ pub struct Counters {
     queues_declared: AtomicU64,
     queues_created: AtomicU64,
     queues_deleted: AtomicU64,
+    duplicates_dropped: AtomicU64,
 }
 
 impl Counters {
@@ -153,6 +182,10 @@ impl Counters {
     pub(crate) fn queue_deleted(&self, queue_type: QueueType, counters: QueueCounters) {
         self.queues_deleted.fetch_add(1, Ordering::Relaxed);
         self.deleted.lock().add(queue_type, counters);
+    }
+
+    pub(crate) fn duplicate_dropped(&self) {
+        self.duplicates_dropped.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What happened to messages of queues that are there no more.
@@ -171,6 +204,12 @@ impl Counters {
     #[must_use]
     pub fn queues_created(&self) -> u64 {
         self.queues_created.load(Ordering::Relaxed)
+    }
+
+    /// Messages that exchanges dropped as duplicates.
+    #[must_use]
+    pub fn duplicates_dropped(&self) -> u64 {
+        self.duplicates_dropped.load(Ordering::Relaxed)
     }
 
     /// Queues that were deleted, for whatever reason.

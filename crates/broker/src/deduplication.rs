@@ -179,6 +179,7 @@ impl Deduplication {
         let seen = self.find(headers);
         if matches!(seen, Seen::Before(_)) {
             self.duplicates.fetch_add(1, Ordering::Relaxed);
+            self.hidden.services().counters.duplicate_dropped();
         }
         seen
     }

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::message::{MessageRef, MessageView};
 use crate::queue::messages::{Messages, Next};
+use crate::queue::quorum::Returns;
 use crate::time::Timestamp;
 
 /// Whether a consumer can take more.
@@ -38,15 +39,8 @@ pub struct Delivery<'a> {
     pub reference: MessageRef,
     /// Whether it was handed out before and came back.
     pub redelivered: bool,
-}
-
-impl Delivery<'_> {
-    /// How often it was handed out before and came back; counted by quorum queues alone. After a restart it is known
-    /// of a message only that it may have been handed out: that counts once.
-    #[must_use]
-    pub fn returns(&self) -> u16 {
-        self.reference.returns.max(u16::from(self.redelivered))
-    }
+    /// How often; counted by quorum queues alone.
+    pub returns: Returns,
 }
 
 /// What a consumer took in one turn.
@@ -136,14 +130,15 @@ impl<'a> DeliverySource<'a> {
             return None;
         }
         let next = self.messages.take_unexpired(self.from, self.deadline);
-        let Next::Message(reference, redelivered, message) = next else { return None };
+        let Next::Message(reference, returns, message) = next else { return None };
+        let (redelivered, returns) = (returns.is_some(), returns.unwrap_or_default());
         self.remaining -= 1;
         self.taken += 1;
         self.redelivered += u64::from(redelivered);
         if self.no_ack {
             self.last = Some(reference);
         }
-        Some(Delivery { message, reference, redelivered })
+        Some(Delivery { message, reference, redelivered, returns })
     }
 
     /// How many of those taken in this turn had been handed out before.

@@ -10,6 +10,7 @@ use leveret_codec::table::{FieldTable, FieldValue};
 use crate::exchange::destination::{BindingArguments, table_of};
 use crate::exchange::{BindingTarget, ExchangeSpec};
 use crate::names::{ConnectionId, VhostName};
+use crate::policy::{Policy, PolicyKind};
 use crate::queue::QueueSpec;
 use crate::queue::arguments::type_name;
 
@@ -146,6 +147,39 @@ impl Events {
         });
     }
 
+    pub(crate) fn policy_set(&self, vhost: &VhostName, kind: PolicyKind, policy: &Policy) {
+        let fields = || {
+            FieldTable::new()
+                .with("pattern", policy.pattern.as_str())
+                .with("apply-to", policy.apply_to.as_str())
+                .with("priority", policy.priority)
+                .with("definition", policy.definition.clone())
+        };
+        if kind == PolicyKind::Operator {
+            self.raise(|| Event {
+                name: "parameter.set",
+                fields: operator_policy(vhost, &policy.name).with("value", fields()),
+            });
+        }
+        self.raise(|| Event {
+            name: "policy.set",
+            fields: fields().with("name", policy.name.as_str()).with("vhost", vhost.as_str()),
+        });
+    }
+
+    /// COMPAT: that an operator policy is gone is told as that of a parameter alone.
+    pub(crate) fn policy_cleared(&self, vhost: &VhostName, kind: PolicyKind, policy: &str) {
+        self.raise(|| match kind {
+            PolicyKind::Operator => {
+                Event { name: "parameter.cleared", fields: operator_policy(vhost, policy) }
+            }
+            PolicyKind::Policy => Event {
+                name: "policy.cleared",
+                fields: FieldTable::new().with("name", policy).with("vhost", vhost.as_str()),
+            },
+        });
+    }
+
     pub(crate) fn vhost_created(&self, vhost: &VhostName) {
         self.raise(|| Event {
             name: "vhost.created",
@@ -157,6 +191,11 @@ impl Events {
                 .with("default_queue_type", "undefined"),
         });
     }
+}
+
+/// COMPAT: an operator policy is a parameter of this component.
+fn operator_policy(vhost: &VhostName, name: &str) -> FieldTable {
+    FieldTable::new().with("component", "operator_policy").with("name", name).with("vhost", vhost.as_str())
 }
 
 /// COMPAT: arguments are a list of Erlang terms, one for each, as text.

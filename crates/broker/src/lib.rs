@@ -17,6 +17,7 @@ pub mod delivery;
 pub mod error;
 pub mod events;
 pub mod exchange;
+pub mod histogram;
 pub mod limits;
 pub mod message;
 pub mod names;

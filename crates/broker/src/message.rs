@@ -139,8 +139,6 @@ pub struct MessageRef {
     pub(crate) place: u32,
     /// Octets of the body, for the same reason.
     pub(crate) body_bytes: u32,
-    /// How often it was handed out and came back in a way that counts, where the queue counts.
-    pub(crate) returns: u16,
     /// Level of a priority queue.
     pub(crate) level: u8,
 }
@@ -153,7 +151,7 @@ impl MessageRef {
         debug_assert!(offset < Self::PERSISTENT);
         let place = offset | if message.persistent { Self::PERSISTENT } else { 0 };
         // INVARIANT: a message is below 4 GiB by the broker's own limit.
-        Self { position, chunk, place, body_bytes: message.body.len() as u32, returns: 0, level: 0 }
+        Self { position, chunk, place, body_bytes: message.body.len() as u32, level: 0 }
     }
 
     pub(crate) fn offset(self) -> usize {
@@ -358,6 +356,23 @@ impl MessageBatch {
         let mut extras = Extras::decode(message.extras);
         extras.expires_at = Some(extras.expires_at.map_or(at, |own| own.min(at)));
         self.push(&MessageView { extras: extras.encode().as_slice(), ..*message });
+    }
+
+    /// Has messages that expire do so this many milliseconds later.
+    pub fn postpone_expiry(&mut self, milliseconds: u64) {
+        if !self.expires || milliseconds == 0 {
+            return;
+        }
+        // What others share of it is in the same places afterwards.
+        let postponed = Self { level: self.level, keeps_all: self.keeps_all, ..Self::default() };
+        let before = std::mem::replace(self, postponed);
+        for view in before.iter() {
+            let mut extras = Extras::decode(view.extras);
+            extras.expires_at = extras.expires_at.map(|at| at.after_ms(milliseconds));
+            self.push(&MessageView { extras: extras.encode().as_slice(), ..view });
+        }
+        (self.expected_bytes, self.shared) = (before.expected_bytes, before.shared);
+        self.shared_at = before.shared_at;
     }
 
     /// Appends a message to be kept until `at`. It does not expire before: that time begins when it is due.
@@ -809,6 +824,21 @@ mod tests {
         assert_eq!((batch.len(), batch.persistent(), batch.body_bytes()), (3, 2, 20_008));
         let first = batch.iter().next().unwrap();
         assert_eq!((first.exchange(), first.routing_key()), (&b"ex"[..], &b"key"[..]));
+    }
+
+    #[test]
+    fn what_expires_can_do_so_later_and_all_else_stays() {
+        let large = LargeBody::new(vec![Bytes::from(vec![7; 20_000])]);
+        let mut batch = MessageBatch { level: 3, ..MessageBatch::default() };
+        batch.push_shared(&message(Body::Small(b"shared"), true), 5);
+        batch.push_expiring(&message(Body::Large(&large), true), Some(Timestamp(100)));
+        batch.push_expiring(&message(Body::Small(b"never"), false), Some(Timestamp(u64::MAX)));
+        let (shared, octets) = (batch.shared().1.to_vec(), batch.body_bytes());
+        batch.postpone_expiry(50);
+        let expire: Vec<_> = batch.iter().map(|view| view.expires_at()).collect();
+        assert_eq!(expire, [None, Some(Timestamp(150)), Some(Timestamp(u64::MAX))]);
+        assert_eq!((batch.shared().1, batch.body_bytes(), batch.level()), (&*shared, octets, 3));
+        assert!(batch.expires() && batch.persistent() == 2 && batch.has_large_bodies());
     }
 
     #[test]

@@ -11,14 +11,17 @@ mod limits;
 pub mod memory;
 pub(crate) mod messages;
 mod paging;
+mod probe;
 mod queue_type;
 pub mod quorum;
 pub mod recovered;
+mod retry;
 pub mod settings;
 pub(crate) mod taken;
 mod unique;
 
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -41,8 +44,10 @@ use consumers::{Consumers, SingleActive};
 pub use dying::DeathReason;
 use levels::Levels;
 use messages::Messages;
+use probe::Probe;
 pub use queue_type::QueueType;
 use recovered::RecoveredMessages;
+use retry::Retries;
 use settings::{QueueSettings, RequestedSettings};
 use unique::QueueIds;
 
@@ -105,8 +110,12 @@ pub enum Settlement {
     Settled,
     /// Rejected without requeue: gone too, to the dead-letter exchange if there is one.
     Rejected,
-    /// Back to its place in the queue, marked redelivered.
+    /// Back to its place in the queue, marked redelivered. A quorum queue does not count that against the message.
     Requeued,
+    /// The same, but a quorum queue counts it as one more attempt that failed.
+    Failed,
+    /// The same, but a quorum queue does not count it at all: the broker itself had only a look.
+    Kept,
 }
 
 /// Numbers of a queue at one moment.
@@ -120,12 +129,32 @@ pub struct QueueSnapshot {
     pub unacked: usize,
     /// Octets of their bodies.
     pub unacked_bytes: u64,
+    /// Messages that came back and are not to be delivered yet.
+    pub delayed: usize,
     /// Consumers.
     pub consumers: usize,
+    /// Of these: passed over since their client does not read, or their channel has its fill.
+    pub parked: usize,
+    /// Messages that died and are not yet where the dead-letter exchange sends them; neither ready nor unacked.
+    pub dying: usize,
     /// Octets of memory held for messages.
     pub memory_bytes: usize,
     /// What has happened to messages since the broker started or the queue was declared.
     pub counters: QueueCounters,
+}
+
+impl AddAssign for QueueSnapshot {
+    fn add_assign(&mut self, other: Self) {
+        self.ready += other.ready;
+        self.ready_bytes += other.ready_bytes;
+        self.unacked += other.unacked;
+        self.unacked_bytes += other.unacked_bytes;
+        self.consumers += other.consumers;
+        self.parked += other.parked;
+        self.dying += other.dying;
+        self.memory_bytes += other.memory_bytes;
+        self.counters += other.counters;
+    }
 }
 
 /// A queue that was deleted: what went with it.
@@ -178,8 +207,12 @@ struct State {
     unacked: usize,
     unacked_bytes: u64,
     counters: QueueCounters,
+    /// Messages that came back and are not to be delivered yet.
+    retries: Retries,
+    probe: Probe,
     settings: QueueSettings,
-    /// The settings limit what may lie in the queue, or how long the queue may lie unused.
+    /// The settings limit what may lie in the queue, or how long the queue may lie unused, or messages wait before they
+    /// are delivered again.
     is_limited: bool,
     /// Messages that are neither ready nor unacked any more, on their way to the dead-letter exchange, and why.
     dying: VecDeque<(MessageRef, DeathReason)>,
@@ -272,7 +305,9 @@ impl Queue {
             unacked: 0,
             unacked_bytes: 0,
             counters: QueueCounters::default(),
-            is_limited: settings.limits_messages() || settings.expires_ms.is_some(),
+            retries: Retries::default(),
+            is_limited: settings.needs_enforcing(),
+            probe: Probe::default(),
             settings,
             dying: VecDeque::new(),
             refused: None,
@@ -363,6 +398,7 @@ impl Queue {
     fn append(&self, state: &mut State, batch: &mut MessageBatch) -> JournalPosition {
         state.counters.published += batch.len() as u64;
         let messages = state.messages.for_append(batch.level());
+        state.probe.batch_comes(messages, &self.services);
         let journaled = (self.spec.durable && batch.persistent() > 0)
             .then(|| self.store.publish(messages.id(), messages.next_position(), batch));
         messages.append(batch, journaled);
@@ -451,8 +487,9 @@ impl Queue {
                 safe_at = self.let_go(&mut state, messages);
             }
             Settlement::Rejected => safe_at = self.kill(&mut state, messages, DeathReason::Rejected),
-            Settlement::Requeued if self.spec.is_quorum() => self.take_back(&mut state, messages),
-            Settlement::Requeued => messages.iter().for_each(|&message| state.messages.put_back(message)),
+            Settlement::Requeued => self.give_back(&mut state, messages, false),
+            Settlement::Failed => self.give_back(&mut state, messages, true),
+            Settlement::Kept => messages.iter().for_each(|&message| state.messages.put_back(message)),
         }
         if let Some(consumer) = consumer {
             state.consumers.give_credit(consumer, messages.len());
@@ -460,6 +497,14 @@ impl Queue {
         self.dispatch(&mut state);
         self.settle_down(state);
         safe_at
+    }
+
+    /// Makes messages ready again that a consumer had.
+    fn give_back(&self, state: &mut State, messages: &[MessageRef], failed: bool) {
+        match self.spec.is_quorum() {
+            true => self.take_back(state, messages, failed),
+            false => messages.iter().for_each(|&message| state.messages.put_back(message)),
+        }
     }
 
     /// Lets go of messages that are neither ready nor unacked any more; where that is safe.
@@ -547,7 +592,8 @@ impl Queue {
         let messages = take_back();
         if !state.deleted {
             state.end_unacked(&messages);
-            messages.iter().for_each(|&message| state.messages.put_back(message));
+            // COMPAT: 4.3 does not count it as failed.
+            self.give_back(&mut state, &messages, false);
         }
         if !messages.is_empty() || state.consumers.is_single_active() {
             // Another one may have become active.
@@ -603,6 +649,7 @@ impl Queue {
         state.deleted = true;
         self.services.timers.disarm(self.timer);
         state.dying.clear();
+        state.retries.clear();
         state.refused = None;
         state.load_waiters.drain(..).for_each(|waiter| waiter());
         (state.unacked, state.unacked_bytes) = (0, 0);
@@ -615,7 +662,9 @@ impl Queue {
         let mut state = self.state.lock();
         if !self.is_hidden() {
             let queue_type = self.spec.arguments.queue_type();
-            self.services.counters.queue_deleted(queue_type, state.counters);
+            // Moved, so that nobody who looks at both counts them twice.
+            let counters = std::mem::take(&mut state.counters);
+            self.services.counters.queue_deleted(queue_type, counters);
         }
         state.messages.forget();
         if self.is_durable() {
@@ -631,7 +680,10 @@ impl Queue {
             ready_bytes: state.messages.ready_bytes(),
             unacked: state.unacked,
             unacked_bytes: state.unacked_bytes,
+            delayed: state.retries.len(),
             consumers: state.consumers.len(),
+            parked: state.consumers.parked(),
+            dying: state.dying.len(),
             memory_bytes: state.messages.memory_bytes(),
             counters: state.counters,
         }
@@ -684,9 +736,13 @@ impl Queue {
             let limit = if returned.is_some() { 1 } else { limit };
             let level = messages.id();
             let from = returned.unwrap_or(0);
+            let reads_from = state.probe.begin_turn(messages);
             let mut source = DeliverySource::new(messages, from, no_ack, limit, deadline);
             let sink_state = sink.deliver(&mut source);
             let taken = source.finish();
+            if let Some(reads_from) = reads_from {
+                state.probe.end_turn(&(reads_from..messages.read_position()), &self.services);
+            }
             self.log_settled(level, &taken.settled);
             state.counters.redelivered += taken.redelivered;
             if no_ack {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::counters::Counters;
 use crate::events::Events;
+use crate::histogram::Histogram;
 use crate::queue::memory::MemoryGauge;
 use crate::store::Store;
 use crate::time::{Clock, SystemClock};
@@ -23,6 +24,8 @@ pub struct Services {
     pub events: Arc<Events>,
     /// Counts what comes and goes.
     pub counters: Arc<Counters>,
+    /// How long messages wait in queues.
+    pub waiting_times: Arc<Histogram>,
     /// Calls when time has come.
     pub timers: Arc<Timers>,
 }
@@ -37,7 +40,7 @@ impl Services {
     /// With a clock of the caller's.
     #[must_use]
     pub fn with_clock(store: Arc<dyn Store>, clock: Arc<dyn Clock>) -> Self {
-        let (gauge, events, counters, timers) = Default::default();
-        Self { store, gauge, clock, events, counters, timers }
+        let (gauge, events, counters, waiting_times, timers) = Default::default();
+        Self { store, gauge, clock, events, counters, waiting_times, timers }
     }
 }

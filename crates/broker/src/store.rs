@@ -18,6 +18,7 @@ use crate::definition::Definition;
 use crate::message::MessageBatch;
 use crate::names::QueueId;
 use crate::queue::Queue;
+use crate::queue::quorum::Returns;
 
 /// A place in the journal, in octets since its beginning. Everything up to it is safe once [`Store::safe`] has
 /// reached it.
@@ -85,6 +86,8 @@ pub struct BlockState {
     pub body_bytes: u64,
     /// Some message in it expires.
     pub expires: bool,
+    /// Messages of it that came back to a quorum queue, by number in it, each once and in order.
+    pub returns: Vec<(u32, Returns)>,
 }
 
 /// Why a block could not be read.
@@ -114,6 +117,10 @@ pub trait Store: Send + Sync {
     /// Records that the messages at `positions` of a durable queue are settled; where that is safe. Called with
     /// the queue locked. Ranges may cover transient messages; not called when the queue is deleted.
     fn settle(&self, queue: QueueId, positions: &[Range<u64>]) -> JournalPosition;
+
+    /// Records how often messages of a durable queue have come back by now. Called with the queue locked. Nobody waits
+    /// for that to be safe.
+    fn returned(&self, queue: QueueId, returns: &[(u64, Returns)]);
 
     /// Records changes of definitions, which take effect together. Called with the vhost's topology locked.
     fn define(&self, changes: Vec<Definition>) -> JournalPosition;
@@ -210,6 +217,8 @@ impl Store for MemoryStore {
     fn settle(&self, _queue: QueueId, _positions: &[Range<u64>]) -> JournalPosition {
         JournalPosition::SAFE
     }
+
+    fn returned(&self, _queue: QueueId, _returns: &[(u64, Returns)]) {}
 
     fn define(&self, _changes: Vec<Definition>) -> JournalPosition {
         JournalPosition::SAFE

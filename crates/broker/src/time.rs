@@ -28,6 +28,9 @@ impl Timestamp {
 pub trait Clock: Send + Sync {
     /// Now. Never goes back.
     fn now(&self) -> Timestamp;
+
+    /// Time since some moment, as exact as it can be had, to measure how long something takes.
+    fn steady(&self) -> Duration;
 }
 
 /// The system's time at the start, and what a steady clock has counted since: setting the system's clock neither
@@ -49,6 +52,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         self.started_at.after_ms(milliseconds(self.started.elapsed()))
     }
+
+    fn steady(&self) -> Duration {
+        self.started.elapsed()
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {
@@ -69,5 +76,9 @@ impl ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
         Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn steady(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::SeqCst))
     }
 }

@@ -104,6 +104,18 @@ impl UnackedList {
         self.entries.len() - self.settled
     }
 
+    /// The same without those of quorum queues. Takes its time where there are such.
+    #[must_use]
+    pub fn len_of_classic(&self) -> usize {
+        let is_quorum = |origin: &Origin| origin.origin.queue.spec.is_quorum();
+        if !self.origins.iter().flatten().any(is_quorum) {
+            return self.len();
+        }
+        let origins = self.entries.iter().filter_map(|(_, entry)| entry.as_ref().map(|(origin, _)| origin.0));
+        let origins = origins.filter_map(|index| self.origins.get(index as usize)?.as_ref());
+        origins.filter(|origin| !is_quorum(origin)).count()
+    }
+
     /// Whether everything is settled.
     #[must_use]
     pub fn is_empty(&self) -> bool {

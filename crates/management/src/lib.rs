@@ -4,11 +4,13 @@
 //! - [`http`]: the listener of the HTTP API, its limits and its threads
 //! - `api`: the endpoints, one file for each kind of thing
 //! - [`definitions`]: all that was declared as one document, out and in
+//! - [`metrics`]: what Prometheus scrapes
 //! - [`statistics`]: samples of counters, for rates
 
 pub mod access;
 mod api;
 pub mod definitions;
 pub mod http;
+pub mod metrics;
 pub mod node;
 pub mod statistics;

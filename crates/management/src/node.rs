@@ -2,9 +2,11 @@
 //! in the broker's own terms; how it is shown is not known here.
 
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use leveret_broker::counters::QueueTotals;
+use leveret_broker::histogram::HistogramSnapshot;
 use leveret_broker::store::JournalPosition;
 use leveret_broker::time::Timestamp;
 use leveret_broker::{Broker, ConnectionId, Vhost};
@@ -17,6 +19,9 @@ pub trait Node: Send + Sync {
 
     /// Its name, as `leveret@host`.
     fn name(&self) -> &str;
+
+    /// The version of RabbitMQ that clients may take it for.
+    fn compatible_version(&self) -> &'static str;
 
     /// Open connections, the oldest first.
     fn connections(&self) -> Vec<ConnectionInfo>;
@@ -213,6 +218,8 @@ pub struct Resources {
     pub message_bytes_limit: u64,
     /// They do.
     pub memory_alarm: bool,
+    /// Octets of memory of messages above which those needed last are on the disk alone.
+    pub message_cache_limit: u64,
     /// Octets of memory that the process takes.
     pub resident_bytes: u64,
     /// Octets free on the disk of the data directory, if the system tells.
@@ -237,7 +244,30 @@ pub struct Resources {
     pub message_bytes_max: u64,
 }
 
-/// What has happened since the start of the process.
+/// What went over sockets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Octets received.
+    pub received_bytes: u64,
+    /// In how many reads.
+    pub reads: u64,
+    /// Octets sent.
+    pub sent_bytes: u64,
+    /// In how many writes.
+    pub writes: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.received_bytes += other.received_bytes;
+        self.reads += other.reads;
+        self.sent_bytes += other.sent_bytes;
+        self.writes += other.writes;
+    }
+}
+
+/// What has happened since the start of the process. Counts of what is open and of what is closed are read one after
+/// the other: what closes in between may be missing for a moment, and is never counted twice.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
     /// Milliseconds since then.
@@ -250,6 +280,12 @@ pub struct Totals {
     pub channels_opened: u64,
     /// Channels closed.
     pub channels_closed: u64,
+    /// Logins accepted.
+    pub logins_accepted: u64,
+    /// Logins refused.
+    pub logins_refused: u64,
+    /// What all connections received and sent, closed ones as well.
+    pub traffic: Traffic,
     /// On all channels, closed ones as well.
     pub channels: ChannelCounters,
     /// In all queues, deleted ones as well.
@@ -259,8 +295,12 @@ pub struct Totals {
     pub message_sizes: Vec<(Option<u64>, u64)>,
     /// Octets of all published messages' bodies.
     pub message_size_sum: u64,
+    /// Messages that exchanges dropped as duplicates.
+    pub duplicates_dropped: u64,
     /// Syncs of the journal.
     pub journal_syncs: u64,
+    /// How long each of them took.
+    pub journal_sync_times: HistogramSnapshot,
     /// Octets written to the journal.
     pub journal_bytes: u64,
     /// Octets of the journal that wait to be written.

@@ -109,6 +109,8 @@ struct Channel {
     settlements: Settlements,
     /// Prefetch of consumers to come.
     consumer_prefetch: u16,
+    /// The same of quorum queues, by the last basic.qos of either kind.
+    quorum_prefetch: u16,
     /// What an empty queue name stands for.
     last_queue: Option<QueueName>,
     reply_consumer: Option<ReplyConsumer>,
@@ -170,6 +172,7 @@ impl Channel {
             replies: Replies::default(),
             settlements: Settlements::default(),
             consumer_prefetch: 0,
+            quorum_prefetch: 0,
             last_queue: None,
             reply_consumer: None,
             awaits_load: None,

@@ -107,6 +107,9 @@ options! {
     /// Addresses that the management HTTP API is served on. Port 0 picks a free port; none turns it off.
     management_listen: Vec<SocketAddr> = "0.0.0.0:15672", kind::addresses_or_none();
 
+    /// Addresses where Prometheus finds metrics, for which nobody has to log in. Port 0 picks a free port.
+    metrics_listen: Vec<SocketAddr> = "0.0.0.0:15692", kind::addresses_or_none();
+
     /// What is logged: one level for everything, or levels per module.
     log: String = "info", kind::log_directives();
 
@@ -124,8 +127,8 @@ options! {
     /// Virtual host that is made when the broker starts for the first time.
     default_vhost: String = "/", kind::name();
 
-    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing in it is deleted
-    /// here. With such a file there is no default user and no default virtual host.
+    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing is ever deleted
+    /// by it. With such a file there is no default user and no default virtual host.
     load_definitions: Option<PathBuf> = "none", kind::path_or_none();
 
     /// Users that may connect from this machine only.

@@ -22,6 +22,7 @@ use leveret_broker::{ConnectionId, QueueName, Vhost};
 use leveret_codec::frame;
 use leveret_codec::method::{Method, MethodId, connection};
 use leveret_codec::table::FieldTable;
+use leveret_management::node::Traffic;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
@@ -137,6 +138,13 @@ impl Connection {
     /// Its open channels, by number.
     pub(crate) fn channels(&self) -> Vec<Arc<Deliveries>> {
         self.channels.lock().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// What it received and sent so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let ((received_bytes, reads), (sent_bytes, writes, _)) =
+            (self.received.totals(), self.outbound.sent());
+        Traffic { received_bytes, reads, sent_bytes, writes }
     }
 
     /// Notes a queue that goes with the connection.

@@ -4,6 +4,7 @@
 use std::ops::AddAssign;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use leveret_management::node::Traffic;
 use parking_lot::Mutex;
 
 /// What happened to messages that a channel published.
@@ -144,14 +145,34 @@ pub(crate) struct ServerCounters {
     pub(crate) connections_closed: AtomicU64,
     pub(crate) channels_opened: AtomicU64,
     pub(crate) channels_closed: AtomicU64,
+    pub(crate) logins_accepted: AtomicU64,
+    pub(crate) logins_refused: AtomicU64,
     /// Of channels that are there no more.
     closed: Mutex<ChannelCounters>,
+    /// Of connections that are there no more.
+    closed_traffic: Mutex<Traffic>,
 }
 
 impl ServerCounters {
     /// A channel ends that counted this.
     pub(crate) fn channel_ends(&self, counted: ChannelCounters) {
         *self.closed.lock() += counted;
+    }
+
+    /// A connection ends that received and sent this.
+    pub(crate) fn connection_ends(&self, traffic: Traffic) {
+        *self.closed_traffic.lock() += traffic;
+    }
+
+    /// What connections received and sent that are there no more.
+    pub(crate) fn of_closed_connections(&self) -> Traffic {
+        *self.closed_traffic.lock()
+    }
+
+    /// A login was tried.
+    pub(crate) fn login(&self, is_accepted: bool) {
+        let counter = if is_accepted { &self.logins_accepted } else { &self.logins_refused };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What channels counted that are there no more.

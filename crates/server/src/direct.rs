@@ -76,7 +76,7 @@ pub(crate) fn publish(
     let mut routes = Routes::default();
     routes.refresh(vhost);
     let routed = routes
-        .add(vhost, &mut access, &publish)
+        .add(vhost, Some(&mut access), &publish)
         .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
     let store: &dyn Store = &**vhost.store();
     let safe_at = routes.flush(store);

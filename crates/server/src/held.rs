@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use leveret_broker::definition::Definition;
+use leveret_broker::queue::quorum::Returns;
 use leveret_broker::store::{Block, BlockError, BlockLocation, JournalPosition, Journaled, Store};
 use leveret_broker::{MessageBatch, Queue, QueueId};
 use leveret_codec::frame::{self, PROTOCOL_HEADER};
@@ -102,6 +103,8 @@ impl Store for HeldStore {
     fn settle(&self, _queue: QueueId, _positions: &[Range<u64>]) -> JournalPosition {
         JournalPosition::SAFE
     }
+
+    fn returned(&self, _queue: QueueId, _returns: &[(u64, Returns)]) {}
 
     fn delivering(&self, _queue: QueueId, _position: u64) {}
 

@@ -2,16 +2,14 @@
 //! each client is served by a connection and its channels, whose frames go into the routing core.
 //!
 //! - `server`: listeners, signals, the end
-//! - `connection`: handshake, reading loop, writing task, outbound buffer
-//! - `tls`: certificates, handshakes and sessions
+//! - `connection`: handshake, reading loop, writing task, outbound buffer; `tls`: certificates and sessions
 //! - `channel`: one task each; publishing, consuming, settling, declaring
 //! - `alarms`: why publishers have to wait
 //! - `timers`: the thread that calls what has to happen at a time
-//! - `check`: verifies a data directory instead
 //! - `auth`: who may log in; `admission`: how much each may have open
 //! - `defaults`: what a broker has that had nothing before
-//! - `error`: what the client is told, in one place
-//! - `limits`: bounds with their reasons
+//! - `error`: what the client is told, in one place; `limits`: bounds with their reasons
+//! - `check`: verifies a data directory instead
 
 mod admission;
 mod alarms;

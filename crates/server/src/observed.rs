@@ -13,16 +13,33 @@ use leveret_management::node::{
 };
 use leveret_store::DurableStore;
 use leveret_store::disk::{Disk, SystemDisk};
+use tokio::net::TcpListener;
 
+use crate::COMPATIBLE_VERSION;
 use crate::alarms::Reason;
 use crate::channel::Deliveries;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
 use crate::direct;
-use crate::server::Server;
+use crate::management;
+use crate::server::{Purpose, Server};
 
 /// Octets of a page of memory.
 const PAGE_BYTES: u64 = 4096;
+
+/// The server as it is shown to whoever asks on one of the listeners.
+pub(crate) fn node(
+    server: &Arc<Server>,
+    store: &Arc<DurableStore>,
+    listeners: &[(TcpListener, Purpose)],
+    management: &[std::net::TcpListener],
+) -> Arc<dyn Node> {
+    let told = |(listener, purpose): &(TcpListener, Purpose)| {
+        Some(ListenerInfo { protocol: purpose.protocol(), address: listener.local_addr().ok()? })
+    };
+    let listeners = listeners.iter().filter_map(told).chain(management::infos(management)).collect();
+    Arc::new(ObservedNode::new(Arc::clone(server), Arc::clone(store), listeners))
+}
 
 /// A running server.
 pub(crate) struct ObservedNode {
@@ -46,6 +63,10 @@ impl Node for ObservedNode {
 
     fn name(&self) -> &str {
         &self.server.node
+    }
+
+    fn compatible_version(&self) -> &'static str {
+        COMPATIBLE_VERSION
     }
 
     fn connections(&self) -> Vec<ConnectionInfo> {
@@ -76,6 +97,7 @@ impl Node for ObservedNode {
         Resources {
             message_bytes: self.server.broker.memory().bytes() as u64,
             message_bytes_limit: config.memory_high_watermark_bytes,
+            message_cache_limit: config.message_cache_bytes,
             memory_alarm: raised.has(Reason::Memory),
             resident_bytes: resident_bytes(),
             disk_free_bytes: SystemDisk.free_bytes(&config.data_dir).ok(),
@@ -94,8 +116,9 @@ impl Node for ObservedNode {
     fn totals(&self) -> Totals {
         let counters = &self.server.counters;
         let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        let mut channels = counters.of_closed_channels();
+        let (mut channels, mut traffic) = (counters.of_closed_channels(), counters.of_closed_connections());
         for connection in self.server.connections() {
+            traffic += connection.traffic();
             connection.channels().iter().for_each(|channel| channels += counted(channel));
         }
         let journal = self.store.journal_stats();
@@ -106,11 +129,16 @@ impl Node for ObservedNode {
             connections_closed: count(&counters.connections_closed),
             channels_opened: count(&counters.channels_opened),
             channels_closed: count(&counters.channels_closed),
+            logins_accepted: count(&counters.logins_accepted),
+            logins_refused: count(&counters.logins_refused),
+            traffic,
             channels: counts_of(&channels),
             queues: self.server.broker.queue_totals(),
             message_sizes: bounds.zip(channels.sizes.classes).collect(),
             message_size_sum: channels.sizes.bytes,
+            duplicates_dropped: self.server.broker.counters().duplicates_dropped(),
             journal_syncs: journal.syncs,
+            journal_sync_times: journal.sync_times,
             journal_bytes: journal.written_bytes,
             journal_waiting_bytes: self.store.journal_waiting_bytes() as u64,
         }

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use leveret_broker::access::Gone;
-use leveret_broker::store::Store;
+use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{Broker, BrokerError, ConnectionId};
-use leveret_management::node::ListenerInfo;
+use leveret_management::metrics;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
@@ -31,7 +31,7 @@ use crate::defaults::{self, DefinitionsError};
 use crate::durable;
 use crate::events;
 use crate::management;
-use crate::observed::ObservedNode;
+use crate::observed;
 use crate::timers::TimerThread;
 use crate::tls::{self, Tls, TlsError};
 
@@ -144,6 +144,7 @@ impl Server {
     pub(crate) fn unregister(&self, connection: &Connection) {
         self.connections.remove(&connection.id);
         connection.place.give_back();
+        self.counters.connection_ends(connection.traffic());
         self.counters.connections_closed.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -218,27 +219,30 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
     server.follow_deletions();
+    let mut begun = JournalPosition::SAFE;
     if server.config.load_definitions.is_none() {
-        defaults::make(&server)?;
+        begun = defaults::make(&server)?;
     }
     start_alarms(&server);
     // First, so that nothing that is due goes out before everything is known again.
     server.broker.begin();
     if let Some(path) = &server.config.load_definitions {
-        defaults::load(&server, path)?;
+        begun = defaults::load(&server, path)?;
     }
+    defaults::wait_until_safe(&server, begun).await;
     let timers = TimerThread::start(&server.broker).map_err(StartError::Thread)?;
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
-    let mut infos: Vec<_> = listeners.iter().filter_map(listener_info).collect();
-    infos.extend(management::infos(&management));
-    let node = Arc::new(ObservedNode::new(Arc::clone(&server), Arc::clone(&store), infos));
-    let api = management::start(&server, node, management).map_err(StartError::Thread)?;
+    let node = observed::node(&server, &store, &listeners, &management);
+    let api = management::start(&server, Arc::clone(&node), management).map_err(StartError::Thread)?;
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
-    for (listener, tls) in listeners {
-        tokio::spawn(accept(Arc::clone(&server), listener, tls, alive.clone()));
+    for (listener, purpose) in listeners {
+        match purpose {
+            Purpose::Amqp(tls) => _ = tokio::spawn(accept(Arc::clone(&server), listener, tls, alive.clone())),
+            Purpose::Metrics => _ = tokio::spawn(metrics::serve(Arc::clone(&node), listener)),
+        }
     }
     drop(alive);
     tokio::spawn(tls::reload_on(hangup, tls));
@@ -272,11 +276,6 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     Ok(())
 }
 
-fn listener_info((listener, tls): &(TcpListener, Option<Arc<Tls>>)) -> Option<ListenerInfo> {
-    let protocol = if tls.is_some() { "amqp/ssl" } else { "amqp" };
-    Some(ListenerInfo { protocol, address: listener.local_addr().ok()? })
-}
-
 /// Watches what publishers have to wait for, until the runtime ends.
 fn start_alarms(server: &Server) {
     tokio::spawn(alarms::log_memory_alarms(Arc::clone(&server.alarms)));
@@ -288,22 +287,51 @@ fn start_alarms(server: &Server) {
     }
 }
 
+/// What is spoken where somebody listens.
+pub(crate) enum Purpose {
+    /// AMQP, in TLS or as it is.
+    Amqp(Option<Arc<Tls>>),
+    /// HTTP, by scrapers of metrics.
+    Metrics,
+}
+
+impl Purpose {
+    /// COMPAT: what RabbitMQ calls it.
+    pub(crate) fn protocol(&self) -> &'static str {
+        match self {
+            Self::Amqp(None) => "amqp",
+            Self::Amqp(Some(_)) => "amqp/ssl",
+            Self::Metrics => "http/prometheus",
+        }
+    }
+
+    fn described(&self) -> &'static str {
+        match self {
+            Self::Amqp(None) => "AMQP connections",
+            Self::Amqp(Some(_)) => "AMQP connections with TLS",
+            Self::Metrics => "scrapers of metrics",
+        }
+    }
+}
+
 /// An address that is ours, and nobody is let in yet.
 struct Bound {
     address: SocketAddr,
     socket: TcpSocket,
-    tls: Option<Arc<Tls>>,
+    purpose: Purpose,
 }
 
 impl Bound {
     /// All addresses to listen on.
     fn all(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Self>, StartError> {
-        let plain = config.amqp_listen.iter().map(|&address| (address, None));
-        let secured = config.amqps_addresses().into_iter().map(|address| (address, tls.cloned()));
-        plain.chain(secured).map(|(address, tls)| Self::bind(address, tls)).collect()
+        let plain = config.amqp_listen.iter().map(|&address| (address, Purpose::Amqp(None)));
+        let secured = config.amqps_addresses().into_iter();
+        let secured = secured.map(|address| (address, Purpose::Amqp(tls.cloned())));
+        let metrics = config.metrics_listen.iter().map(|&address| (address, Purpose::Metrics));
+        plain.chain(secured).chain(metrics).map(|(address, purpose)| Self::bind(address, purpose)).collect()
     }
 
-    fn bind(address: SocketAddr, tls: Option<Arc<Tls>>) -> Result<Self, StartError> {
+    fn bind(address: SocketAddr, purpose: Purpose) -> Result<Self, StartError> {
         let bind = || {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             // A restart must not wait for the kernel to forget old connections.
@@ -312,18 +340,17 @@ impl Bound {
             Ok(socket)
         };
         let socket = bind().map_err(|error| StartError::Listen { address, error })?;
-        Ok(Self { address, socket, tls })
+        Ok(Self { address, socket, purpose })
     }
 
-    fn listen(self) -> Result<(TcpListener, Option<Arc<Tls>>), StartError> {
-        let Self { address, socket, tls } = self;
+    fn listen(self) -> Result<(TcpListener, Purpose), StartError> {
+        let Self { address, socket, purpose } = self;
         let listener =
             socket.listen(LISTEN_BACKLOG).map_err(|error| StartError::Listen { address, error })?;
         if let Ok(address) = listener.local_addr() {
-            let what = if tls.is_some() { "AMQP connections with TLS" } else { "AMQP connections" };
-            info!(%address, "listening for {what}");
+            info!(%address, "listening for {}", purpose.described());
         }
-        Ok((listener, tls))
+        Ok((listener, purpose))
     }
 }
 

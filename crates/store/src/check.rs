@@ -19,6 +19,7 @@ use leveret_broker::access::permissions::{Permissions, TopicPermissions};
 use leveret_broker::definition::{BindingSpec, Definition};
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::names::{QueueId, UserName, VhostName};
+use leveret_broker::policy::ActivePolicy;
 
 use crate::catalog::{CATALOG_NAME, CatalogError, SNAPSHOT_NAME, SledCatalog, read_snapshot};
 use crate::disk::{Disk, SystemDisk};
@@ -26,7 +27,7 @@ use crate::entries::{self, Contents, Entries, EntryList};
 use crate::journal::{Damage, ReplayError, Replayed};
 use crate::lock::{DataDirLock, LockError};
 use crate::ranges::Ranges;
-use crate::records::{DEFINE, PUBLISH, SETTLE, SHARE};
+use crate::records::{DEFINE, PUBLISH, RETURN, SETTLE, SHARE};
 use crate::store::Layout;
 use crate::survey::{Survey, Surveyed, survey};
 
@@ -271,10 +272,10 @@ impl Check<'_> {
         }
     }
 
-    /// Everything that is bound exists, and everything is in a vhost.
+    /// Everything that is bound exists, everything is in a vhost, and policies can be put in force.
     fn definitions(&mut self, definitions: &[Definition]) {
         let known = Names::of(definitions);
-        let (mut exchanges, mut bindings, mut permissions) = (0, 0, 0);
+        let (mut exchanges, mut bindings, mut policies, mut permissions) = (0, 0, 0, 0);
         for definition in definitions {
             let missing = match definition {
                 Definition::PutExchange(vhost, spec) => {
@@ -284,14 +285,18 @@ impl Check<'_> {
                 Definition::PutQueue(_, spec) => {
                     known.without_vhost(&spec.vhost, &format!("queue '{}'", spec.name))
                 }
+                Definition::PutPolicy(vhost, kind, policy) => {
+                    policies += 1;
+                    let what = format!("policy '{}'", policy.name);
+                    let refused = || ActivePolicy::check(*kind, policy.clone()).err();
+                    let impossible = || Some(format!("{what} in vhost '{vhost}': {}", refused()?));
+                    known.without_vhost(vhost, &what).or_else(impossible)
+                }
                 Definition::PutPermissions(Permissions { user, vhost, .. })
                 | Definition::PutTopicPermissions(TopicPermissions { user, vhost, .. }) => {
                     permissions += 1;
                     let what = format!("a permission of user '{user}'");
                     known.without_vhost(vhost, &what).or_else(|| known.without_user(user, vhost))
-                }
-                Definition::PutPolicy(vhost, _, policy) => {
-                    known.without_vhost(vhost, &format!("policy '{}'", policy.name))
                 }
                 Definition::Bind(vhost, binding) => {
                     bindings += 1;
@@ -306,7 +311,8 @@ impl Check<'_> {
         let (users, vhosts, queues) = (known.users.len(), known.vhosts.len(), known.queues.len());
         self.say(format_args!("access: {users} users, {permissions} permissions"));
         self.say(format_args!(
-            "definitions: {vhosts} vhosts, {exchanges} exchanges, {queues} durable queues, {bindings} bindings"
+            "definitions: {vhosts} vhosts, {exchanges} exchanges, {queues} durable queues, {bindings} bindings, \
+             {policies} policies"
         ));
     }
 
@@ -386,6 +392,7 @@ fn text_of(damage: &Damage) -> String {
         Some(SHARE) => "a record of shared messages",
         Some(PUBLISH) => "a record of messages",
         Some(SETTLE) => "a record of settlements",
+        Some(RETURN) => "a record of what came back",
         Some(DEFINE) => "a record of definitions",
         Some(_) => "a record",
     };

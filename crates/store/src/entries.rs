@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use leveret_broker::definition::Definition;
 use leveret_broker::names::QueueId;
+use leveret_broker::queue::quorum::Returns;
 use leveret_broker::store::{BlockLocation, JournalPosition};
 
 use crate::definitions;
@@ -150,6 +151,10 @@ pub(crate) fn unknown_version(what: impl Into<String>, version: u8) -> EntryErro
     EntryError::new(what, format!("has version {version}, this version of Leveret knows {VALUE_VERSION}"))
 }
 
+/// Flags of a block's value.
+const BLOCK_EXPIRES: u8 = 1;
+const BLOCK_HAS_RETURNS: u8 = 2;
+
 /// A block of a durable queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockEntry {
@@ -169,6 +174,8 @@ pub struct BlockEntry {
     pub body_bytes: u32,
     /// Whether any of its messages expires.
     pub expires: bool,
+    /// How often messages came back to a quorum queue, by number in it.
+    pub returns: Vec<(u32, Returns)>,
 }
 
 impl BlockEntry {
@@ -181,7 +188,18 @@ impl BlockEntry {
         for number in [offset, length, self.count, self.live_bytes, self.body_bytes] {
             value.extend_from_slice(&number.to_le_bytes());
         }
-        value.push(u8::from(self.expires));
+        let has_returns = !self.returns.is_empty();
+        value.push(
+            if self.expires { BLOCK_EXPIRES } else { 0 } | if has_returns { BLOCK_HAS_RETURNS } else { 0 },
+        );
+        if has_returns {
+            put_varint(&mut value, self.returns.len() as u64);
+            for (number, Returns { acquired, failed }) in &self.returns {
+                [number, acquired, failed]
+                    .into_iter()
+                    .for_each(|&number| put_varint(&mut value, number.into()));
+            }
+        }
         value.extend_from_slice(&self.settled);
         Change::put(Self::key(self.queue, self.first_position), value)
     }
@@ -209,16 +227,34 @@ impl BlockEntry {
             let file = reader.u64()?;
             let location = BlockLocation { file, offset: reader.u32()?, length: reader.u32()? };
             let (count, live_bytes, body_bytes) = (reader.u32()?, reader.u32()?, reader.u32()?);
-            let expires = match reader.u8()? {
-                0 => false,
-                1 => true,
-                _ => return None,
+            let flags = reader.u8().filter(|flags| flags & !(BLOCK_EXPIRES | BLOCK_HAS_RETURNS) == 0)?;
+            let expires = flags & BLOCK_EXPIRES != 0;
+            let returns = match flags & BLOCK_HAS_RETURNS {
+                0 => Vec::new(),
+                _ => read_returns(&mut reader)?,
             };
             let settled = reader.rest().to_vec();
-            Some(Self { queue, first_position, location, count, settled, live_bytes, body_bytes, expires })
+            Some(Self {
+                queue,
+                first_position,
+                location,
+                count,
+                settled,
+                live_bytes,
+                body_bytes,
+                expires,
+                returns,
+            })
         };
         read().ok_or_else(error)
     }
+}
+
+fn read_returns(reader: &mut Reader<'_>) -> Option<Vec<(u32, Returns)>> {
+    let mut number = || u32::try_from(reader.varint()?).ok();
+    let count = number()?;
+    let read = |_| Some((number()?, Returns { acquired: number()?, failed: number()? }));
+    (0..count).map(read).collect()
 }
 
 /// A queue that lost something which the journal alone held: it stays stopped though that part of the journal goes.

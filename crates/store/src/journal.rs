@@ -25,6 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use bytes::Bytes;
+use leveret_broker::histogram::{Histogram, HistogramSnapshot};
 use leveret_broker::store::{JournalPosition, Journaled};
 use parking_lot::{Condvar, Mutex};
 
@@ -80,10 +81,12 @@ impl JournalOptions {
 }
 
 /// What a journal has done since it was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JournalStats {
     /// Syncs of data that succeeded.
     pub syncs: u64,
+    /// How long each of them took.
+    pub sync_times: HistogramSnapshot,
     /// Octets written, headers and padding included, octets written once more after a failure too; not what only
     /// fills files.
     pub written_bytes: u64,
@@ -112,7 +115,7 @@ struct Shared {
     files: Mutex<Files>,
     /// Whether files are filled with zeros before they are written.
     fills_ahead: AtomicBool,
-    syncs: AtomicU64,
+    sync_times: Histogram,
     written_bytes: AtomicU64,
 }
 
@@ -130,7 +133,7 @@ impl Shared {
             progress: Progress::new(position),
             files: Mutex::new(files),
             fills_ahead: AtomicBool::new(true),
-            syncs: AtomicU64::new(0),
+            sync_times: Histogram::default(),
             written_bytes: AtomicU64::new(0),
         }))
     }
@@ -287,8 +290,10 @@ impl Journal {
     /// What it has done.
     #[must_use]
     pub fn stats(&self) -> JournalStats {
+        let sync_times = self.shared.sync_times.snapshot();
         JournalStats {
-            syncs: self.shared.syncs.load(Ordering::Relaxed),
+            syncs: sync_times.count(),
+            sync_times,
             written_bytes: self.shared.written_bytes.load(Ordering::Relaxed),
         }
     }

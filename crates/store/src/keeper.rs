@@ -424,6 +424,7 @@ impl Keeper {
             live_bytes,
             body_bytes: u32::try_from(state.body_bytes).unwrap_or(u32::MAX),
             expires: state.expires,
+            returns: state.returns,
         }
     }
 

@@ -6,6 +6,7 @@
 //! PUBLISH  first position u64 | where the SHARE record begins u64 | runs u32 | runs | stored run of its own
 //!          run: first in this batch u32 | first in the shared one u32 | count u32
 //! SETTLE   (first position u64 | position behind the last u64) for each range
+//! RETURN   (position u64 | handed out u32 | of these failed u32) for each message that came back to a quorum queue
 //! DEFINE   changes of the catalog, see definitions
 //! ```
 
@@ -13,6 +14,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use leveret_broker::message::SharedRun;
+use leveret_broker::queue::quorum::Returns;
 use leveret_broker::store::JournalPosition;
 
 /// Messages that several queues get.
@@ -24,9 +26,14 @@ pub(crate) const SETTLE: u8 = 3;
 /// Changes of definitions.
 pub(crate) const DEFINE: u8 = 4;
 
+/// Messages that came back.
+pub(crate) const RETURN: u8 = 5;
+
 /// Octets of a PUBLISH record before its runs.
 const PUBLISH_HEAD_BYTES: usize = 20;
 const RUN_BYTES: usize = 12;
+/// Octets of a RETURN record for each message.
+const RETURN_BYTES: usize = 16;
 
 /// What a PUBLISH record begins with.
 pub(crate) fn publish_head(first_position: u64, shared_at: JournalPosition, runs: &[SharedRun]) -> Vec<u8> {
@@ -80,6 +87,27 @@ pub(crate) fn decode_settle(payload: &[u8]) -> Option<impl Iterator<Item = Range
     is_whole.then(|| ranges.filter_map(|range| Some(u64_at(range, 0)?..u64_at(range, 8)?)))
 }
 
+/// A RETURN record's payload.
+pub(crate) fn return_payload(returns: &[(u64, Returns)]) -> Vec<u8> {
+    let mut payload = Vec::with_capacity(returns.len() * RETURN_BYTES);
+    for (position, Returns { acquired, failed }) in returns {
+        payload.extend_from_slice(&position.to_le_bytes());
+        payload.extend_from_slice(&acquired.to_le_bytes());
+        payload.extend_from_slice(&failed.to_le_bytes());
+    }
+    payload
+}
+
+/// `None` if it is none.
+pub(crate) fn decode_return(payload: &[u8]) -> Option<impl Iterator<Item = (u64, Returns)>> {
+    let returns = payload.chunks_exact(RETURN_BYTES);
+    let is_whole = returns.remainder().is_empty();
+    let read = |octets: &[u8]| {
+        Some((u64_at(octets, 0)?, Returns { acquired: u32_at(octets, 8)?, failed: u32_at(octets, 12)? }))
+    };
+    is_whole.then(|| returns.filter_map(read))
+}
+
 fn u64_at(octets: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*octets.get(at..)?.first_chunk()?))
 }
@@ -106,6 +134,15 @@ mod tests {
         assert_eq!((&*published.shared, &published.own[..]), (&runs[..], &b"own"[..]));
         let head = payload.len() - 3;
         assert!((0..head).all(|length| decode_publish(&payload.slice(..length)).is_none()));
+    }
+
+    #[test]
+    fn what_came_back_reads_as_it_was_written() {
+        let returns =
+            [(3, Returns { acquired: 7, failed: 2 }), (u64::MAX, Returns { acquired: 1, failed: 0 })];
+        let payload = return_payload(&returns);
+        assert!(decode_return(&payload).unwrap().eq(returns));
+        assert!(decode_return(&payload[..17]).is_none());
     }
 
     #[test]

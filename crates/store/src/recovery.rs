@@ -15,7 +15,7 @@ use leveret_broker::store::{BlockLocation, BlockState, JournalPosition};
 use crate::disk::Disk;
 use crate::entries::{self, BlockEntry, Change, Contents, Entries, EntryError, StoppedEntry};
 use crate::journal::{Damage, Record, ReplayEnd, ReplayError, replay};
-use crate::records::{self, DEFINE, PUBLISH, SETTLE, SHARE};
+use crate::records::{self, DEFINE, PUBLISH, RETURN, SETTLE, SHARE};
 use crate::segments::Segments;
 
 /// A broker's state as the disk holds it.
@@ -211,6 +211,7 @@ fn block_state(entry: &BlockEntry) -> BlockState {
         live: 0,
         body_bytes: u64::from(entry.body_bytes),
         expires: entry.expires,
+        returns: entry.returns.clone(),
     }
 }
 
@@ -236,6 +237,7 @@ impl Reading {
             SHARE => _ = self.shared.insert(record.position, record.payload),
             PUBLISH => self.published(queue, &record),
             SETTLE => self.settled(queue, &record),
+            RETURN => self.returned(queue, &record),
             DEFINE => match entries::decode_changes(&record.payload) {
                 Ok(changes) => self.changes.extend(changes),
                 Err(error) => {
@@ -277,6 +279,14 @@ impl Reading {
                 _ => messages.settled.push(range),
             }
         }
+    }
+
+    fn returned(&mut self, queue: QueueId, record: &Record) {
+        let messages = self.queues.entry(queue).or_default();
+        let Some(returns) = records::decode_return(&record.payload) else {
+            return note_unreadable(messages, record);
+        };
+        messages.returns.extend(returns);
     }
 }
 

@@ -294,6 +294,7 @@ impl Index<'_> {
             live_bytes: candidate.location.length,
             body_bytes: 0,
             expires: false,
+            returns: Vec::new(),
         });
     }
 
@@ -343,7 +344,9 @@ fn entry_of(
     let body_bytes: u64 = kept.iter().map(|message| message.body_bytes).sum();
     let body_bytes = u32::try_from(body_bytes).unwrap_or(u32::MAX);
     let expires = kept.iter().any(|message| message.expires);
-    BlockEntry { queue, first_position, location, count, settled, live_bytes, body_bytes, expires }
+    // How often they came back is lost with the catalog.
+    let returns = Vec::new();
+    BlockEntry { queue, first_position, location, count, settled, live_bytes, body_bytes, expires, returns }
 }
 
 /// Notes that all of these may have been handed out before.

@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use bytes::Bytes;
 use leveret_broker::definition::Definition;
 use leveret_broker::names::QueueId;
+use leveret_broker::queue::quorum::Returns;
 use leveret_broker::store::{Block, BlockError, BlockLocation, JournalPosition, Journaled, Store};
 use leveret_broker::{Broker, MessageBatch, Queue};
 use parking_lot::Mutex;
@@ -29,7 +30,7 @@ use crate::keeper::{Keeper, Pending, Requests, SnapshotState};
 use crate::loader::Loaders;
 use crate::lock::{DataDirLock, LockError};
 use crate::marks::Marks;
-use crate::records::{self, DEFINE, PUBLISH, SETTLE, SHARE};
+use crate::records::{self, DEFINE, PUBLISH, RETURN, SETTLE, SHARE};
 use crate::recovery::{self, Recovered, RecoveryError};
 use crate::reindex::{Found, Reindexed, reindex};
 use crate::reserve::{Reserve, is_full};
@@ -485,6 +486,10 @@ impl Store for DurableStore {
 
     fn settle(&self, queue: QueueId, positions: &[Range<u64>]) -> JournalPosition {
         self.append(SETTLE, queue.0, &[&records::settle_payload(positions)], &[]).safe_at
+    }
+
+    fn returned(&self, queue: QueueId, returns: &[(u64, Returns)]) {
+        self.append(RETURN, queue.0, &[&records::return_payload(returns)], &[]);
     }
 
     fn define(&self, changes: Vec<Definition>) -> JournalPosition {

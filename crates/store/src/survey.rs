@@ -13,7 +13,7 @@ use crate::disk::Disk;
 use crate::entries::{self, Change};
 use crate::journal::{Record, ReplayError, Replayed, replay};
 use crate::ranges::Ranges;
-use crate::records::{self, DEFINE, PUBLISH, Published, SETTLE, SHARE};
+use crate::records::{self, DEFINE, PUBLISH, Published, RETURN, SETTLE, SHARE};
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -71,6 +71,7 @@ impl Survey {
             SHARE => self.shared(record),
             PUBLISH => self.published(record),
             SETTLE => self.settled(record),
+            RETURN => records::decode_return(&record.payload).map(drop),
             DEFINE => match entries::decode_changes(&record.payload) {
                 Ok(changes) => {
                     self.changes.extend(changes);

@@ -1,7 +1,10 @@
 """Steps that retry later by queues with TTL and dead letters, as workers do that have nothing but the broker."""
 
 import functools
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pika
 
@@ -206,6 +209,42 @@ def circle_of_expiry():
             equal("what left the queue", ["round", "after it"], witness.bodies())
         for queue in (first, second):
             channel.queue_delete(queue)
+
+
+def poison_message():
+    """A message that crashes each consumer ends in the dead-letter queue, and the others are not kept from anybody."""
+    with connect() as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        dead = new_durable(channel, "poison.dead")
+        queue = new_durable(
+            channel, "poison", x_queue_type="quorum", x_delivery_limit=2, x_dead_letter_exchange="",
+            x_dead_letter_routing_key=dead,
+        )
+        for body in (b"good 1", b"poison", b"good 2"):
+            channel.basic_publish("", queue, body)
+        seen = []
+        for _ in range(3):
+            seen += crashed_consumer(queue).splitlines()
+        equal(
+            "what the consumers got",
+            ["good 1 False 0", "poison False 0", "poison True 1", "poison True 2"],
+            seen,
+        )
+        wait_for("the dead letter", connection, lambda: count(channel, dead) == 1)
+        _, properties, body = channel.basic_get(dead, auto_ack=True)
+        equal("dead", b"poison", body)
+        equal("its death", [(queue, "delivery_limit", 1)], deaths(properties))
+        equal("the next one", b"good 2", Inbox(channel, queue, auto_ack=True).wait(1)[0][2])
+
+
+def crashed_consumer(queue):
+    """Lets a consumer run in a process of its own until it has crashed; what it printed."""
+    program = Path(__file__).with_name("crashing_consumer.py")
+    command = [sys.executable, "-B", str(program), queue]
+    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=2 * WAIT_SECONDS)
+    equal("how it ended", 13, ended.returncode)
+    return ended.stdout
 
 
 def count(channel, queue):

@@ -13,6 +13,7 @@ STEPS = (
     ("head_of_line", retry_steps.head_of_line),
     ("overflow", retry_steps.overflow),
     ("circle_of_expiry", retry_steps.circle_of_expiry),
+    ("poison_message", retry_steps.poison_message),
     ("delayed_exchange", retry_steps.delayed_exchange),
 )
 

@@ -64,6 +64,31 @@ fn what_comes_twice_or_out_of_order_or_from_nowhere_is_found() {
 }
 
 #[test]
+fn what_died_may_be_there_twice_but_must_be_there() {
+    let mut ledger = Ledger::default();
+    let published = [1, 2, 3].map(|number| (content(number, true), Answer::Confirmed)).to_vec();
+    ledger.record_publishes(&PublishLog { queues: vec![DEAD_QUEUE.to_owned()], published });
+    ledger.crash();
+    let kinds = |sequences: &[u32]| -> Vec<Kind> {
+        let findings = ledger.compare(DEAD_QUEUE, &fresh(sequences));
+        findings.into_iter().map(|finding| finding.kind).collect()
+    };
+    assert_eq!(kinds(&[1, 2, 1, 2, 3]), []);
+    assert_eq!(kinds(&[1, 3, 3]), [Kind::Lost(key(2))]);
+    assert_eq!(kinds(&[1, 3, 2]), [Kind::OutOfOrder(key(2))]);
+}
+
+#[test]
+fn a_quorum_queue_keeps_what_is_transient() {
+    let mut ledger = Ledger::default();
+    let published = vec![(content(1, false), Answer::Confirmed)];
+    ledger.record_publishes(&PublishLog { queues: vec![QUORUM_QUEUE.to_owned()], published });
+    ledger.crash();
+    let findings = ledger.compare(QUORUM_QUEUE, &[]);
+    assert_eq!(findings.into_iter().map(|finding| finding.kind).collect::<Vec<_>>(), [Kind::Lost(key(1))]);
+}
+
+#[test]
 fn what_must_be_gone_is_found_when_it_is_back() {
     let mut ledger = published();
     ledger.crash();

@@ -122,8 +122,14 @@ impl Consumer {
             }
             Manner::Requeue => {
                 if !delivery.redelivered && self.random.one_in(5) {
-                    let nack = basic::Nack { delivery_tag: delivery.tag, multiple: false, requeue: true };
-                    self.wire.push(&Method::BasicNack(nack));
+                    // A quorum queue tells the two apart.
+                    let delivery_tag = delivery.tag;
+                    self.wire.push(&match self.random.one_in(2) {
+                        true => {
+                            Method::BasicNack(basic::Nack { delivery_tag, multiple: false, requeue: true })
+                        }
+                        false => Method::BasicReject(basic::Reject { delivery_tag, requeue: true }),
+                    });
                     self.unacked.pop_back();
                 } else {
                     self.ack(self.unacked.len() - 1);

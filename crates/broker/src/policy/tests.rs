@@ -236,6 +236,38 @@ fn in_force(
 }
 
 #[test]
+fn each_key_of_a_policy_does_what_the_argument_of_its_name_does() {
+    let classic = FieldTable::new();
+    let quorum = one("x-queue-type", "quorum");
+    let rows: [(&FieldTable, &str, FieldValue); 12] = [
+        (&classic, "message-ttl", 7_i64.into()),
+        (&classic, "expires", 7_i64.into()),
+        (&classic, "max-length", 7_i64.into()),
+        (&classic, "max-length-bytes", 7_i64.into()),
+        (&classic, "overflow", "reject-publish-dlx".into()),
+        (&classic, "dead-letter-exchange", "x".into()),
+        (&classic, "dead-letter-routing-key", "k".into()),
+        (&quorum, "dead-letter-strategy", "at-least-once".into()),
+        (&quorum, "delivery-limit", 7_i64.into()),
+        (&quorum, "consumer-timeout", 7_i64.into()),
+        (&quorum, "overflow", "reject-publish".into()),
+        (&quorum, "message-ttl", 7_i64.into()),
+    ];
+    for (queue, key, value) in rows {
+        // A key for dead letters is refused as an argument where there is no exchange for them.
+        let queue = match key {
+            "dead-letter-routing-key" => queue.clone().with("x-dead-letter-exchange", "x"),
+            _ => queue.clone(),
+        };
+        let by_argument = in_force(queue.clone().with(&format!("x-{key}"), value.clone()), None, None);
+        let by_policy = in_force(queue.clone(), Some(&one(key, value)), None);
+        let found = QueueSettings { policies: AppliedPolicies::default(), ..by_policy };
+        assert_eq!(found, by_argument, "{key}");
+        assert_ne!(found, in_force(queue, None, None), "{key}");
+    }
+}
+
+#[test]
 fn arguments_come_before_policies_where_they_are_not_numbers() {
     let user = one("dead-letter-exchange", "of-policy")
         .with("dead-letter-routing-key", "of-policy")

@@ -18,9 +18,6 @@ use known::{Fault, KNOWN};
 pub use text::type_name;
 pub(crate) use text::{difference, value_text};
 
-/// Queue arguments whose effect is not there yet. Lifting one is taking it out.
-const UNSUPPORTED: &[&str] = &["x-delayed-retry-type", "x-delayed-retry-min", "x-delayed-retry-max"];
-
 /// Queue types that are not there yet.
 const UNSUPPORTED_TYPES: &[QueueType] = &[QueueType::Stream];
 
@@ -67,9 +64,6 @@ impl QueueArguments {
         }
         if let Some((known, _)) = of_others.first() {
             return Err(names.not_for(known.name, queue_type));
-        }
-        if let Some((known, _)) = own.iter().find(|(known, _)| UNSUPPORTED.contains(&known.name)) {
-            return Err(names.invalid(known.name, "not supported by this version of Leveret".to_owned()));
         }
         if UNSUPPORTED_TYPES.contains(&queue_type) {
             let reason = format!("queue type '{queue_type}' is not supported by this version of Leveret");

@@ -1,8 +1,10 @@
 //! A chunk: messages of one queue with neighbouring positions, in memory, in a block on disk, or both. What is
 //! settled of it is known without its contents, so that a chunk on disk takes no memory per message.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::quorum::Returns;
 use crate::message::{Contents, MessageBatch, MessageView};
 use crate::names::QueueId;
 use crate::store::{BlockLocation, BlockState, JournalPosition};
@@ -122,6 +124,8 @@ pub(crate) struct Chunk {
     pub(crate) needs_journal: Option<JournalPosition>,
     /// Kept by durable queues alone.
     pub(crate) settled: Settled,
+    /// How often messages came back, by number; kept by quorum queues alone, until the chunk goes.
+    pub(crate) returns: BTreeMap<u32, Returns>,
     /// Messages that were not read yet may be settled, as after a restart.
     pub(crate) has_gaps: bool,
     /// Its records lie elsewhere in its contents than when they were handed out.
@@ -146,6 +150,7 @@ impl Chunk {
             block: None,
             needs_journal: None,
             settled: Settled::default(),
+            returns: BTreeMap::new(),
             has_gaps: false,
             has_moved: false,
             is_busy: false,
@@ -175,6 +180,7 @@ impl Chunk {
             needs_journal: None,
             has_gaps: live < block.count,
             settled,
+            returns: block.returns.iter().copied().collect(),
             has_moved: false,
             is_busy: false,
             expected: 0,
@@ -211,6 +217,35 @@ impl Chunk {
         let contents = self.contents.as_ref()?;
         let offset = if self.has_moved { contents.find(self.number_of(position)).1 } else { offset };
         Some(contents.read(offset)?.0)
+    }
+
+    /// How often the message at `position` came back, which was handed out at least once.
+    #[cold]
+    pub(crate) fn returns_of(&self, position: u64) -> Returns {
+        let known = self.returns.get(&self.number_of(position)).copied().unwrap_or_default();
+        Returns { acquired: known.acquired.max(1), ..known }
+    }
+
+    /// Counts that the message at `position` comes back; how often it did by now.
+    pub(crate) fn count_return(&mut self, position: u64, failed: bool) -> Returns {
+        let returns = self.returns.entry(self.number_of(position)).or_default();
+        returns.acquired = returns.acquired.saturating_add(1);
+        returns.failed = returns.failed.saturating_add(u32::from(failed));
+        if let Some(block) = &mut self.block {
+            block.changed = true;
+        }
+        *returns
+    }
+
+    /// Takes over how often the message at `position` came back, as the journal has it.
+    pub(crate) fn restore_returns(&mut self, position: u64, returns: Returns) {
+        let number = self.number_of(position);
+        if !self.settled.contains(number) && self.returns.get(&number) != Some(&returns) {
+            self.returns.insert(number, returns);
+            if let Some(block) = &mut self.block {
+                block.changed = true;
+            }
+        }
     }
 
     /// Counts a batch that was appended to it.
@@ -261,6 +296,9 @@ impl Chunk {
                 .filter(|&number| transient.contains(number))
                 .for_each(|number| settled.set_bit(number));
         }
+        let of_block = self.returns.range(..block.covers);
+        let of_block = of_block.filter(|(number, _)| !self.settled.contains(**number));
+        let returns = of_block.map(|(&number, &returns)| (number, returns)).collect();
         Some(BlockState {
             queue,
             first_position: self.first_position,
@@ -270,6 +308,7 @@ impl Chunk {
             live: self.live,
             body_bytes: self.body_bytes,
             expires: self.expires,
+            returns,
         })
     }
 }

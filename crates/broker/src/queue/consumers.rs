@@ -224,6 +224,11 @@ impl Consumers {
         self.by_id.len()
     }
 
+    /// How many are passed over since their sink takes nothing.
+    pub(crate) fn parked(&self) -> usize {
+        self.by_id.values().filter(|consumer| consumer.turn == Turn::Parked).count()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }

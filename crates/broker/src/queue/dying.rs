@@ -87,6 +87,18 @@ fn bury_waiting() {
     BURIALS.set(None);
 }
 
+impl State {
+    fn count_deaths(&mut self, reason: DeathReason, count: usize) {
+        let (settings, deaths) = (&self.settings, &mut self.counters.deaths);
+        let counters = match &settings.dead_letter_exchange {
+            None => &mut deaths.disabled,
+            Some(_) if settings.buries_surely() => &mut deaths.at_least_once,
+            Some(_) => &mut deaths.at_most_once,
+        };
+        counters.add(reason, count);
+    }
+}
+
 impl Queue {
     /// Messages die that are neither ready nor unacked any more; where that is safe.
     pub(super) fn kill(
@@ -98,7 +110,7 @@ impl Queue {
         if messages.is_empty() {
             return JournalPosition::SAFE;
         }
-        state.counters.died.add(reason, messages.len());
+        state.count_deaths(reason, messages.len());
         if state.settings.dead_letter_exchange.is_none() {
             return self.let_go(state, messages);
         }
@@ -110,7 +122,7 @@ impl Queue {
 
     /// A message dies for which the queue had no place.
     pub(super) fn kill_refused(&self, state: &mut State, message: &MessageView<'_>) {
-        state.counters.died.add(DeathReason::MaxLength, 1);
+        state.count_deaths(DeathReason::MaxLength, 1);
         if let Some(grave) = Grave::of(&self.spec, &state.settings) {
             let now = self.services.clock.now();
             state.refused.get_or_insert_default().push_dead(&grave, message, DeathReason::MaxLength, now);
@@ -202,6 +214,9 @@ impl Queue {
         let (mut buried, mut left) = (Vec::new(), Vec::new());
         for (number, dead) in (first..).zip(burial.dead) {
             if untaken.contains(&number) { left.push(dead) } else { buried.push(dead.0) }
+        }
+        if burial.is_sure {
+            state.counters.deaths.confirmed += buried.len() as u64;
         }
         self.let_go(&mut state, &buried);
         if !left.is_empty() {

@@ -12,6 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::messages::{Incoming, Messages, Next, Outgoing, PageOut, Peeked, RETURNED_AHEAD, Rewrite};
+use super::quorum::Returns;
 use super::unique::QueueIds;
 use crate::delivery::Deadline;
 use crate::limits::READ_AHEAD_BYTES;
@@ -335,6 +336,11 @@ impl Levels {
             self.turns = Some(turns);
         }
         self.get_mut(reference.level).put_back(reference, number);
+    }
+
+    /// Counts that a message that was taken comes back; how often it did by now.
+    pub(crate) fn count_return(&mut self, reference: MessageRef, failed: bool) -> Returns {
+        self.get_mut(reference.level).count_return(reference, failed)
     }
 
     /// Lets go of a message that was taken.

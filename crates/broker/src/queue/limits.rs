@@ -21,6 +21,11 @@ impl QueueSettings {
         self.max_length.is_some() || self.max_length_bytes.is_some()
     }
 
+    /// Whether what is in the queue has to be looked at for any of them.
+    pub(super) fn needs_enforcing(&self) -> bool {
+        self.limits_messages() || self.expires_ms.is_some() || self.delayed_retry.is_some()
+    }
+
     /// Whether a message for which there is no place is refused.
     #[must_use]
     pub fn refuses(&self) -> bool {
@@ -46,6 +51,18 @@ impl QueueSettings {
     }
 }
 
+impl State {
+    /// Messages that count towards the limits.
+    fn counted(&self) -> usize {
+        self.messages.ready() + self.retries.len()
+    }
+
+    /// Octets of their bodies.
+    fn counted_bytes(&self) -> u64 {
+        self.messages.ready_bytes() + self.retries.body_bytes()
+    }
+}
+
 impl Queue {
     /// Puts settings in force, for what is in the queue as well. May publish what gives way by that: not to be called
     /// with the topology locked. COMPAT: messages keep the time at which they expire.
@@ -57,7 +74,8 @@ impl Queue {
     }
 
     fn put_in_force(&self, state: &mut State, settings: QueueSettings) {
-        state.is_limited = settings.limits_messages() || settings.expires_ms.is_some();
+        // What waits already goes on to wait.
+        state.is_limited = settings.needs_enforcing() || state.retries.len() > 0;
         self.consumer_timeout_ms.store(settings.consumer_timeout_bits(), Ordering::Relaxed);
         state.settings = settings;
     }
@@ -136,7 +154,8 @@ impl Queue {
                 break;
             }
         }
-        let due = [self.unused_until(state), self.next_expiry(state)].into_iter().flatten().min();
+        let dues = [self.unused_until(state), self.next_expiry(state), state.retries.next_due()];
+        let due = dues.into_iter().flatten().min();
         if let Some(due) = due {
             self.arm(state, due);
         }
@@ -181,7 +200,7 @@ impl Queue {
     /// the highest priority.
     fn drop_excess(&self, state: &mut State) -> bool {
         let mut dropped: Vec<MessageRef> = Vec::new();
-        while state.settings.is_exceeded_by(state.messages.ready(), state.messages.ready_bytes()) {
+        while state.settings.is_exceeded_by(state.counted(), state.counted_bytes()) {
             match state.messages.take_next() {
                 Next::Message(reference, ..) => dropped.push(reference),
                 Next::Absent => {
@@ -202,7 +221,7 @@ impl Queue {
         batch: &mut MessageBatch,
         refused: &mut Vec<u32>,
     ) -> JournalPosition {
-        let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
+        let (messages, body_bytes) = (state.counted(), state.counted_bytes());
         if !state.settings.is_exceeded_by(messages + batch.len(), body_bytes + batch.body_bytes()) {
             return self.append(state, batch);
         }
@@ -211,7 +230,7 @@ impl Queue {
         let mut one = MessageBatch::for_level(&self.spec, level);
         for (number, view) in (0..).zip(batch.iter()) {
             one.push(&view);
-            let (messages, body_bytes) = (state.messages.ready(), state.messages.ready_bytes());
+            let (messages, body_bytes) = (state.counted(), state.counted_bytes());
             let is_too_much = state.settings.is_exceeded_by(messages + 1, body_bytes + one.body_bytes());
             if !is_too_much {
                 let new_from = state.messages.for_append(level).next_position();
@@ -234,6 +253,9 @@ impl Timed for Queue {
     fn on_time(&self, now: Timestamp) {
         let mut state = self.state.lock();
         state.armed = None;
+        if self.end_waiting(&mut state, now) {
+            self.dispatch(&mut state);
+        }
         let is_unused = self.unused_until(&state).is_some_and(|until| until <= now);
         if !is_unused {
             return self.settle_down(state);

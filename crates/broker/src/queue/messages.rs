@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::chunk::{BatchTotals, Chunk, ChunkBlock, Settled};
 use super::memory::MemoryGauge;
+use super::quorum::Returns;
 use super::unique::{LevelIds, QueueIds};
 use crate::delivery::Deadline;
 use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, READ_AHEAD_BYTES, RESEALED_BYTES_MAX};
@@ -18,8 +19,8 @@ use crate::store::{BlockLocation, BlockState, JournalPosition, Journaled, Store}
 
 /// The next message to be delivered.
 pub(crate) enum Next<'a> {
-    /// Where it lies, whether it was handed out before, and what it is.
-    Message(MessageRef, bool, MessageView<'a>),
+    /// Where it lies, how often it came back if it was handed out before, and what it is.
+    Message(MessageRef, Option<Returns>, MessageView<'a>),
     /// It has to be brought into memory first.
     Absent,
     /// There is none.
@@ -419,8 +420,9 @@ impl Messages {
         }
         self.returned.remove(&reference.position);
         self.ready_bytes -= u64::from(reference.body_bytes);
-        match self.view(reference) {
-            Some(view) => Next::Message(reference, true, view),
+        let Some(chunk) = self.chunk(reference.chunk) else { return Next::None };
+        match chunk.view(reference.position, reference.offset()) {
+            Some(view) => Next::Message(reference, Some(chunk.returns_of(reference.position)), view),
             None => Next::None,
         }
     }
@@ -457,7 +459,8 @@ impl Messages {
             self.cursor =
                 start_of(self.unread.front().and_then(|&slot| self.chunks.get(slot as usize)?.as_ref()));
         }
-        Next::Message(reference, position < self.delivered_below, message)
+        let returns = (position < self.delivered_below).then(|| chunk.returns_of(position));
+        Next::Message(reference, returns, message)
     }
 
     /// The message that [`take_from`](Self::take_from) would take.
@@ -496,6 +499,18 @@ impl Messages {
     pub(crate) fn put_back(&mut self, reference: MessageRef, turn: u64) {
         self.ready_bytes += u64::from(reference.body_bytes);
         self.returned.insert(reference.position, Returned { reference, turn });
+    }
+
+    /// Counts that a message that was taken comes back; how often it did by now.
+    pub(crate) fn count_return(&mut self, reference: MessageRef, failed: bool) -> Returns {
+        let position = reference.position;
+        let was_delivered = position < self.delivered_below;
+        let Some(chunk) = self.chunk_mut(reference.chunk) else { return Returns::default() };
+        if was_delivered {
+            // It may have been handed out before the restart as well.
+            chunk.restore_returns(position, chunk.returns_of(position));
+        }
+        chunk.count_return(position, failed)
     }
 
     /// The message at `position`, if it was brought back with this turn and still waits.
@@ -673,6 +688,7 @@ impl Messages {
                 chunk.expires = false;
                 chunk.needs_journal = None;
                 chunk.settled = Settled::default();
+                chunk.returns.clear();
                 chunk.has_moved = false;
             }
             _ => {

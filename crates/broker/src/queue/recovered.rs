@@ -2,10 +2,12 @@
 //! journal alone held comes into memory. Either may hold what the other has; a position is one message.
 
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::chunk::{BatchTotals, Chunk, Settled};
 use super::messages::Messages;
+use super::quorum::Returns;
 use crate::limits::CHUNK_BYTES;
 use crate::message::{Body, Contents, LargeBody, MessageBatch, MessageView, SharedRun};
 use crate::names::QueueId;
@@ -21,6 +23,8 @@ pub struct RecoveredMessages {
     pub runs: Vec<RecoveredRun>,
     /// What was settled according to the journal, in any order; may name what is nowhere.
     pub settled: Vec<Range<u64>>,
+    /// How often messages came back according to the journal; may name what is nowhere.
+    pub returns: BTreeMap<u64, Returns>,
     /// Messages below may have been handed out.
     pub delivered_below: u64,
     /// No message at or above this was ever published, as far as is known beside blocks and runs.
@@ -77,10 +81,25 @@ impl Messages {
             chunks.push(chunk_of(block, &settled));
         }
         chunks.sort_by_key(|chunk| chunk.first_position);
+        let counted = restore_returns(&mut chunks, &recovered.returns);
         let mut messages = Self::new(queue, level, true, services);
-        messages.restore(chunks, next_position, recovered.delivered_below);
+        messages.restore(chunks, next_position, recovered.delivered_below.max(counted));
         (messages, missing)
     }
+}
+
+/// Gives chunks what the journal tells of messages that came back; the position behind the last one that did.
+fn restore_returns(chunks: &mut [Chunk], returns: &BTreeMap<u64, Returns>) -> u64 {
+    let mut counted = 0;
+    for chunk in chunks {
+        let end = chunk.first_position.saturating_add(u64::from(chunk.span));
+        for (&position, &returns) in returns.range(chunk.first_position..end) {
+            chunk.restore_returns(position, returns);
+        }
+        let last = chunk.returns.last_key_value();
+        counted = last.map_or(counted, |(&number, _)| chunk.first_position + u64::from(number) + 1);
+    }
+    counted
 }
 
 /// Sorted ranges without overlap.

@@ -4,6 +4,7 @@
 mod levels;
 mod model;
 mod quorum;
+mod retry;
 mod single_active;
 
 use std::cmp::Reverse;
@@ -17,6 +18,7 @@ use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::memory::MemoryGauge;
 use super::messages::PageOut;
+use super::quorum::Returns;
 use super::recovered::RecoveredRun;
 use super::*;
 use crate::definition::Definition;
@@ -41,6 +43,7 @@ struct RecordingStore {
     /// The persistent messages among it.
     persistent: Mutex<BTreeSet<Place>>,
     settled: Mutex<Vec<(QueueId, Range<u64>)>>,
+    returned: Mutex<BTreeMap<(QueueId, u64), Returns>>,
     /// First messages of blocks that are there no more.
     forgotten: Mutex<Vec<Place>>,
     /// Blocks that are still there until the next checkpoint.
@@ -74,6 +77,11 @@ impl Store for RecordingStore {
     fn settle(&self, queue: QueueId, positions: &[Range<u64>]) -> JournalPosition {
         self.settled.lock().extend(positions.iter().map(|range| (queue, range.clone())));
         self.safe()
+    }
+
+    fn returned(&self, queue: QueueId, returns: &[(u64, Returns)]) {
+        let mut returned = self.returned.lock();
+        returned.extend(returns.iter().map(|&(position, returns)| ((queue, position), returns)));
     }
 
     fn define(&self, _changes: Vec<Definition>) -> JournalPosition {
@@ -125,6 +133,7 @@ struct Seen {
     reference: MessageRef,
     redelivered: bool,
     persistent: bool,
+    returns: Returns,
     body: Vec<u8>,
 }
 
@@ -148,6 +157,7 @@ impl DeliverySink for RecordingSink {
                 reference: delivery.reference,
                 redelivered: delivery.redelivered,
                 persistent: delivery.message.persistent,
+                returns: delivery.returns,
                 body: delivery.message.body.to_vec(),
             });
         }

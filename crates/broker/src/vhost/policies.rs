@@ -62,6 +62,16 @@ impl Vhost {
             let mut topology = self.topology.write();
             topology.set_policies(Arc::clone(&policies));
             self.topology_moved();
+            match &definition {
+                Definition::PutPolicy(vhost, kind, policy) => {
+                    self.services.events.policy_set(vhost, *kind, policy);
+                }
+                Definition::DeletePolicy(vhost, kind, name) => {
+                    self.services.events.policy_cleared(vhost, *kind, name);
+                }
+                // There are no others of policies.
+                _ => {}
+            }
             self.note(vec![definition])
         };
         // Whoever declares a queue holds the topology until the queue is in the directory: it is there by now, or was

@@ -309,7 +309,7 @@ impl Vhost {
         let only =
             |pairs: Vec<(&MessageRef, _)>| pairs.into_iter().map(|(message, _)| *message).collect::<Vec<_>>();
         source.settle(None, Settlement::Settled, &only(moved));
-        source.settle(None, Settlement::Requeued, &only(kept));
+        source.settle(None, Settlement::Kept, &only(kept));
     }
 
     /// Whether it is safe; not if it was to stop before.

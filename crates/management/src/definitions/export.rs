@@ -65,8 +65,11 @@ pub fn export_vhost(vhost: &Vhost, version: &str) -> Value {
 
 type Entries = Vec<Map<String, Value>>;
 
-/// What each vhost has, as sections.
-const SECTIONS: [(&str, fn(&Vhost) -> Entries); 5] = [
+/// The key of a section, and what a vhost has of it.
+type Section = (&'static str, fn(&Vhost) -> Entries);
+
+/// What each vhost has.
+const SECTIONS: [Section; 5] = [
     ("parameters", parameters),
     ("policies", policies),
     ("queues", queues),

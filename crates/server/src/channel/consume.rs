@@ -5,7 +5,7 @@ use std::sync::Arc;
 use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::names::generated;
 use leveret_broker::queue::arguments::ConsumerArguments;
-use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got};
+use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got, Settlement};
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
@@ -35,6 +35,8 @@ impl Channel {
             self.consumer_prefetch = qos.prefetch_count;
             self.deliveries.state.lock().prefetch = 0;
         }
+        // COMPAT: quorum queues know limits of consumers alone (4.3).
+        self.quorum_prefetch = qos.prefetch_count;
         self.resume_parked();
         self.send(&Method::BasicQosOk(basic::QosOk));
         Ok(())
@@ -64,11 +66,16 @@ impl Channel {
         let made = ConsumerFields {
             exclusive: consume.exclusive,
             ack_required: !consume.no_ack,
-            prefetch: self.consumer_prefetch,
+            prefetch: self.prefetch_of(&queue),
             arguments: &consume.arguments,
         };
         self.connection.tell_consumer(self.number, &tag, &name, Some(&made));
         Ok(())
+    }
+
+    /// Most unsettled deliveries of a consumer of this queue that starts now.
+    fn prefetch_of(&self, queue: &Queue) -> u16 {
+        if queue.spec.is_quorum() { self.quorum_prefetch } else { self.consumer_prefetch }
     }
 
     /// Adds a consumer; its consume-ok leaves before its first delivery.
@@ -97,7 +104,7 @@ impl Channel {
             sink: Arc::new(sink),
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
-            prefetch: self.consumer_prefetch,
+            prefetch: self.prefetch_of(queue),
             priority: asked.priority,
             arguments: consume.arguments.clone(),
         };
@@ -174,7 +181,7 @@ impl Channel {
             state.closed = true;
             state.parked = Vec::new();
         }
-        self.requeue_unacked();
+        self.requeue_unacked(Settlement::Failed);
         self.flush_settlements();
         let consumers = std::mem::take(&mut self.deliveries.state.lock().consumers);
         for (tag, consumer) in &consumers {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
 use leveret_broker::message::Body;
-use leveret_broker::queue::quorum::with_delivery_count;
+use leveret_broker::queue::quorum::with_counts;
 use leveret_broker::reply_to::REPLY_TO_PREFIX;
 use leveret_broker::time::Timestamp;
 use leveret_broker::unacked::{DeliveryOrigin, OriginIndex, UnackedList};
@@ -72,7 +72,7 @@ pub(crate) struct State {
     pub(crate) counters: DeliveryCounters,
     pub(crate) unacked: UnackedList,
     pub(crate) consumers: HashMap<Box<str>, Consumer>,
-    /// Most unsettled deliveries on the whole channel; 0 for no limit.
+    /// Most unsettled deliveries on the whole channel, those of quorum queues left out; 0 for no limit.
     pub(crate) prefetch: u16,
     /// Consumers passed over because of `prefetch`.
     pub(crate) parked: Vec<ParkedConsumer>,
@@ -92,7 +92,8 @@ pub(crate) struct Consumer {
 
 impl State {
     fn is_at_limit(&self) -> bool {
-        self.prefetch > 0 && self.unacked.len() >= usize::from(self.prefetch)
+        let limit = usize::from(self.prefetch);
+        limit > 0 && self.unacked.len() >= limit && self.unacked.len_of_classic() >= limit
     }
 
     /// Consumers that the channel's limit does not hold back any more.
@@ -202,8 +203,8 @@ impl Deliveries {
             routing_key: &routing_key,
             message_count: u32::try_from(left).unwrap_or(u32::MAX),
         });
-        let counted = (queue.spec.is_quorum() && delivery.returns() > 0)
-            .then(|| with_delivery_count(delivery.message.properties, delivery.returns()));
+        let counted = (queue.spec.is_quorum() && delivery.redelivered)
+            .then(|| with_counts(delivery.message.properties, delivery.returns));
         let properties = counted.as_deref().unwrap_or(delivery.message.properties);
         self.send_message(&get_ok, &MessageView { properties, ..delivery.message });
         if self.connection.vhost.is_tracing() {
@@ -220,8 +221,8 @@ pub(crate) struct ConsumerSink {
     tag: Arc<str>,
     origin: OriginIndex,
     no_ack: bool,
-    /// The queue counts how often a message came back.
-    counts_returns: bool,
+    /// Its queue is a quorum queue: it counts how often a message came back, and has no part in the channel's limit.
+    is_of_quorum: bool,
     /// Frame header (its size still zero) and basic.deliver up to and with the consumer tag.
     prefix: Box<[u8]>,
 }
@@ -241,8 +242,8 @@ impl ConsumerSink {
         prefix.extend_from_slice(&MethodId::BASIC_DELIVER.method_id.to_be_bytes());
         prefix.push(tag.len().min(255) as u8);
         prefix.extend(tag.bytes().take(255));
-        let (counts_returns, prefix) = (queue.spec.is_quorum(), prefix.into());
-        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, counts_returns, prefix }
+        let (is_of_quorum, prefix) = (queue.spec.is_quorum(), prefix.into());
+        Self { deliveries, queue: Arc::downgrade(queue), id, tag, origin, no_ack, is_of_quorum, prefix }
     }
 
     fn parked(&self) -> ParkedConsumer {
@@ -285,7 +286,7 @@ impl ConsumerSink {
                 outbound.park(self.parked());
                 return SinkState::Parked;
             }
-            if !self.no_ack && state.is_at_limit() {
+            if !self.no_ack && !self.is_of_quorum && state.is_at_limit() {
                 let parked = self.parked();
                 state.parked.push(parked);
                 return SinkState::Parked;
@@ -298,8 +299,8 @@ impl ConsumerSink {
             } else {
                 state.unacked.push(self.origin, delivery.reference)
             };
-            if self.counts_returns && delivery.returns() > 0 {
-                counted = with_delivery_count(delivery.message.properties, delivery.returns());
+            if self.is_of_quorum && delivery.redelivered {
+                counted = with_counts(delivery.message.properties, delivery.returns);
                 delivery.message.properties = &counted;
             }
             self.encode(&mut outbound, tag, &delivery);

@@ -122,3 +122,6 @@ impl Channel {
         check_topics(&grants, &self.connection.vhost, Permission::Read, source, &[routing_key])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -175,7 +175,7 @@ impl Channel {
         let vhost = &self.connection.vhost;
         let routed = self
             .routes
-            .add(vhost, &mut self.access, &publish)
+            .add(vhost, Some(&mut self.access), &publish)
             .map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))?;
         if let Some(queues) = self.routes.take_traced() {
             Self::trace_publish(&self.connection, self.number, &publish.message, &content.copies, queues);

@@ -10,7 +10,7 @@ use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
 use leveret_broker::store::{JournalPosition, Store};
-use leveret_broker::time::Timestamp;
+use leveret_broker::time::{Clock, Timestamp};
 use leveret_broker::vhost::Route;
 use leveret_broker::{BrokerError, MessageBatch, MessageView, Queue, QueueId, Vhost};
 
@@ -172,14 +172,14 @@ impl Routes {
         self.cache.clear();
     }
 
-    /// Adds a message to the batches of the queues it goes to.
+    /// Adds a message to the batches of the queues it goes to. Without `access` nobody's permission is asked.
     ///
     /// # Errors
     /// The exchange is missing or not for clients, or the user may not publish there.
     pub(crate) fn add(
         &mut self,
         vhost: &Vhost,
-        access: &mut ChannelAccess,
+        access: Option<&mut ChannelAccess>,
         publish: &Publish<'_>,
     ) -> Result<Routed, BrokerError> {
         if !publish.copies.is_empty() || self.is_tracing {
@@ -205,13 +205,15 @@ impl Routes {
     fn look_up(
         &mut self,
         vhost: &Vhost,
-        access: &mut ChannelAccess,
+        access: Option<&mut ChannelAccess>,
         publish: &Publish<'_>,
     ) -> Result<Routed, BrokerError> {
         let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
         let mut keys = vec![text(publish.message.routing_key())];
         keys.extend(publish.copies.iter().map(String::as_str));
-        access.check_publish(vhost, text(publish.message.exchange()), &keys)?;
+        if let Some(access) = access {
+            access.check_publish(vhost, text(publish.message.exchange()), &keys)?;
+        }
         let addressing = Addressing::of(&keys, &publish.message);
         let mut found = vhost.route(text(publish.message.exchange()), &addressing)?;
         while !found.new_ids.is_empty() && !publish.in_transaction {
@@ -434,6 +436,17 @@ impl Routes {
         }
         self.bytes = 0;
         safe
+    }
+
+    /// Has times to live begin now: what a transaction holds is published by its commit.
+    pub(crate) fn begin_expiry(&mut self, clock: &dyn Clock) {
+        let Some(published_at) = self.now else { return };
+        let waited_ms = clock.now().0.saturating_sub(published_at.0);
+        for &index in &self.dirty {
+            if let Some(target) = self.targets.get_mut(index as usize) {
+                target.batch.postpone_expiry(waited_ms);
+            }
+        }
     }
 
     /// Forgets all batches, as a rollback does.

@@ -31,12 +31,15 @@ impl Channel {
 
     pub(super) fn recv_nack(&mut self, nack: basic::Nack) -> Outcome {
         let selection = AckSelection::new(nack.delivery_tag, nack.multiple);
-        self.settle(selection, settlement(nack.requeue), MethodId::BASIC_NACK)
+        let how = if nack.requeue { Settlement::Requeued } else { Settlement::Rejected };
+        self.settle(selection, how, MethodId::BASIC_NACK)
     }
 
     pub(super) fn recv_reject(&mut self, reject: basic::Reject) -> Outcome {
         let selection = AckSelection::One(reject.delivery_tag);
-        self.settle(selection, settlement(reject.requeue), MethodId::BASIC_REJECT)
+        // COMPAT: unlike a nack, it says that processing failed (4.3).
+        let how = if reject.requeue { Settlement::Failed } else { Settlement::Rejected };
+        self.settle(selection, how, MethodId::BASIC_REJECT)
     }
 
     /// basic.recover and recover-async.
@@ -45,7 +48,7 @@ impl Channel {
             let method = if answer { MethodId::BASIC_RECOVER } else { MethodId::BASIC_RECOVER_ASYNC };
             return Err(AmqpError::new(ReplyCode::NotImplemented, "requeue=false", method));
         }
-        self.requeue_unacked();
+        self.requeue_unacked(Settlement::Requeued);
         // COMPAT: the answer comes before what is delivered again; some clients drop what they have buffered
         // when it arrives.
         if answer {
@@ -76,12 +79,12 @@ impl Channel {
     }
 
     /// Gives every delivery that is not settled back to its queue.
-    pub(super) fn requeue_unacked(&mut self) {
+    pub(super) fn requeue_unacked(&mut self, how: Settlement) {
         let settlements = &mut self.settlements;
         let mut state = self.deliveries.state.lock();
         // Everything outstanding is never unknown.
         let _ = state.unacked.take(AckSelection::AllOutstanding, &mut settlements.taken);
-        let taken = settlements.taken.drain(..).map(|unacked| (unacked, Settlement::Requeued));
+        let taken = settlements.taken.drain(..).map(|unacked| (unacked, how));
         settlements.pending.extend(taken);
     }
 
@@ -119,8 +122,4 @@ impl Channel {
             consumer.resume();
         }
     }
-}
-
-fn settlement(requeue: bool) -> Settlement {
-    if requeue { Settlement::Requeued } else { Settlement::Rejected }
 }

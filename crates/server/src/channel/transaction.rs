@@ -45,6 +45,7 @@ impl Channel {
         }
         transaction.returns.clear();
         (transaction.messages, transaction.body_bytes) = (0, 0);
+        self.routes.begin_expiry(self.connection.vhost.clock());
         let position = self.routes.flush(&**self.connection.server.broker.store());
         if position == JournalPosition::NEVER {
             let text = "a queue was stopped while its messages were committed";

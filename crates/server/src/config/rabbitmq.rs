@@ -29,10 +29,12 @@ enum Meaning {
     Size(&'static str),
     /// A level of the log.
     Level(&'static str),
+    /// A port, or an address with one.
+    Address(&'static str),
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 22] = [
+const KEYS: [(&str, Meaning); 27] = [
     ("load_definitions", Meaning::Same("load_definitions")),
     ("management.load_definitions", Meaning::Same("load_definitions")),
     ("definitions.local.path", Meaning::Same("load_definitions")),
@@ -51,6 +53,11 @@ const KEYS: [(&str, Meaning); 22] = [
     ("vm_memory_high_watermark.relative", Meaning::Share("memory_high_watermark_bytes")),
     ("vm_memory_high_watermark.absolute", Meaning::Size("memory_high_watermark_bytes")),
     ("disk_free_limit.absolute", Meaning::Size("disk_free_limit_bytes")),
+    ("proxy_protocol", Meaning::Same("proxy_protocol")),
+    ("ssl_options.certfile", Meaning::Same("tls_certificate")),
+    ("ssl_options.keyfile", Meaning::Same("tls_key")),
+    ("ssl_options.cacertfile", Meaning::Same("tls_ca_file")),
+    ("prometheus.tcp.port", Meaning::Address("metrics_listen")),
     ("log.console.level", Meaning::Level("log")),
     ("log.default.level", Meaning::Level("log")),
     ("log.file.level", Meaning::Level("log")),
@@ -60,6 +67,11 @@ const KEYS: [(&str, Meaning); 22] = [
 /// Prefixes of keys that name a user each.
 const LOOPBACK: &str = "loopback_users.";
 const TCP_LISTENERS: &str = "listeners.tcp.";
+const TLS_LISTENERS: &str = "listeners.ssl.";
+
+/// COMPAT: whether a client's certificate is verified, and whether it must have one.
+const VERIFY: &str = "ssl_options.verify";
+const REQUIRE: &str = "ssl_options.fail_if_no_peer_cert";
 
 /// Reads a file, or all of a directory that end in `.conf` in the order of their names.
 pub(super) fn read(path: &Path, env: &BTreeMap<OsString, OsString>) -> Result<RabbitmqConf, ConfigError> {
@@ -89,12 +101,32 @@ pub(super) fn read(path: &Path, env: &BTreeMap<OsString, OsString>) -> Result<Ra
 struct Reading<'a> {
     env: &'a BTreeMap<OsString, OsString>,
     conf: RabbitmqConf,
-    /// Addresses of AMQP listeners by the last part of their keys, and where the first one stands.
-    listeners: BTreeMap<String, String>,
-    listeners_at: Option<Origin>,
+    /// Addresses by the last part of their keys.
+    listeners: Gathered<String>,
+    tls_listeners: Gathered<String>,
     /// Users, and whether they may connect from this machine only.
-    loopback: BTreeMap<String, bool>,
-    loopback_at: Option<Origin>,
+    loopback: Gathered<bool>,
+    /// What is asked of clients' certificates.
+    client_certificates: Gathered<bool>,
+}
+
+/// Values of several keys that make one of ours, and where the first one stands.
+struct Gathered<T> {
+    values: BTreeMap<String, T>,
+    at: Option<Origin>,
+}
+
+impl<T> Default for Gathered<T> {
+    fn default() -> Self {
+        Self { values: BTreeMap::new(), at: None }
+    }
+}
+
+impl<T> Gathered<T> {
+    fn add(&mut self, name: &str, value: T, origin: Origin) {
+        self.at.get_or_insert(origin);
+        self.values.insert(name.to_owned(), value);
+    }
 }
 
 impl<'a> Reading<'a> {
@@ -102,10 +134,10 @@ impl<'a> Reading<'a> {
         Self {
             env,
             conf: RabbitmqConf::default(),
-            listeners: BTreeMap::new(),
-            listeners_at: None,
-            loopback: BTreeMap::new(),
-            loopback_at: None,
+            listeners: Gathered::default(),
+            tls_listeners: Gathered::default(),
+            loopback: Gathered::default(),
+            client_certificates: Gathered::default(),
         }
     }
 
@@ -129,19 +161,24 @@ impl<'a> Reading<'a> {
     fn line(&mut self, key: &str, value: String, path: &Path, number: usize) {
         let origin = Origin::File(path.to_owned(), number);
         if let Some(name) = key.strip_prefix(TCP_LISTENERS) {
-            self.listeners_at.get_or_insert(origin);
-            self.listeners.insert(name.to_owned(), address(&value));
-            return;
+            return self.listeners.add(name, address(&value), origin);
+        }
+        if let Some(name) = key.strip_prefix(TLS_LISTENERS) {
+            return self.tls_listeners.add(name, address(&value), origin);
         }
         if key == "loopback_users" && value == "none" {
-            self.loopback_at = Some(origin);
-            self.loopback.clear();
+            self.loopback = Gathered { values: BTreeMap::new(), at: Some(origin) };
             return;
         }
         if let Some(name) = key.strip_prefix(LOOPBACK) {
-            self.loopback_at.get_or_insert(origin);
-            self.loopback.insert(name.to_owned(), value == "true");
-            return;
+            return self.loopback.add(name, value == "true", origin);
+        }
+        if [VERIFY, REQUIRE].contains(&key) {
+            return self.client_certificates.add(
+                key,
+                ["verify_peer", "true"].contains(&value.as_str()),
+                origin,
+            );
         }
         let Some((_, meaning)) = KEYS.iter().find(|(known, _)| *known == key) else {
             self.conf.ignored.push(format!("{key} ({}:{number})", path.display()));
@@ -152,6 +189,7 @@ impl<'a> Reading<'a> {
             Meaning::Share(option) => (option, share(&value)),
             Meaning::Size(option) => (option, size(&value)),
             Meaning::Level(option) => (option, level(&value)),
+            Meaning::Address(option) => (option, address(&value)),
         };
         self.set(option, word, origin);
     }
@@ -186,13 +224,29 @@ impl<'a> Reading<'a> {
     }
 
     fn finish(mut self) -> RabbitmqConf {
-        if let Some(origin) = self.listeners_at.take() {
-            let addresses: Vec<_> = std::mem::take(&mut self.listeners).into_values().collect();
-            self.set("amqp_listen", addresses.join(","), origin);
+        let listeners = [("amqp_listen", std::mem::take(&mut self.listeners))];
+        let tls_listeners = [("amqps_listen", std::mem::take(&mut self.tls_listeners))];
+        for (option, Gathered { values, at }) in listeners.into_iter().chain(tls_listeners) {
+            if let Some(origin) = at {
+                self.set(option, values.into_values().collect::<Vec<_>>().join(","), origin);
+            }
         }
-        if let Some(origin) = self.loopback_at.take() {
-            let users = std::mem::take(&mut self.loopback);
-            let users: Vec<_> = users.into_iter().filter_map(|(user, on)| on.then_some(user)).collect();
+        let Gathered { values, at } = std::mem::take(&mut self.client_certificates);
+        let is_set = |key: &str| values.get(key).copied().unwrap_or_default();
+        let word = match (is_set(VERIFY), is_set(REQUIRE)) {
+            (false, _) => "none",
+            (true, false) => "optional",
+            (true, true) => "required",
+        };
+        if let Some(origin) = at {
+            self.set("tls_client_auth", word.to_owned(), origin);
+        }
+        if word == "none" {
+            // It names who may have signed clients' certificates, and none is asked for.
+            self.conf.settings.retain(|setting| setting.option.key != "tls_ca_file");
+        }
+        if let Gathered { values, at: Some(origin) } = std::mem::take(&mut self.loopback) {
+            let users: Vec<_> = values.into_iter().filter_map(|(user, on)| on.then_some(user)).collect();
             let word = if users.is_empty() { "none".to_owned() } else { users.join(",") };
             self.set("loopback_users", word, origin);
         }
@@ -272,7 +326,8 @@ mod tests {
             let (Meaning::Same(option)
             | Meaning::Share(option)
             | Meaning::Size(option)
-            | Meaning::Level(option)) = meaning;
+            | Meaning::Level(option)
+            | Meaning::Address(option)) = meaning;
             assert!(OPTIONS.iter().any(|known| known.key == *option), "{key} means {option}");
         }
     }
@@ -307,6 +362,28 @@ cluster_name = rabbit
         ];
         assert_eq!(words(&conf), expected);
         assert_eq!(conf.ignored, ["cluster_name (rabbitmq.conf:12)"]);
+    }
+
+    #[test]
+    fn settings_of_tls_become_ours() {
+        let text = "\
+listeners.ssl.default = 5671
+ssl_options.cacertfile = ca.pem
+ssl_options.certfile   = server.pem
+ssl_options.keyfile    = key.pem
+ssl_options.verify     = verify_peer
+";
+        let files = [("tls_ca_file", "ca.pem"), ("tls_certificate", "server.pem"), ("tls_key", "key.pem")];
+        for (line, asked) in [("", "optional"), ("ssl_options.fail_if_no_peer_cert = true", "required")] {
+            let conf = read_text(&format!("{text}{line}"), &[]).unwrap();
+            let expected = [("amqps_listen", "0.0.0.0:5671"), ("tls_client_auth", asked)];
+            assert_eq!(words(&conf), [&files[..], &expected[..]].concat());
+        }
+        let conf = read_text("ssl_options.cacertfile = ca.pem", &[]).unwrap();
+        assert_eq!(words(&conf), [], "nobody's certificate is asked for");
+        let conf = read_text(&text.replace("verify_peer", "verify_none"), &[]).unwrap();
+        let expected = [("amqps_listen", "0.0.0.0:5671"), ("tls_client_auth", "none")];
+        assert_eq!(words(&conf), [&files[1..], &expected[..]].concat());
     }
 
     #[test]

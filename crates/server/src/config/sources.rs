@@ -141,7 +141,7 @@ fn arg(option: &'static OptionSpec) -> Arg {
         .help(help)
 }
 
-/// Takes the options from the environment. Variables without our prefix are somebody else's.
+/// Takes the options from the environment. Variables without our prefix are somebody else's, but for a few.
 pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Given, ConfigError> {
     let mut given = Given { config_file: None, rabbitmq_conf: None, settings: Vec::new() };
     let mut env: Vec<_> = env.into_iter().collect();

@@ -106,6 +106,9 @@ const SAMPLES: &[Sample] = &[
     sample("management_listen", "none", "['127.0.0.1:0']", |c| {
         c.management_listen.is_empty() || c.management_listen == ["127.0.0.1:0".parse().unwrap()]
     }),
+    sample("metrics_listen", "none", "['127.0.0.1:0']", |c| {
+        c.metrics_listen.is_empty() || c.metrics_listen == ["127.0.0.1:0".parse().unwrap()]
+    }),
     sample("log", "warn,leveret_server=trace", "'warn,leveret_server=trace'", |c| {
         c.log == "warn,leveret_server=trace"
     }),
@@ -179,6 +182,7 @@ fn defaults_are_those_of_rabbitmq() {
     assert_eq!(config.data_dir, Path::new("./leveret-data"));
     assert_eq!(config.amqp_listen, ["0.0.0.0:5672".parse().unwrap()]);
     assert_eq!(config.management_listen, ["0.0.0.0:15672".parse().unwrap()]);
+    assert_eq!(config.metrics_listen, ["0.0.0.0:15692".parse().unwrap()]);
     assert_eq!((config.log.as_str(), config.log_format), ("info", LogFormat::Text));
     assert_eq!((config.default_user.as_str(), config.default_password.as_str()), ("guest", "guest"));
     assert_eq!(config.default_vhost, "/");
@@ -438,7 +442,7 @@ fn unknown_variable_is_refused_with_the_nearest_one() {
 fn variables_of_others_are_left_alone() {
     let env = [
         ("PATH", "/bin"),
-        ("RABBITMQ_DEFAULT_USER", "x"),
+        ("RABBITMQ_NODENAME", "x"),
         ("LEVERET_TEST_PORT", "1"),
         ("LEVERET_TESTS_SEED", "1"),
         ("LEVERET_SERVICE_HOST", "10.0.0.1"),
@@ -451,6 +455,20 @@ fn variables_of_others_are_left_alone() {
     assert_eq!(load_from(NOTHING, &env).unwrap().default_user, "guest");
     let message = mistake(NOTHING, &[("LEVERET_PORT", "5672")]);
     assert!(message.starts_with("unknown environment variable LEVERET_PORT;"), "{message}");
+}
+
+#[test]
+fn the_first_user_of_a_container_made_for_rabbitmq_is_taken_unless_ours_is_named() {
+    let env = [
+        ("LEVERET_DEFAULT_USER", "hare"),
+        ("RABBITMQ_DEFAULT_USER", "rabbit"),
+        ("RABBITMQ_DEFAULT_PASS", "secret"),
+        ("RABBITMQ_DEFAULT_VHOST", "field"),
+    ];
+    let config = load_from(NOTHING, &env).unwrap();
+    let user = (config.default_user.as_str(), config.default_password.as_str());
+    assert_eq!((user, config.default_vhost.as_str()), (("hare", "secret"), "field"));
+    assert_eq!(load_from(NOTHING, &env[1..]).unwrap().default_user, "rabbit");
 }
 
 #[cfg(unix)]

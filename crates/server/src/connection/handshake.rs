@@ -198,6 +198,7 @@ impl Handshake<'_> {
 
     /// Tells how a login came out. A response that says no user is none.
     fn tell_login(&self, user: &str, mechanism: &str, refusal: Option<&LoginRefusal>) {
+        self.server.counters.login(refusal.is_none());
         let error = refusal.map(|_| format!("user '{user}' - invalid credentials"));
         if !user.is_empty() {
             Login { user, mechanism, ends: self.ends, error }.tell(self.server);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::names::ConnectionId;
+use leveret_broker::policy::{ApplyTo, Policy, PolicyKind};
 use leveret_broker::queue::Got;
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{Queue, Vhost};
@@ -158,6 +159,42 @@ async fn alarms_and_exchanges_and_bindings_are_told() {
     assert_fields(&next(&events, "alarm.set").await, &[("source", "disk".into())]);
     client.server.alarms.set(Reason::Disk, false);
     assert_fields(&next(&events, "alarm.cleared").await, &[("source", "disk".into())]);
+}
+
+#[tokio::test]
+async fn policies_are_told_and_those_of_operators_as_parameters_too() {
+    let client = Client::open_with(&["--event-exchange", "true"]).await;
+    client.store.release(u64::MAX);
+    let vhost = client.server.broker.vhost("/").unwrap();
+    let events = gathering(&vhost);
+    let definition = || FieldTable::new().with("max-length", 5_i64);
+    for kind in [PolicyKind::Policy, PolicyKind::Operator] {
+        let policy = Policy {
+            name: "short".to_owned(),
+            pattern: "^x".to_owned(),
+            apply_to: ApplyTo::Queues,
+            priority: 3,
+            definition: definition(),
+        };
+        vhost.set_policy(kind, policy).unwrap();
+        vhost.clear_policy(kind, "short").unwrap();
+    }
+    let names = [("name", "short".into()), ("vhost", "/".into())];
+    let what = [
+        ("pattern", "^x".into()),
+        ("apply-to", "queues".into()),
+        ("priority", FieldValue::I64(3)),
+        ("definition", definition().into()),
+    ];
+    let set = next(&events, "policy.set").await;
+    assert_fields(&set, &[&names[..], &what].concat());
+    assert_fields(&next(&events, "policy.cleared").await, &names);
+    let component = [("component", "operator_policy".into())];
+    let value = what.iter().fold(FieldTable::new(), |table, (key, value)| table.with(key, value.clone()));
+    let parameter = next(&events, "parameter.set").await;
+    assert_fields(&parameter, &[&names[..], &component, &[("value", value.into())]].concat());
+    assert_fields(&next(&events, "policy.set").await, &[&names[..], &what].concat());
+    assert_fields(&next(&events, "parameter.cleared").await, &[&names[..], &component].concat());
 }
 
 #[tokio::test]

@@ -69,7 +69,10 @@ pub(crate) enum TlsError {
         hint: &'static str,
     },
     /// A private key is locked by a passphrase.
-    #[error("{option}: the private key in {0} is encrypted; decrypt it: openssl pkey -in {0} -out KEY.pem", path.display())]
+    #[error(
+        "{option}: the private key in {0} is encrypted; decrypt it: openssl pkey -in {0} -out KEY.pem",
+        path.display()
+    )]
     EncryptedKey {
         /// Who names it.
         option: &'static str,
@@ -137,7 +140,7 @@ impl Certificates {
             }
             for name in names {
                 if by_name.insert(name.clone(), Arc::clone(&further)).is_some() {
-                    warn!(path = %certificate.display(), name, "a host name stands in two certificates: this one is used");
+                    warn!(path = %certificate.display(), name, "a host name of two certificates: this one is used");
                 }
             }
         }

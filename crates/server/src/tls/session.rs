@@ -122,8 +122,8 @@ impl Session {
         }
     }
 
-    /// Appends to `outgoing` what the session itself has to say, and then records of `plaintext`, each as large as a record
-    /// may be but the last.
+    /// Appends to `outgoing` what the session itself has to say, and then records of `plaintext`, each as large as a
+    /// record may be but the last.
     ///
     /// # Errors
     /// The session has ended, or its keys have been used for as long as is safe.

@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use leveret_broker::message::Body;
+use leveret_broker::policy::{ApplyTo, Policy, PolicyKind};
 use leveret_broker::store::Store;
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{Broker, ConnectionId, MessageBatch, MessageView};
@@ -122,7 +123,10 @@ fn a_sound_directory_is_told_queue_by_queue_and_stays_as_it_is() {
     assert_eq!(report, expected, "{text}");
     assert!(text.contains("queue 'one' in vhost '/': 100 messages in blocks, 0 in the journal\n"), "{text}");
     assert!(text.contains("queue 'two' in vhost '/': 100 messages in blocks, 20 in the journal\n"), "{text}");
-    assert!(text.contains("definitions: 1 vhosts, 0 exchanges, 2 durable queues, 0 bindings\n"), "{text}");
+    assert!(
+        text.contains("definitions: 1 vhosts, 0 exchanges, 2 durable queues, 0 bindings, 0 policies\n"),
+        "{text}"
+    );
     assert!(text.ends_with("2 queues with 220 messages; damages: 0\n"), "{text}");
     assert!(!text.contains("note:"), "{text}");
     assert_eq!(checked(folder.path()), (report, text), "the first check left everything as it was");
@@ -208,10 +212,25 @@ fn what_is_wrong_in_the_catalog_is_told() {
     let entries = Contents::of(catalog.entries().unwrap());
     let (queue, _) = queues_of(&entries.definitions).next().unwrap();
     let stopped = StoppedEntry { queue, reason: "a record was lost".to_owned() }.put();
+    let policy = |name: &str, pattern: &str, max_length: i64| {
+        let policy = Policy {
+            name: name.to_owned(),
+            pattern: pattern.to_owned(),
+            apply_to: ApplyTo::Queues,
+            priority: 0,
+            definition: FieldTable::new().with("max-length", max_length),
+        };
+        crate::definitions::change_of(&Definition::PutPolicy("/".into(), PolicyKind::Policy, policy))
+    };
+    let policies = [policy("good", "^a", 1), policy("open", "(a", 1), policy("negative", "a", -1)];
     catalog.commit(&[bind, strange, stopped]).unwrap();
+    catalog.commit(&policies).unwrap();
     drop(catalog);
     let (report, text) = checked(folder.path());
-    assert_eq!(report.damages, 3, "{text}");
+    assert_eq!(report.damages, 5, "{text}");
+    assert!(text.contains(", 3 policies\n"), "{text}");
+    assert!(text.contains("policy 'open' in vhost '/': pattern should be regular expression"), "{text}");
+    assert!(text.contains("policy 'negative' in vhost '/': "), "{text}");
     assert!(text.contains(", DAMAGED\n  damage: it was stopped: a record was lost\n"), "{text}");
     assert!(text.contains("exchange 'missing' does not exist"), "{text}");
     assert!(text.contains("zzz"), "{text}");

@@ -9,8 +9,19 @@ use crate::definitions::tests::definition;
 
 fn block() -> impl Strategy<Value = BlockEntry> {
     // Few queues and positions, so that changes meet.
-    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<bool>()).prop_map(
-        |(queue, first_position, [offset, length, count, live_bytes, body_bytes], file, settled, expires)| {
+    let returns = prop::collection::vec(any::<[u32; 3]>(), 0..4);
+    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<bool>(), returns).prop_map(
+        |(
+            queue,
+            first_position,
+            [offset, length, count, live_bytes, body_bytes],
+            file,
+            settled,
+            expires,
+            returns,
+        )| {
+            let returns = returns.into_iter();
+            let returns = returns.map(|[number, acquired, failed]| (number, Returns { acquired, failed }));
             BlockEntry {
                 queue: QueueId(queue << 8),
                 first_position: first_position << 8,
@@ -20,6 +31,7 @@ fn block() -> impl Strategy<Value = BlockEntry> {
                 live_bytes,
                 body_bytes,
                 expires,
+                returns: returns.collect(),
             }
         },
     )
@@ -139,6 +151,7 @@ fn a_snapshot_is_of_definitions_and_stopped_queues_and_not_of_blocks() {
         live_bytes: 100,
         body_bytes: 90,
         expires: true,
+        returns: Vec::new(),
     };
     assert!(!block.put().is_of_snapshot() && block.put().key.as_slice() < SNAPSHOT_FROM);
     let stopped = StoppedEntry { queue, reason: "lost".to_owned() };

@@ -230,13 +230,14 @@ impl Writer {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let begun = Instant::now();
         for file in std::mem::take(&mut self.unsynced) {
             file.sync()?;
         }
         if let Some(file) = &self.file {
             file.handle.sync()?;
         }
-        self.shared.syncs.fetch_add(1, Ordering::Relaxed);
+        self.shared.sync_times.record(begun.elapsed());
         self.sync_due = None;
         self.synced = self.written_to;
         self.release_written();

@@ -5,4 +5,5 @@ mod damage;
 mod exhaustive;
 mod model;
 mod random;
+mod returns;
 mod world;

@@ -202,9 +202,14 @@ fn queue_mode(value: &FieldValue, _: &FieldTable) -> Result<(), Fault> {
     one_of(value, &["default", "lazy"], other)
 }
 
-/// The text is not RabbitMQ's: nobody has asked a RabbitMQ 4.3 for it yet.
-fn delayed_retry_type(value: &FieldValue, _: &FieldTable) -> Result<(), Fault> {
-    one_of(value, &["disabled", "all", "failed", "returned"], |_| reason("invalid_delayed_retry_type"))
+/// The texts are not RabbitMQ's: nobody has asked a RabbitMQ 4.3 for them yet.
+fn delayed_retry_type(value: &FieldValue, table: &FieldTable) -> Result<(), Fault> {
+    one_of(value, &["disabled", "all", "failed", "returned"], |_| reason("invalid_delayed_retry_type"))?;
+    let is_disabled = octets(value)? == b"disabled";
+    match table.get("x-delayed-retry-min") {
+        None if !is_disabled => Err(reason("delayed_retry_type_but_no_min_defined")),
+        _ => Ok(()),
+    }
 }
 
 fn leader_locator(value: &FieldValue, _: &FieldTable) -> Result<(), Fault> {

@@ -110,6 +110,24 @@ fn name_row(argument: &str, types: &[QueueType], names: &[&str], otherwise: &str
 }
 
 #[test]
+fn delayed_retry_needs_to_know_how_long() {
+    let retry = |which: &str| {
+        FieldTable::new()
+            .with("x-queue-type", FieldValue::from("quorum"))
+            .with("x-delayed-retry-type", FieldValue::from(which))
+    };
+    let parse = |arguments| QueueArguments::parse(arguments, "q", "/").map_err(|error| error.to_string());
+    for which in ["all", "failed", "returned"] {
+        let error = parse(retry(which)).unwrap_err();
+        assert_eq!(error, reason("x-delayed-retry-type", "delayed_retry_type_but_no_min_defined"));
+        assert!(parse(retry(which).with("x-delayed-retry-min", 1)).is_ok());
+    }
+    assert!(parse(retry("disabled")).is_ok());
+    let error = parse(retry("never")).unwrap_err();
+    assert_eq!(error, reason("x-delayed-retry-type", "invalid_delayed_retry_type"));
+}
+
+#[test]
 fn integers_are_taken_in_any_width_and_in_their_range() {
     use QueueType::{Classic, Quorum, Stream};
     let times = 315_360_000_000;
@@ -221,17 +239,6 @@ fn first_mistake_in_rabbitmqs_order_is_named() {
     assert!(error.starts_with("invalid type 'signedint' for arg 'x-dead-letter-exchange'"), "{error}");
     let error = order(&[("x-message-deduplication", true.into()), ttl]);
     assert_eq!(error, reason("x-message-ttl", "{value_negative,-1}"));
-}
-
-#[test]
-fn arguments_without_effect_yet_are_checked_and_refused() {
-    let quorum = || FieldTable::new().with("x-queue-type", "quorum");
-    for argument in ["x-delayed-retry-min", "x-delayed-retry-max"] {
-        let error = parse(quorum().with(argument, 1)).unwrap_err();
-        assert_eq!(error, reason(argument, "not supported by this version of Leveret"));
-        let error = parse(quorum().with(argument, "x")).unwrap_err();
-        assert!(!error.contains("not supported"), "{error}");
-    }
 }
 
 #[test]

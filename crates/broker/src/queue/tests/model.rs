@@ -63,7 +63,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<Index>().prop_map(Step::Cancel),
         6 => (any::<Index>(), room()).prop_map(|(index, room)| Step::Resume(index, room)),
         6 => picks().prop_map(|picks| Step::Settle(Settlement::Settled, picks)),
-        4 => picks().prop_map(|picks| Step::Settle(Settlement::Requeued, picks)),
+        4 => (picks(), prop_oneof![Just(Settlement::Requeued), Just(Settlement::Failed), Just(Settlement::Kept)])
+            .prop_map(|(picks, how)| Step::Settle(how, picks)),
         3 => any::<bool>().prop_map(|no_ack| Step::Get { no_ack }),
         1 => Just(Step::Purge),
         3 => (prop_oneof![Just(PageOut::Far), Just(PageOut::Near), Just(PageOut::All)], 1..20_000_usize)
@@ -78,7 +79,15 @@ fn step() -> impl Strategy<Value = Step> {
 struct Known {
     redelivered: bool,
     persistent: bool,
+    returns: Returns,
     body: Vec<u8>,
+}
+
+impl Known {
+    /// How often it says that it came back.
+    fn told(&self) -> Returns {
+        Returns { acquired: self.returns.acquired.max(u32::from(self.redelivered)), ..self.returns }
+    }
 }
 
 struct Held {
@@ -215,6 +224,7 @@ impl Model {
         if self.durable {
             self.check_settled();
             store.settled.lock().clear();
+            store.returned.lock().clear();
             store.persistent.lock().clear();
             self.settled.clear();
         }
@@ -250,10 +260,12 @@ impl Model {
             let blocks = self.catalog.values().filter(|block| block.queue == id).cloned();
             let runs = store.published.lock().clone().into_iter().filter(|(queue, _)| *queue == id);
             let settled = store.settled.lock().clone().into_iter().filter(|(queue, _)| *queue == id);
+            let returned = store.returned.lock().clone().into_iter().filter(|((queue, _), _)| *queue == id);
             let recovered = RecoveredMessages {
                 blocks: blocks.collect(),
                 runs: runs.map(|(_, run)| run).collect(),
                 settled: settled.map(|(_, range)| range).collect(),
+                returns: returned.map(|((_, position), returns)| (position, returns)).collect(),
                 delivered_below: below.get(&id).copied().unwrap_or_default(),
                 next_position: self.published.get(&id).copied().unwrap_or_default(),
                 damage: None,
@@ -286,6 +298,7 @@ impl Model {
         for (place, message) in &mut self.ready {
             assert!(place.1 < below(place) || !message.redelivered);
             message.redelivered = place.1 < below(place);
+            message.returns = message.told();
         }
     }
 
@@ -307,7 +320,10 @@ impl Model {
             let body: Vec<_> = serial.iter().copied().cycle().take(size).collect();
             self.bench.push(&body, persistent);
             let persistent = persistent || keeps_all;
-            self.ready.insert((Reverse(id), *published), Known { redelivered: false, persistent, body });
+            self.ready.insert(
+                (Reverse(id), *published),
+                Known { redelivered: false, persistent, returns: Returns::default(), body },
+            );
             *published += 1;
         }
         let waits = self.durable && messages.iter().any(|&(_, persistent)| persistent || keeps_all);
@@ -333,8 +349,12 @@ impl Model {
                     Settlement::Settled | Settlement::Rejected => {
                         self.note_settled(place(self.bench.queue.id, held.reference), &held.message);
                     }
-                    Settlement::Requeued => {
-                        let message = Known { redelivered: true, ..held.message };
+                    Settlement::Requeued | Settlement::Failed | Settlement::Kept => {
+                        let mut message = Known { redelivered: true, ..held.message };
+                        if self.spec.is_quorum() && how != Settlement::Kept {
+                            message.returns.acquired += 1;
+                            message.returns.failed += u32::from(how == Settlement::Failed);
+                        }
                         let place = place(self.bench.queue.id, held.reference);
                         match self.spec.is_quorum() {
                             true => self.returned.push_back((place, message)),
@@ -384,6 +404,9 @@ impl Model {
                 (message.persistent, message.persistent)
             );
             assert!(seen.body == message.body);
+            if self.spec.is_quorum() {
+                assert_eq!(seen.returns, message.told());
+            }
             let priority = self.consumers.get(&seen.consumer).expect("cancelled").priority;
             let able = || self.consumers.iter().filter(|(_, consumer)| consumer.can_take());
             assert!(able().all(|(_, other)| other.priority <= priority), "one of higher priority waits");

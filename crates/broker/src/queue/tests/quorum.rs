@@ -8,13 +8,13 @@ fn bench(arguments: FieldTable) -> Bench {
     Bench::of(QueueSpec { arguments, ..spec(true) })
 }
 
-fn publish(bench: &mut Bench, level: u8, bodies: &[&[u8]]) {
+pub(super) fn publish(bench: &mut Bench, level: u8, bodies: &[&[u8]]) {
     bench.batch = MessageBatch::for_level(&bench.queue.spec, level);
     bodies.iter().for_each(|body| bench.push(body, true));
     bench.flush();
 }
 
-fn take(bench: &Bench, count: usize) -> Vec<MessageRef> {
+pub(super) fn take(bench: &Bench, count: usize) -> Vec<MessageRef> {
     (0..count).map(|_| bench.get(false).expect("a message").0).collect()
 }
 
@@ -59,7 +59,7 @@ fn a_turn_left_behind_is_no_turn() {
 
 #[test]
 fn many_messages_that_come_back_and_are_taken_otherwise_leave_no_memory_behind() {
-    let mut bench = bench(quorum().with("x-delivery-limit", -1));
+    let mut bench = bench(quorum());
     publish(&mut bench, 4, &[b"0", b"1"]);
     let taken = take(&bench, 2);
     bench.queue.settle(None, Settlement::Requeued, &taken);

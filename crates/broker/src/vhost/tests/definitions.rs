@@ -13,6 +13,7 @@ use crate::definition::BindingSpec;
 use crate::exchange::destination::canonical;
 use crate::message::MessageBatch;
 use crate::names::QueueId;
+use crate::queue::quorum::Returns;
 use crate::store::{Block, BlockError, BlockLocation, Journaled, Store};
 
 /// Remembers definitions, one position for each time it is told.
@@ -42,6 +43,8 @@ impl Store for RecordingStore {
     fn settle(&self, _queue: QueueId, _positions: &[Range<u64>]) -> JournalPosition {
         JournalPosition::SAFE
     }
+
+    fn returned(&self, _queue: QueueId, _returns: &[(u64, Returns)]) {}
 
     fn delivering(&self, _queue: QueueId, _position: u64) {}
 

@@ -216,7 +216,7 @@ impl World {
         match how {
             Settlement::Settled => {}
             Settlement::Rejected => self.dead.push(known.id),
-            Settlement::Requeued => {
+            Settlement::Requeued | Settlement::Failed | Settlement::Kept => {
                 let place = self.ready.partition_point(|other| other.id < known.id);
                 self.ready.insert(place, known);
             }

@@ -14,7 +14,7 @@ pub(super) struct Message {
     pub(super) persistent: bool,
 }
 
-/// Turn of a message: grows with each message that a queue is given.
+/// Turn of a message: grows with each message that a queue is given, and is lower for those of higher priority.
 pub(super) type Turn = u64;
 
 /// Something that survives a restart.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::world::{After, Below, Op, Which, World};
+use super::world::{After, Below, Op, PRIORITY_QUEUE, Which, World};
 use crate::catalog::CommitFault;
 use crate::disk::simulated::{Fault, Survival};
 
 fn queue() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "a", "b", "b", "c", "t"])
+    prop::sample::select(vec!["a", "a", "b", "b", "c", "t", PRIORITY_QUEUE, PRIORITY_QUEUE])
 }
 
 fn exchange() -> impl Strategy<Value = &'static str> {
@@ -123,6 +123,7 @@ proptest! {
         world.start();
         world.run(&[Op::Declare("a", true), Op::Declare("b", true), Op::DeclareExchange("x")]);
         world.run(&[Op::Bind("x", "a"), Op::Bind("x", "b"), Op::Declare("t", false)]);
+        world.run(&[Op::Declare(PRIORITY_QUEUE, true), Op::Bind("x", PRIORITY_QUEUE)]);
         world.run(&ops);
         world.finish();
     }

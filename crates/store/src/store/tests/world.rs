@@ -20,6 +20,12 @@ use crate::disk::simulated::{Fault, Survival};
 use crate::entries::Contents;
 
 pub(super) const DATA_DIR: &str = "/data";
+
+/// A queue with priorities.
+pub(super) const PRIORITY_QUEUE: &str = "p";
+
+/// Its highest priority.
+const PRIORITY_MAX: u8 = 3;
 const CONNECTION: ConnectionId = ConnectionId(1);
 
 /// What is left when the machine goes off.
@@ -540,7 +546,10 @@ impl World {
         let table = FieldTable::new();
         let (position, event) = match *op {
             Op::Declare(name, durable) if !self.live.contains_key(name) => {
-                let arguments = table;
+                let arguments = match name {
+                    PRIORITY_QUEUE => table.with("x-max-priority", i32::from(PRIORITY_MAX)),
+                    _ => table,
+                };
                 let declaration =
                     QueueDeclaration { name, durable, exclusive: false, auto_delete: false, arguments };
                 let (_, position) = vhost.declare_queue(declaration, CONNECTION).unwrap();
@@ -606,9 +615,15 @@ impl World {
         }
         let queue = self.running().queue(queue);
         let messages = self.messages(sizes, all_persistent);
-        let mut batch = MessageBatch::default();
+        let mut batch = self.batch_for(&queue);
         messages.iter().for_each(|message| with_view(*message, |view| batch.push(view)));
         self.publish(&queue, &mut batch, messages);
+    }
+
+    /// A batch of the priority whose turn it is.
+    fn batch_for(&self, queue: &Queue) -> MessageBatch {
+        let level = (self.number % 5) as u8;
+        MessageBatch::for_level(&queue.spec, level.min(queue.spec.level_max()))
     }
 
     fn publish(&mut self, queue: &Arc<Queue>, batch: &mut MessageBatch, messages: Vec<Message>) {
@@ -625,10 +640,13 @@ impl World {
         }
         let Some(live) = self.live.get_mut(&name) else { return };
         let mut published = Vec::new();
+        // Those of higher priority come before all others.
+        let level = u64::from(PRIORITY_MAX.saturating_sub(batch.level())) << 48;
         for message in messages {
             self.turn += 1;
-            live.ready.insert(self.turn, message);
-            published.extend(message.persistent.then_some((self.turn, message)));
+            let turn = level | self.turn;
+            live.ready.insert(turn, message);
+            published.extend(message.persistent.then_some((turn, message)));
         }
         if live.durable && !published.is_empty() {
             self.note(position, Event::Publish(name, published));
@@ -643,8 +661,10 @@ impl World {
         queues.sort_by_key(|queue| queue.id);
         let is_shared = queues.iter().filter(|queue| queue.is_durable()).count() > 1;
         let mut shared = MessageBatch::default();
-        let mut on_the_way: OnTheWay =
-            queues.into_iter().map(|queue| (queue, MessageBatch::default(), messages.clone())).collect();
+        let mut on_the_way: OnTheWay = queues
+            .into_iter()
+            .map(|queue| (Arc::clone(&queue), self.batch_for(&queue), messages.clone()))
+            .collect();
         for message in &messages {
             let number = (is_shared && message.persistent).then_some(shared.len() as u32);
             with_view(*message, |view| {

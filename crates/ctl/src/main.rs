@@ -1,0 +1,7 @@
+//! The program `leveretctl`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    leveret_ctl::main()
+}
