@@ -91,7 +91,9 @@ fn vhosts_come_with_limits_and_go_with_what_is_in_them() {
 fn definitions_go_out_and_come_in_again() {
     let api = Api::start();
     api.expect(201, "PUT", "vhosts/v", None);
-    api.expect(201, "PUT", "queues/v/q", Some(r#"{"durable":true,"arguments":{"x-max-length":5}}"#));
+    let arguments = json!({ "x-max-length": 5, "x-queue-type": "classic" });
+    let queue = json!({ "durable": true, "arguments": arguments }).to_string();
+    api.expect(201, "PUT", "queues/v/q", Some(&queue));
     api.expect(201, "PUT", "exchanges/v/e", Some(r#"{"type":"fanout","durable":true}"#));
     api.expect(201, "POST", "bindings/v/e/e/q/q", Some("{}"));
     api.expect(201, "PUT", "users/u", Some(r#"{"tags":"monitoring","password":"secret"}"#));
@@ -117,7 +119,7 @@ fn definitions_go_out_and_come_in_again() {
     let headers = "Content-Type: multipart/form-data; boundary=b\r\n";
     let taken = third.request_with("POST", "definitions", Some(&form), headers);
     assert_eq!(taken.status, 204, "{}", String::from_utf8_lossy(&taken.body));
-    assert_eq!(third.fetch("queues/v/q")["arguments"], json!({ "x-max-length": 5 }));
+    assert_eq!(third.fetch("queues/v/q")["arguments"], arguments);
     let of_vhost = third.fetch("definitions/v");
     third.expect(201, "PUT", "vhosts/w", None);
     third.expect(204, "POST", "definitions/w", Some(&of_vhost.to_string()));

@@ -57,7 +57,8 @@ impl Api {
     pub(crate) fn start() -> Self {
         let data_dir = unique_dir("management");
         let mut command = tool(env!("CARGO_BIN_EXE_leveret"));
-        command.args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0", "--data-dir"]);
+        command.args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"]);
+        command.args(["--metrics-listen", "none", "--data-dir"]);
         command.arg(&data_dir).env("NO_COLOR", "1");
         let mut broker = Running::spawn(command);
         let mut port_of = |text: &str| {

@@ -1,5 +1,5 @@
-//! The endpoints of the HTTP API: which path leads to which function, and what a user must be for it. Each kind of thing
-//! has a file, with what it looks like and what can be done with it.
+//! The endpoints of the HTTP API: which path leads to which function, and what a user must be for it. Each kind of
+//! thing has a file, with what it looks like and what can be done with it.
 //!
 //! COMPAT: paths, fields and answers are those of RabbitMQ's management API, which tools are made for.
 

@@ -1,5 +1,5 @@
-//! Bindings: as listed, making and removing them. One is named by its ends and its *properties key*, made of its routing
-//! key and its arguments.
+//! Bindings: as listed, making and removing them. One is named by its ends and its *properties key*, made of its
+//! routing key and its arguments.
 
 use std::sync::Arc;
 
@@ -75,8 +75,8 @@ impl Shown {
     }
 }
 
-/// COMPAT: `~` for no key and no arguments; else the key quoted, and behind a `~` a hash of the arguments. Which hash is
-/// nobody's business.
+/// COMPAT: `~` for no key and no arguments; else the key quoted, and behind a `~` a hash of the arguments. Which hash
+/// is nobody's business.
 fn properties_key(routing_key: &str, arguments: &BindingArguments) -> String {
     let quoted = utf8_percent_encode(routing_key, QUOTED).to_string().replace(' ', "+");
     match arguments.as_deref() {

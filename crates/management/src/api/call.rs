@@ -194,7 +194,7 @@ impl Call {
         }
         // COMPAT: Erlang breaks a list that is longer than a line after each entry.
         let joined = missing.join(",");
-        let listed = if joined.len() > 78 { missing.join(",\n ") } else { joined };
+        let listed = if joined.len() + 2 > 78 { missing.join(",\n ") } else { joined };
         Err(Refusal::bad_request(format!("[{listed}]")))
     }
 

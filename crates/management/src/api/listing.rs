@@ -1,5 +1,5 @@
-//! Lists as RabbitMQ gives them: columns that are wanted, an order, and pages. Only what is wanted is made: a page out of
-//! a hundred thousand queues costs a look at their names, and an order by a field that field of each.
+//! Lists as RabbitMQ gives them: columns that are wanted, an order, and pages. Only what is wanted is made: a page out
+//! of a hundred thousand queues costs a look at their names, and an order by a field that field of each.
 
 use std::cmp::Ordering;
 

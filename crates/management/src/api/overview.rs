@@ -102,7 +102,7 @@ fn message_stats<const N: usize>(measured: &Measured<N>) -> Value {
         // COMPAT: reads and writes of single messages; there are none, blocks are.
         for name in ["disk_reads", "disk_writes"] {
             stats.insert(name.to_owned(), 0.into());
-            stats.insert(format!("{name}_details"), json!({ "rate": 0.0 }));
+            stats.insert(format!("{name}_details"), measured.details("msg_rates", &[]));
         }
     }
     stats

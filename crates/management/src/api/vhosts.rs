@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use leveret_broker::Vhost;
+use leveret_broker::access::permissions::Permissions;
 use leveret_broker::access::user::VhostLimits;
 use leveret_broker::queue::QueueType;
 use leveret_broker::vhost::VhostSettings;
@@ -121,10 +122,26 @@ pub(crate) fn put(call: &Call) -> Answered {
     }
     let (position, is_new) = call.broker().put_vhost(call.actor(), name, settings)?;
     call.wait_until_safe(position)?;
+    if is_new {
+        grant_all(call, name)?;
+    }
     if let Some(tracing) = tracing {
         call.broker().vhost(name)?.set_tracing(tracing);
     }
     Ok(if is_new { Answer::Created(None) } else { Answer::NoContent })
+}
+
+/// COMPAT: whoever makes a vhost may do everything in it.
+fn grant_all(call: &Call, vhost: &str) -> Result<(), Refusal> {
+    let everything = || ".*".to_owned();
+    let permissions = Permissions {
+        user: call.user.name.as_str().into(),
+        vhost: vhost.into(),
+        configure: everything(),
+        write: everything(),
+        read: everything(),
+    };
+    call.wait_until_safe(call.broker().access().set_permissions(call.actor(), permissions)?)
 }
 
 /// DELETE vhosts/:vhost, with all that is in it; its connections are closed.

@@ -34,7 +34,7 @@ enum Meaning {
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 27] = [
+const KEYS: [(&str, Meaning); 28] = [
     ("load_definitions", Meaning::Same("load_definitions")),
     ("management.load_definitions", Meaning::Same("load_definitions")),
     ("definitions.local.path", Meaning::Same("load_definitions")),
@@ -58,6 +58,7 @@ const KEYS: [(&str, Meaning); 27] = [
     ("ssl_options.keyfile", Meaning::Same("tls_key")),
     ("ssl_options.cacertfile", Meaning::Same("tls_ca_file")),
     ("prometheus.tcp.port", Meaning::Address("metrics_listen")),
+    ("management.tcp.port", Meaning::Address("management_listen")),
     ("log.console.level", Meaning::Level("log")),
     ("log.default.level", Meaning::Level("log")),
     ("log.file.level", Meaning::Level("log")),
