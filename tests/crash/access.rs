@@ -1,5 +1,5 @@
-//! Users and permissions after SIGKILL and after an orderly end: they are those of the first start, whatever the configuration
-//! says by then.
+//! Users and permissions after SIGKILL and after an orderly end: they are those of the first start, whatever the
+//! configuration says by then.
 
 use std::process::Stdio;
 
