@@ -59,10 +59,11 @@ check() {
 
 # Runs the broker where there is nothing but the image, as the image's user.
 try() {
-    local as_root=()
+    as_root=()
     ((EUID == 0)) || as_root=(sudo)
-    local root
     root=$(mktemp -d)
+    broker=
+    trap 'end_trial' EXIT
     cp -a "$image/root/." "$root"
     mkdir -p "$root/var/lib/leveret" "$root/proc"
     chmod 755 "$root"
@@ -72,7 +73,7 @@ try() {
     "${as_root[@]}" env LEVERET_DATA_DIR=/var/lib/leveret LEVERET_MANAGEMENT_LISTEN=none RABBITMQ_DEFAULT_USER=hare \
         chroot --userspec=10001:10001 "$root" /leveret --amqp-listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
         2> "$log" &
-    local broker=$!
+    broker=$!
     local port=
     for _ in $(seq 100); do
         grep -q 'Server startup complete' "$log" && break
@@ -88,9 +89,15 @@ try() {
     exec 3<&-
     kill -TERM "$broker"
     wait "$broker" || fail "it did not end well: $(cat "$log")"
+    broker=
     [[ -n $(ls "$root/var/lib/leveret") ]] || fail "it kept nothing"
-    "${as_root[@]}" rm -rf "$root"
     echo "it runs in an empty root"
+}
+
+# Leaves nothing behind, however the trial went.
+end_trial() {
+    [[ -z $broker ]] || kill -KILL "$broker" 2>/dev/null || true
+    "${as_root[@]}" rm -rf "$root"
 }
 
 [[ ${1:-} == --check ]] || build

@@ -1,5 +1,5 @@
-//! Users and permissions after SIGKILL and after an orderly end: they are those of the first start, whatever the configuration
-//! says by then.
+//! Users and permissions after SIGKILL and after an orderly end: they are those of the first start, whatever the
+//! configuration says by then.
 
 use std::process::Stdio;
 
@@ -40,8 +40,12 @@ fn definitions_that_were_loaded_are_kept() {
 
 /// What `leveret check` says.
 fn checked(dir: &DataDir) -> String {
-    let output =
-        program().args(["check", "--data-dir"]).arg(dir.path()).stdin(Stdio::null()).output().unwrap();
+    let output = program()
+        .args(["check", "--data-dir"])
+        .arg(dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the check runs");
     assert!(output.status.success());
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8(output.stdout).expect("it speaks UTF-8")
 }

@@ -43,8 +43,8 @@ pub(crate) const QUORUM_QUEUE: &str = "quorum";
 /// One whose messages expire soon, and are in the next one then.
 pub(crate) const EXPIRING_QUEUE: &str = "expiring";
 
-/// What has expired in the one before. A kill between the copy and the end of the original leaves both, so that a message may
-/// be here twice.
+/// What has expired in the one before. A kill between the copy and the end of the original leaves both, so that a
+/// message may be here twice.
 pub(crate) const DEAD_QUEUE: &str = "dead";
 
 /// Milliseconds that messages live there.

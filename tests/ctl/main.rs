@@ -1,5 +1,5 @@
-//! `leveretctl` against a Leveret: the real binaries, a process for each command line, under the names of RabbitMQ's tools too.
-//! What each verb prints and asks for in all cases is tested in crates/ctl; here is what the two make of each other.
+//! `leveretctl` against a Leveret: the real binaries, a process for each command line, under the names of RabbitMQ's
+//! tools too. What each verb prints and asks for is tested in crates/ctl; here is what the two make of each other.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -152,4 +152,47 @@ fn dead_letters_are_redriven() {
     assert_eq!(node.succeed("leveretctl -s list_queues name messages"), "dead\t0\nwork\t3\n");
     let table = node.succeed("leveretctl watch");
     assert!(table.contains("/\twork\t3\t0\t0\t"), "{table}");
+}
+
+#[test]
+fn users_and_vhosts_are_managed() {
+    let node = Node::start();
+    node.succeed("rabbitmqctl add_vhost shop --description Shop --tags a,b");
+    let vhosts = node.succeed("rabbitmqctl -q list_vhosts name description tags tracing");
+    assert!(vhosts.starts_with("name\tdescription\ttags\ttracing\n/\t"), "{vhosts}");
+    assert!(vhosts.ends_with("shop\tShop\t[a, b]\tfalse\n"), "{vhosts}");
+    node.succeed("rabbitmqctl trace_on -p shop");
+    node.succeed("rabbitmqctl set_vhost_tags shop c");
+    let shop = node.succeed("rabbitmqctl -s list_vhosts name description tags tracing");
+    assert!(shop.ends_with("shop\tShop\t[c]\ttrue\n"), "{shop}");
+    node.succeed(r#"rabbitmqctl set_vhost_limits -p shop {"max-queues":7}"#);
+    assert_eq!(node.succeed("rabbitmqctl -q list_vhost_limits -p shop"), "{\"max-queues\":7}\n");
+    node.succeed("rabbitmqctl clear_vhost_limits -p shop");
+    assert_eq!(node.succeed("rabbitmqctl -s list_vhost_limits --global"), "\n");
+
+    node.succeed("rabbitmqctl add_user alice secret");
+    assert_eq!(node.code("rabbitmqctl add_user alice secret"), Some(70));
+    node.succeed("rabbitmqctl set_user_tags alice management policymaker");
+    node.succeed("rabbitmqctl set_permissions -p shop alice ^a .* .*");
+    assert_eq!(node.succeed("rabbitmqctl -s list_user_permissions alice"), "shop\t^a\t.*\t.*\n");
+    assert!(node.succeed("rabbitmqctl -s list_users").contains("alice\t[management, policymaker]\n"));
+    assert_eq!(node.succeed("rabbitmqctl -q authenticate_user alice secret"), "Success\n");
+    assert_eq!(node.code("rabbitmqctl authenticate_user alice wrong"), Some(65));
+    assert_eq!(node.code("rabbitmqctl -u alice --password secret list_users"), Some(77));
+    node.succeed("rabbitmqctl change_password alice other");
+    assert_eq!(node.code("rabbitmqctl authenticate_user alice other"), Some(0));
+    node.succeed("rabbitmqctl clear_permissions -p shop alice");
+    assert_eq!(node.succeed("rabbitmqctl -s list_user_permissions alice"), "\n");
+
+    let definitions = node.broker.data_dir().join("definitions.json");
+    let definitions = definitions.to_str().expect("the folder has a plain name");
+    node.succeed(&format!("rabbitmqctl export_definitions {definitions}"));
+    node.succeed("rabbitmqctl delete_user alice");
+    node.succeed("rabbitmqctl delete_vhost shop");
+    assert_eq!(node.code("rabbitmqctl delete_user alice"), Some(67));
+    assert_eq!(node.code("rabbitmqctl delete_vhost shop"), Some(65));
+    node.succeed(&format!("rabbitmqctl import_definitions {definitions}"));
+    assert_eq!(node.succeed("rabbitmqctl -q authenticate_user alice other"), "Success\n");
+    let vhosts = node.succeed("rabbitmqctl -s list_vhosts name");
+    assert_eq!(vhosts, "/\nshop\n");
 }

@@ -1,6 +1,7 @@
 //! Who may do what: every operation with every combination of permissions, topic permissions, limits, and logins.
 //!
-//! The users come from `access.json`. A RabbitMQ that is to run these as the referee has it imported before, and says so by
+//! The users come from `access.json`. A RabbitMQ that is to run these as the referee has it imported before, and says
+//! so by
 //! `LEVERET_TEST_ACCESS=1`; without, they run against Leveret.
 
 use leveret_codec::method::{Method, MethodId, basic, channel, connection, exchange, queue};

@@ -53,8 +53,8 @@ pub type GoneListener = Box<dyn Fn(&Gone) + Send + Sync>;
 
 /// Users and permissions of a broker.
 pub struct Access {
-    /// Changed by administrators, read when somebody logs in, opens a vhost, or meets a new generation. Held before a shard
-    /// of the directory of vhosts, and nothing else.
+    /// Changed by administrators, read when somebody logs in, opens a vhost, or meets a new generation. Held before a
+    /// shard of the directory of vhosts, and nothing else.
     state: RwLock<State>,
     /// Moves whenever grants have changed.
     generation: AtomicU64,
@@ -379,8 +379,8 @@ impl Access {
         Ok(state.grants_mut(vhost, user))
     }
 
-    /// Forgets all permissions in a vhost that `remove` takes out of the directory; what the store is to be told of that,
-    /// if it was there.
+    /// Forgets all permissions in a vhost that `remove` takes out of the directory; what the store is to be told of
+    /// that, if it was there.
     pub(crate) fn forget_vhost<V>(
         &self,
         vhost: &str,

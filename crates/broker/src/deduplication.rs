@@ -6,6 +6,7 @@
 //! what is dropped is never the only copy. A duplicate is as safe as the message it repeats.
 
 mod cache;
+mod octets;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,7 @@ use crate::time::{Clock, Timestamp};
 use crate::vhost::changes::Changes;
 use crate::vhost::hidden::HiddenQueues;
 use cache::Cache;
+pub(crate) use octets::IdOctets;
 
 pub(crate) const ENABLED: &str = "x-message-deduplication";
 const CACHE_SIZE: &str = "x-cache-size";
@@ -136,8 +138,10 @@ pub(crate) enum Seen {
 /// The id of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Id {
-    octets: Arc<[u8]>,
+    octets: IdOctets,
     expires_at: Option<Timestamp>,
+    /// How many ids the exchange had been given when it did not know this one.
+    looked_at: u64,
 }
 
 /// An id that an exchange is to remember once the message is where it goes.
@@ -191,11 +195,13 @@ impl Deduplication {
         let own = headers.get(CACHE_TTL).and_then(|value| value.as_integer());
         let own = own.and_then(|ttl| u64::try_from(ttl).ok());
         let now = self.clock.now();
-        if let Some(position) = self.cache.lock().find(&octets, now) {
+        let mut cache = self.cache.lock();
+        if let Some(position) = cache.find(&octets, now) {
             return Seen::Before(position);
         }
+        let looked_at = cache.next_number();
         let expires_at = own.or(self.rules.ttl_ms).map(|ttl| now.after_ms(ttl));
-        Seen::New(Id { octets: octets.into(), expires_at })
+        Seen::New(Id { octets, expires_at, looked_at })
     }
 
     /// The queue that keeps ids of `exchange` by its name.
@@ -214,8 +220,9 @@ impl Deduplication {
         let Some(queue) = self.queue.get() else { return };
         let mut cache = self.cache.lock();
         queue.visit_ready(&mut |_, _, message| {
-            let octets = Arc::from(message.body.to_vec());
-            cache.insert(&Id { octets, expires_at: message.expires_at() }, JournalPosition::SAFE);
+            let octets = IdOctets::from_slice(&message.body.to_vec());
+            let id = Id { octets, expires_at: message.expires_at(), looked_at: 0 };
+            cache.insert(&id, JournalPosition::SAFE);
         });
     }
 
@@ -259,7 +266,7 @@ impl Deduplication {
         batch.push(&MessageView {
             names: &[0, 0],
             properties: &[0, 0],
-            body: Body::Small(&id.octets),
+            body: Body::Small(id.octets.as_slice()),
             persistent: true,
             extras: extras.as_slice(),
         });
@@ -268,13 +275,13 @@ impl Deduplication {
 }
 
 /// The id of a message in one of its headers.
-pub(crate) fn id_in(headers: &FieldTableRef<'_>, header: &str) -> Option<Vec<u8>> {
+pub(crate) fn id_in(headers: &FieldTableRef<'_>, header: &str) -> Option<IdOctets> {
     id_octets(&headers.get(header)?)
 }
 
 /// COMPAT: integers of all widths are alike; what is no scalar is no id.
-fn id_octets(value: &FieldValueRef<'_>) -> Option<Vec<u8>> {
-    let with = |kind: u8, octets: &[u8]| Some([&[kind], octets].concat());
+fn id_octets(value: &FieldValueRef<'_>) -> Option<IdOctets> {
+    let with = |kind: u8, octets: &[u8]| Some(IdOctets::new(kind, octets));
     match value {
         FieldValueRef::LongString(octets) | FieldValueRef::Bytes(octets) => with(b's', octets),
         FieldValueRef::Boolean(value) => with(b'b', &[u8::from(*value)]),
@@ -306,24 +313,22 @@ pub fn publish_once(
 ) -> Option<JournalPosition> {
     // What dies of it may be published to the same exchange.
     defer_burials(|| {
+        // PERF: nearly always there is one.
+        if let [new] = ids {
+            let mut cache = new.lock()?;
+            let Some(position) = hand_over() else { return Some(JournalPosition::SAFE) };
+            return Some(new.insert(&mut cache, position));
+        }
         let mut in_order: Vec<&NewId> = ids.iter().collect();
         // Everybody locks them in the same order.
         in_order.sort_by_key(|new| Arc::as_ptr(&new.by));
         let mut locked: Vec<(&NewId, MutexGuard<'_, Cache>)> = Vec::with_capacity(in_order.len());
         for new in in_order {
-            let mut cache = new.by.cache.lock();
-            if cache.find(&new.id.octets, new.by.clock.now()).is_some() {
-                return None;
-            }
-            locked.push((new, cache));
+            locked.push((new, new.lock()?));
         }
         let Some(position) = hand_over() else { return Some(JournalPosition::SAFE) };
-        let mut safe_at = position;
-        for (new, cache) in &mut locked {
-            safe_at = safe_at.max(new.keep());
-            cache.insert(&new.id, safe_at);
-        }
-        Some(safe_at)
+        let inserted = locked.iter_mut().map(|(new, cache)| new.insert(cache, position));
+        Some(inserted.fold(position, JournalPosition::max))
     })
 }
 
@@ -354,6 +359,22 @@ impl NewId {
     /// Says whether a restart finds the message again.
     pub fn set_kept(&mut self, is_kept: bool) {
         self.is_kept = is_kept;
+    }
+
+    /// Locks the ids of the exchange, unless it has learnt of this one since it was looked for.
+    fn lock(&self) -> Option<MutexGuard<'_, Cache>> {
+        let mut cache = self.by.cache.lock();
+        // PERF: looked for once where nobody else publishes.
+        let has_changed = cache.next_number() != self.id.looked_at;
+        let is_known = has_changed && cache.find(&self.id.octets, self.by.clock.now()).is_some();
+        (!is_known).then_some(cache)
+    }
+
+    /// Knows and keeps it for a message that is safe at a position; where all is.
+    fn insert(&self, cache: &mut Cache, position: JournalPosition) -> JournalPosition {
+        let safe_at = position.max(self.keep());
+        cache.insert(&self.id, safe_at);
+        safe_at
     }
 
     fn keep(&self) -> JournalPosition {

@@ -232,7 +232,8 @@ impl Client {
             Request::builder().method(method).uri(format!("{}/api/{path}", url.trim_end_matches('/')));
         Ok(request
             .header(header::AUTHORIZATION, format!("Basic {login}"))
-            // COMPAT: RabbitMQ answers 406 to who insists on JSON where it has nothing to say, even that there is no such thing.
+            // COMPAT: RabbitMQ answers 406 to who insists on JSON where it has nothing to say, even that there is
+            // no such thing.
             .header(header::ACCEPT, "*/*")
             .header(header::CONTENT_TYPE, "application/json"))
     }

@@ -153,8 +153,8 @@ fn with_verbs(mut command: Command, plugins: bool) -> Command {
     command
 }
 
-/// The options that every verb has, before it and behind it. `--user` is another name of `--username` but for a verb that has
-/// an option of this name itself.
+/// The options that every verb has, before it and behind it. `--user` is another name of `--username` but for a verb
+/// that has an option of this name itself.
 fn with_options(command: Command, user_is_login: bool) -> Command {
     let option = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)

@@ -1,9 +1,11 @@
-//! Definitions as one JSON document, in RabbitMQ's form: users, vhosts, permissions, policies, exchanges, queues, bindings.
+//! Definitions as one JSON document, in RabbitMQ's form: users, vhosts, permissions, policies, exchanges, queues,
+//! bindings.
 //! [`export()`] writes what a broker has, [`import()`] adds what a document says to it.
 //!
-//! Importing merges: it replaces users, permissions, limits and policies of the same names, leaves exchanges and queues that
-//! exist as they are, and deletes nothing. A document is read as a whole first, so that one that is malformed changes nothing;
-//! what is refused after that ends the import at that object, and what came before it stays.
+//! Importing merges: it replaces users, permissions, limits and policies of the same names, leaves exchanges and
+//! queues that exist as they are, and deletes nothing. A document is read as a whole first, so that one that is
+//! malformed changes nothing; what is refused after that ends the import at that object, and what came before it
+//! stays.
 
 mod document;
 mod entry;

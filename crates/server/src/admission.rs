@@ -1,5 +1,5 @@
-//! How many connections and channels users and vhosts have open, for the limits that administrators set. A place is taken
-//! before it is used and given back when its holder is dropped.
+//! How many connections and channels users and vhosts have open, for the limits that administrators set. A place is
+//! taken before it is used and given back when its holder is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

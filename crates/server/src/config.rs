@@ -116,8 +116,8 @@ options! {
     /// Form of the log lines: text for people, json for collectors.
     log_format: LogFormat = "text", kind::choice(&[("text", LogFormat::Text), ("json", LogFormat::Json)]);
 
-    /// User that is made when the broker starts for the first time, who may do everything. From then on it is a user like
-    /// any other: what is changed here later does not change it.
+    /// User that is made when the broker starts for the first time, who may do everything. From then on it is a user
+    /// like any other: what is changed here later does not change it.
     default_user: String = "guest", kind::name();
 
     /// Password of the default user. Prefer the file or the environment: other users of the machine
@@ -127,8 +127,8 @@ options! {
     /// Virtual host that is made when the broker starts for the first time.
     default_vhost: String = "/", kind::name();
 
-    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing is ever deleted
-    /// by it. With such a file there is no default user and no default virtual host.
+    /// JSON file of definitions, in the form that RabbitMQ exports, to be imported at each start; nothing is ever
+    /// deleted by it. With such a file there is no default user and no default virtual host.
     load_definitions: Option<PathBuf> = "none", kind::path_or_none();
 
     /// Users that may connect from this machine only.

@@ -1,5 +1,5 @@
-//! What a broker begins with: a vhost, and a user who may do everything. Made once; who deletes or changes it afterwards does
-//! not find it made again. Or else what a file of definitions says, which is looked at each time.
+//! What a broker begins with: a vhost, and a user who may do everything. Made once; who deletes or changes it
+//! afterwards does not find it made again. Or else what a file of definitions says, which is looked at each time.
 
 use std::fs;
 use std::io;
@@ -98,8 +98,8 @@ pub(crate) fn load(server: &Server, path: &Path) -> Result<JournalPosition, Defi
     Ok(position)
 }
 
-/// Waits until that is safe, so that a broker that says it has started keeps what it began with; a disk that does not come
-/// to it has its alarms, and does not keep the broker from starting.
+/// Waits until that is safe, so that a broker that says it has started keeps what it began with; a disk that does not
+/// come to it has its alarms, and does not keep the broker from starting.
 pub(crate) async fn wait_until_safe(server: &Server, position: JournalPosition) {
     let (told, safe) = oneshot::channel();
     // Nobody may be waiting any more.

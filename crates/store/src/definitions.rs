@@ -1,16 +1,12 @@
 //! Definitions as catalog entries. The key names the thing, so that deleting it and putting it again meet the same
-//! entry; the value, behind its version, holds the rest. A binding is its own name, so all of it is in the key.
-//!
+//! entry; the value holds the rest. `'i'` alone says that users are kept here.
 //! ```text
-//! 'i'                                                          =  (users are kept here)
-//! 'u' user                                                     = tags, limits, algorithm and hash as a table
-//! 'v' vhost                                                    = settings as a table; nothing if there are none
-//! 'a' vhost user                                               = configure, write, read
-//! 't' vhost user exchange                                      = write, read
-//! 'e' vhost exchange                                           = type, flags, alternate (if there is one), arguments
-//! 'q' vhost queue                                              = queue id u64, flags, arguments
+//! 'u' user = tags, limits, algorithm, hash     'a' vhost user = configure, write, read
+//! 'v' vhost = settings, if there are any       't' vhost user exchange = write, read
+//! 'e' vhost exchange = type, flags, alternate (if there is one), arguments
+//! 'q' vhost queue = queue id u64, flags, arguments
 //! 'b' vhost source target kind, target, routing key, arguments =
-//! 'p' vhost policy, 'o' vhost operator policy                  = apply-to, priority i64, pattern, definition
+//! 'p' vhost policy, 'o' vhost operator policy = apply-to, priority i64, pattern, definition
 //! ```
 //! Names have their length in front; arguments and definitions are field tables as on the wire, a binding's sorted.
 

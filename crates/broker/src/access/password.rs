@@ -202,7 +202,8 @@ mod tests {
             ),
             (
                 HashAlgorithm::Sha512,
-                "66f0be06b62c4b0347366170b8e7ef346429aae691e811b00549f65ddea5378becfc3e57c95e6ff7a5c1b51e19a850fb9e37d71a5be028b0cc33e1cde8284f88d3bb9d78",
+                "66f0be06b62c4b0347366170b8e7ef346429aae691e811b00549f65ddea5378becfc3e57\
+                 c95e6ff7a5c1b51e19a850fb9e37d71a5be028b0cc33e1cde8284f88d3bb9d78",
             ),
             (HashAlgorithm::Md5, "413bab0219534e9c5cc24658b3ecd12701646b55"),
         ];
@@ -225,7 +226,8 @@ mod tests {
 
     #[test]
     fn hashes_that_cost_too_much_or_have_another_length_are_refused() {
-        let dear = b"$argon2id$v=19$m=4194304,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+        let dear = b"$argon2id$v=19$m=4194304,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAA\
+              AAAAAAAAAAAAAAAAAAAAAAA";
         assert!(PasswordHash::imported(HashAlgorithm::Argon2id, dear.to_vec()).is_err());
         assert!(PasswordHash::imported(HashAlgorithm::Argon2id, b"nonsense".to_vec()).is_err());
         assert!(PasswordHash::imported(HashAlgorithm::Sha256, vec![0; 35]).is_err());

@@ -1,6 +1,6 @@
-//! What a user may do in a vhost: three patterns for names of queues and exchanges, and patterns for the routing keys of
-//! topic exchanges. [`Permissions`] and [`TopicPermissions`] are what is asked for, [`Grants`] what is in force for one
-//! user in one vhost, compiled once and shared by all of the user's channels there.
+//! What a user may do in a vhost: three patterns for names of queues and exchanges, and patterns for the routing keys
+//! of topic exchanges. [`Permissions`] and [`TopicPermissions`] are what is asked for, [`Grants`] what is in force
+//! for one user in one vhost, compiled once and shared by all of the user's channels there.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,8 +54,8 @@ impl fmt::Display for Resource {
     }
 }
 
-/// Permissions of a user in a vhost, as regular expressions that are found anywhere in a name unless they are anchored; an
-/// empty one is found in no name.
+/// Permissions of a user in a vhost, as regular expressions that are found anywhere in a name unless they are
+/// anchored; an empty one is found in no name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Permissions {
     /// Whose.
@@ -70,7 +70,8 @@ pub struct Permissions {
     pub read: String,
 }
 
-/// Permissions of a user for the routing keys of one topic exchange; `{username}` and `{vhost}` in them stand for the names.
+/// Permissions of a user for the routing keys of one topic exchange; `{username}` and `{vhost}` in them stand for the
+/// names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicPermissions {
     /// Whose.
@@ -244,8 +245,8 @@ impl Grants {
         self.topics.contains_key(exchange)
     }
 
-    /// Checks that the user may publish or bind with these routing keys. Exchanges of other types, and those for which there
-    /// are no topic permissions, take any key.
+    /// Checks that the user may publish or bind with these routing keys. Exchanges of other types, and those for
+    /// which there are no topic permissions, take any key.
     ///
     /// # Errors
     /// The user may not.

@@ -1,18 +1,29 @@
 //! Ids in the order in which they came: so many at most, each for as long as it says.
+//!
+//! PERF: with more ids than the processor's caches hold, what counts is how many places are touched. A new id takes the
+//! end of a ring and one head of a table of chains, the one that gives way the ring's other end and its own head. Most
+//! chains have one id, and nothing is ever moved but when the table grows.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::hash::BuildHasher;
 
-use hashbrown::HashMap;
+use hashbrown::DefaultHashBuilder;
 
-use super::Id;
+use super::{Id, IdOctets};
 use crate::store::JournalPosition;
 use crate::time::Timestamp;
 
-/// What is known of an id.
+/// No id.
+const NONE: u64 = u64::MAX;
+
+/// Chains of an empty table.
+const CHAINS_MIN: usize = 16;
+
+/// An id that came.
 struct Known {
-    /// Which insertion it came by.
-    number: u64,
+    octets: IdOctets,
+    /// The number of the next older one of its chain.
+    next: u64,
     expires_at: Timestamp,
     position: JournalPosition,
 }
@@ -20,52 +31,131 @@ struct Known {
 /// A bounded set of ids; the oldest give way.
 pub(super) struct Cache {
     size: usize,
-    known: HashMap<Arc<[u8]>, Known>,
-    /// Ids by insertion. One that was inserted again since is passed over.
-    order: VecDeque<(u64, Arc<[u8]>)>,
-    next_number: u64,
+    hasher: DefaultHashBuilder,
+    /// Ids by insertion. One that is over, or was inserted again since, is in no chain any more.
+    known: VecDeque<Known>,
+    /// The number of the first one.
+    first: u64,
+    /// The numbers of the newest ids by their hashes: a power of two, at least twice as many as there are ids.
+    chains: Vec<u64>,
+    /// Ids in chains.
+    count: usize,
 }
 
 impl Cache {
     pub(super) fn new(size: usize) -> Self {
-        Self { size, known: HashMap::new(), order: VecDeque::new(), next_number: 0 }
+        let hasher = DefaultHashBuilder::default();
+        let chains = vec![NONE; CHAINS_MIN];
+        Self { size, hasher, known: VecDeque::new(), first: 0, chains, count: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.known.len()
+        self.count
+    }
+
+    /// Grows with each id that is inserted.
+    pub(super) fn next_number(&self) -> u64 {
+        self.first + self.known.len() as u64
     }
 
     /// Where the message with this id is safe, if it came and is not over.
-    pub(super) fn find(&mut self, octets: &[u8], now: Timestamp) -> Option<JournalPosition> {
-        let known = self.known.get(octets)?;
+    pub(super) fn find(&mut self, octets: &IdOctets, now: Timestamp) -> Option<JournalPosition> {
+        let number = self.number_of(octets)?;
+        let known = self.get(number)?;
         if known.expires_at > now {
             return Some(known.position);
         }
-        self.known.remove(octets);
+        self.unchain(number);
         None
     }
 
     pub(super) fn insert(&mut self, id: &Id, position: JournalPosition) {
-        let number = self.next_number;
-        self.next_number += 1;
-        let expires_at = id.expires_at.unwrap_or(Timestamp::NEVER);
-        self.known.insert(Arc::clone(&id.octets), Known { number, expires_at, position });
-        self.order.push_back((number, Arc::clone(&id.octets)));
-        while self.known.len() > self.size {
-            self.drop_oldest();
+        if let Some(number) = self.number_of(&id.octets) {
+            self.unchain(number);
         }
-        // Those passed over must not pile up.
-        if self.order.len() > 2 * self.size + 16 {
-            let known = &self.known;
-            self.order
-                .retain(|(number, octets)| known.get(octets).is_some_and(|known| known.number == *number));
+        let expires_at = id.expires_at.unwrap_or(Timestamp::NEVER);
+        self.add(Known { octets: id.octets.clone(), next: NONE, expires_at, position });
+        while self.count > self.size {
+            self.unchain(self.first);
+            self.known.pop_front();
+            self.first += 1;
+        }
+        // Those that are in no chain must not pile up.
+        if self.known.len() > 2 * self.size + 16 {
+            self.rebuild(self.chains.len());
         }
     }
 
-    fn drop_oldest(&mut self) {
-        let Some((number, octets)) = self.order.pop_front() else { return };
-        if self.known.get(&octets).is_some_and(|known| known.number == number) {
-            self.known.remove(&octets);
+    fn get(&self, number: u64) -> Option<&Known> {
+        self.known.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
+    }
+
+    fn chain_of(&self, octets: &IdOctets) -> usize {
+        // INVARIANT: a power of two.
+        self.hasher.hash_one(octets.as_slice()) as usize & (self.chains.len() - 1)
+    }
+
+    fn number_of(&self, octets: &IdOctets) -> Option<u64> {
+        let mut number = *self.chains.get(self.chain_of(octets))?;
+        while let Some(known) = self.get(number) {
+            if known.octets == *octets {
+                return Some(number);
+            }
+            number = known.next;
+        }
+        None
+    }
+
+    fn add(&mut self, mut new: Known) {
+        if self.count >= self.chains.len() / 2 {
+            self.rebuild(self.chains.len() * 2);
+        }
+        let (chain, number) = (self.chain_of(&new.octets), self.next_number());
+        if let Some(head) = self.chains.get_mut(chain) {
+            new.next = std::mem::replace(head, number);
+        }
+        self.known.push_back(new);
+        self.count += 1;
+    }
+
+    /// Takes an id out of its chain, if it is in it.
+    fn unchain(&mut self, number: u64) {
+        let Some(known) = self.get(number) else { return };
+        let (chain, next) = (self.chain_of(&known.octets), known.next);
+        let Some(head) = self.chains.get_mut(chain) else { return };
+        if *head == number {
+            *head = next;
+            self.count -= 1;
+            return;
+        }
+        let mut newer = *head;
+        while let Some(known) = self.get(newer) {
+            if known.next != number {
+                newer = known.next;
+                continue;
+            }
+            let index = (newer - self.first) as usize;
+            if let Some(known) = self.known.get_mut(index) {
+                known.next = next;
+                self.count -= 1;
+            }
+            return;
+        }
+    }
+
+    /// Begins anew with so many chains and those ids that are in one. No number comes twice: whoever remembers one
+    /// learns that something has changed.
+    fn rebuild(&mut self, chains: usize) {
+        let live: Vec<bool> = (self.first..self.next_number())
+            .map(|number| self.get(number).is_some_and(|known| self.number_of(&known.octets) == Some(number)))
+            .collect();
+        self.first = self.next_number();
+        self.chains = vec![NONE; chains];
+        self.count = 0;
+        for (known, is_live) in std::mem::take(&mut self.known).into_iter().zip(live) {
+            if is_live {
+                self.add(known);
+            }
         }
     }
 }
@@ -76,8 +166,12 @@ mod tests {
 
     use super::*;
 
+    fn octets(number: u8) -> IdOctets {
+        IdOctets::new(b'i', &[number])
+    }
+
     fn id(number: u8, expires_at: Option<Timestamp>) -> Id {
-        Id { octets: Arc::from([number]), expires_at }
+        Id { octets: octets(number), expires_at, looked_at: 0 }
     }
 
     proptest! {
@@ -93,7 +187,7 @@ mod tests {
             for (number, ttl, passed) in steps {
                 now += passed;
                 let expected = model.iter().any(|&(known, until)| known == number && until > now);
-                prop_assert_eq!(cache.find(&[number], Timestamp(now)).is_some(), expected);
+                prop_assert_eq!(cache.find(&octets(number), Timestamp(now)).is_some(), expected);
                 if !expected {
                     model.retain(|&(known, _)| known != number);
                     model.push((number, ttl.map_or(u64::MAX, |ttl| now + ttl)));
@@ -102,7 +196,7 @@ mod tests {
                     let excess = model.len().saturating_sub(size);
                     model.drain(..excess);
                 }
-                prop_assert!(cache.len() <= size && cache.order.len() <= 2 * size + 17);
+                prop_assert!(cache.len() <= size && cache.known.len() <= 2 * size + 17);
             }
         }
     }

@@ -1,5 +1,5 @@
-//! How long messages wait in a queue until they are handed out, by a sample: now and then a position is watched until it
-//! is delivered, one at a time. The queue tells it of batches that came and of positions that were read.
+//! How long messages wait in a queue until they are handed out, by a sample: now and then a position is watched until
+//! it is delivered, one at a time. The queue tells it of batches that came and of positions that were read.
 //!
 //! PERF: a batch costs a step of a counter, a turn of a consumer a branch; the clock is read when a position is chosen
 //! and when it is delivered.

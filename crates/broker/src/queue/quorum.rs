@@ -31,8 +31,8 @@ impl QueueSpec {
 }
 
 impl Queue {
-    /// Messages come back to a quorum queue: those that failed too often die, the others are ready again at once or after
-    /// a while.
+    /// Messages come back to a quorum queue: those that failed too often die, the others are ready again at once or
+    /// after a while.
     pub(super) fn take_back(&self, state: &mut State, messages: &[MessageRef], failed: bool) {
         let limit = state.settings.delivery_limit;
         let mut dead = Vec::new();

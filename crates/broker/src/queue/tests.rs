@@ -3,6 +3,7 @@
 
 mod levels;
 mod model;
+mod probe;
 mod quorum;
 mod retry;
 mod single_active;

@@ -52,10 +52,10 @@ impl QueueIds {
         let headers = Properties::decode(message.properties).ok().and_then(|properties| properties.headers);
         let Some(id) = headers.and_then(|headers| id_in(&headers, &self.header)) else { return Claim::NoId };
         let mut known = self.known.lock();
-        if known.ids.contains(&*id) {
+        if known.ids.contains(id.as_slice()) {
             return Claim::Taken(known.safe_at);
         }
-        let id: Arc<[u8]> = id.into();
+        let id: Arc<[u8]> = id.as_slice().into();
         known.ids.insert(Arc::clone(&id));
         Claim::New(id)
     }

@@ -92,8 +92,8 @@ impl Vhost {
         arguments
     }
 
-    /// Checks that there may be one more queue. Two that are declared at the same moment may both find room for the last
-    /// one.
+    /// Checks that there may be one more queue. Two that are declared at the same moment may both find room for the
+    /// last one.
     pub(super) fn queue_limit(&self) -> Option<u64> {
         let limit = self.settings.read().limits.max_queues;
         limit.and_then(|limit| limit_reached(Some(limit), self.queues.len()))

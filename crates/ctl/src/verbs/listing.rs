@@ -1,4 +1,5 @@
-//! The verbs that list: rows from the API, the columns that were asked for, one table. All they differ in is in `columns`.
+//! The verbs that list: rows from the API, the columns that were asked for, one table. All they differ in
+//! is in `columns`.
 
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command};

@@ -84,13 +84,13 @@ pub(super) const VERBS: &[Verb] = &[
     },
     Verb {
         name: "set_vm_memory_high_watermark",
-        about: "Sets the memory above which publishers are blocked: a share, or absolute and a size (Leveret only)",
+        about: "Sets the memory above which publishers are blocked: a share, or absolute and a size",
         arguments: limits::arguments,
         run: limits::set_memory,
     },
     Verb {
         name: "set_disk_free_limit",
-        about: "Sets the free disk below which publishers are blocked: a size, or mem_relative and a factor (Leveret only)",
+        about: "Sets the free disk below which publishers are blocked: a size, or mem_relative and a factor",
         arguments: limits::arguments,
         run: limits::set_disk,
     },

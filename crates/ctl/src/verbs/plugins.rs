@@ -8,8 +8,8 @@ use crate::call::Call;
 use crate::failure::{Exit, Failure};
 use crate::output::Format;
 
-/// What Leveret has built in, by the names of the plugins that RabbitMQ has for it. Asked without a broker, as when an image is
-/// built, this is the answer; otherwise the broker is asked.
+/// What Leveret has built in, by the names of the plugins that RabbitMQ has for it. Asked without a broker, as when
+/// an image is built, this is the answer; otherwise the broker is asked.
 const BUILT_IN: [&str; 10] = [
     "rabbitmq_auth_mechanism_ssl",
     "rabbitmq_consistent_hash_exchange",

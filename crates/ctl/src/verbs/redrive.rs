@@ -1,5 +1,5 @@
-//! `redrive`: has dead letters published again to where they died. In steps, so that progress is seen, and Ctrl-C between
-//! two of them leaves nothing half done.
+//! `redrive`: has dead letters published again to where they died. In steps, so that progress is seen, and
+//! Ctrl-C between two of them leaves nothing half done.
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use serde_json::{Value, json};

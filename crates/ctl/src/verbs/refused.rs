@@ -1,5 +1,5 @@
-//! Verbs of RabbitMQ's tools that cannot be done over HTTP, or make no sense here. Each is refused with what to do instead: a
-//! script must not go on as if it had been done.
+//! Verbs of RabbitMQ's tools that cannot be done over HTTP, or make no sense here. Each is refused with what to do
+//! instead: a script must not go on as if it had been done.
 
 use super::Refusal;
 

@@ -4,7 +4,8 @@ use std::fs;
 
 use crate::stub::{Asked, Stub, assert_fails, assert_prints, run, run_with, run_words};
 
-const ALICE: &str = r#"{"name":"alice","password_hash":"aGFzaA==","hashing_algorithm":"rabbit_password_hashing_sha256","tags":["a","b"]}"#;
+const ALICE: &str = r#"{"name":"alice","password_hash":"aGFzaA==",
+    "hashing_algorithm":"rabbit_password_hashing_sha256","tags":["a","b"]}"#;
 
 /// A change without a reason.
 fn asked(what: &str, body: &str) -> Asked {
@@ -57,7 +58,10 @@ fn tags_leave_the_password_and_a_password_leaves_the_tags() {
     assert_eq!(
         bodies,
         [
-            r#"{"password_hash":"aGFzaA==","hashing_algorithm":"rabbit_password_hashing_sha256","tags":"administrator,monitoring"}"#,
+            concat!(
+                r#"{"password_hash":"aGFzaA==","hashing_algorithm":"rabbit_password_hashing_sha256","#,
+                r#""tags":"administrator,monitoring"}"#
+            ),
             r#"{"tags":"a,b","password":"new"}"#,
             r#"{"password_hash":"","tags":"a,b"}"#,
         ]
@@ -176,7 +180,8 @@ fn limits_of_a_vhost_are_replaced() {
 
 #[test]
 fn policies_are_set_and_cleared() {
-    let invalid = r#"{"error":"bad_request","reason":"Validation failed\n\n[{&lt;&lt;\"bogus\"&gt;&gt;,1}] are not recognised policy settings\n"}"#;
+    let invalid = r#"{"error":"bad_request",
+        "reason":"Validation failed\n\n[{&lt;&lt;\"bogus\"&gt;&gt;,1}] are not recognised policy settings\n"}"#;
     let stub = Stub::new(&[
         ("PUT /api/policies/v/p", 201, ""),
         ("PUT /api/policies/%2F/p", 400, invalid),
@@ -187,7 +192,8 @@ fn policies_are_set_and_cleared() {
             &stub,
             r#"rabbitmqctl set_policy -p v --priority -3 --apply-to queues p ^a {"message-ttl":1000}"#,
         ),
-        "Setting policy \"p\" for pattern \"^a\" to \"{\"message-ttl\":1000}\" with priority \"-3\" for vhost \"v\" ...\n",
+        "Setting policy \"p\" for pattern \"^a\" to \"{\"message-ttl\":1000}\" with priority \"-3\" \
+         for vhost \"v\" ...\n",
     );
     let body = r#"{"pattern":"^a","definition":{"message-ttl":1000},"priority":-3,"apply-to":"queues"}"#;
     assert_eq!(stub.change(), asked("PUT /api/policies/v/p", body));
@@ -355,7 +361,8 @@ fn dead_letters_are_redriven_in_steps_until_none_is_left_to_move() {
 
 #[test]
 fn parameters_and_flags() {
-    let flags = r#"[{"name":"on","state":"enabled","stability":"stable"},{"name":"off","state":"disabled","stability":"stable"}]"#;
+    let flags = r#"[{"name":"on","state":"enabled","stability":"stable"},
+        {"name":"off","state":"disabled","stability":"stable"}]"#;
     let stub = Stub::new(&[
         ("GET /api/overview", 200, r#"{"node":"rabbit@box"}"#),
         ("PUT /api/parameters/shovel/%2F/s", 201, ""),

@@ -5,10 +5,12 @@ use crate::stub::{Stub, assert_fails, assert_prints, run, run_words};
 const QUEUES: &str = r#"[
 {"arguments":{"x-max-length":1000,"x-queue-mode":"lazy"},"auto_delete":false,"consumers":1,"durable":true,
  "effective_policy_definition":{"message-ttl":10},"exclusive":false,"messages":3,"messages_ready":0,
- "messages_unacknowledged":3,"name":"q1","node":"rabbit@box","policy":"p","state":"running","type":"classic","vhost":"/",
+ "messages_unacknowledged":3,"name":"q1","node":"rabbit@box","policy":"p",
+ "state":"running","type":"classic","vhost":"/",
  "message_stats":{"publish":5,"publish_details":{"rate":2.5}}},
 {"arguments":{},"auto_delete":false,"consumers":0,"durable":false,"exclusive":true,"messages":0,"messages_ready":0,
- "messages_unacknowledged":0,"name":"q \"2\"","node":"rabbit@box","policy":null,"state":"down","type":"classic","vhost":"/",
+ "messages_unacknowledged":0,"name":"q \"2\"","node":"rabbit@box","policy":null,
+ "state":"down","type":"classic","vhost":"/",
  "owner_pid_details":{"name":"127.0.0.1:43302 -> 127.0.0.1:5677"}}]"#;
 
 fn queues() -> Stub {
@@ -95,9 +97,10 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn bindings_say_what_they_connect() {
-    let bindings = r#"[{"source":"","vhost":"/","destination":"q1","destination_type":"queue","routing_key":"q1","arguments":{},
-        "properties_key":"q1"},{"source":"ex","vhost":"/","destination":"q1","destination_type":"queue","routing_key":"a.#",
-        "arguments":{"b":true,"k":"v","n":5},"properties_key":"a.%23~pSITBw"}]"#;
+    let bindings = r#"[{"source":"","vhost":"/","destination":"q1","destination_type":"queue",
+        "routing_key":"q1","arguments":{},
+        "properties_key":"q1"},{"source":"ex","vhost":"/","destination":"q1","destination_type":"queue",
+        "routing_key":"a.#",        "arguments":{"b":true,"k":"v","n":5},"properties_key":"a.%23~pSITBw"}]"#;
     let stub = Stub::new(&[("GET /api/bindings/%2F", 200, bindings)]);
     assert_prints(
         &run(&stub, "rabbitmqctl list_bindings"),
@@ -109,11 +112,14 @@ fn bindings_say_what_they_connect() {
 
 #[test]
 fn connections_channels_and_consumers_go_by_their_names() {
-    let connections = r#"[{"name":"127.0.0.1:43302 -> 127.0.0.1:5677","peer_host":"127.0.0.1","peer_port":43302,"ssl":false,
-        "ssl_protocol":null,"state":"running","user":"guest","protocol":"AMQP 0-9-1","client_properties":{"product":"P"}}]"#;
-    let channels = r#"[{"name":"127.0.0.1:43302 -> 127.0.0.1:5677 (1)","connection_details":{"name":"c"},"consumer_count":2,"messages_unacknowledged":3,"user":"guest"}]"#;
+    let connections = r#"[{"name":"127.0.0.1:43302 -> 127.0.0.1:5677","peer_host":"127.0.0.1","peer_port":43302,
+        "ssl":false,        "ssl_protocol":null,"state":"running","user":"guest","protocol":"AMQP 0-9-1",
+        "client_properties":{"product":"P"}}]"#;
+    let channels = r#"[{"name":"127.0.0.1:43302 -> 127.0.0.1:5677 (1)","connection_details":{"name":"c"},
+        "consumer_count":2,"messages_unacknowledged":3,"user":"guest"}]"#;
     let consumers = r#"[{"arguments":{"x-priority":5},"ack_required":true,"active":true,"activity_status":"up",
-        "channel_details":{"name":"c (2)"},"consumer_tag":"ct1","prefetch_count":3,"queue":{"name":"q1","vhost":"/"}}]"#;
+        "channel_details":{"name":"c (2)"},"consumer_tag":"ct1","prefetch_count":3,
+        "queue":{"name":"q1","vhost":"/"}}]"#;
     let stub = Stub::new(&[
         ("GET /api/connections", 200, connections),
         ("GET /api/channels", 200, channels),
@@ -177,7 +183,8 @@ fn users_vhosts_and_permissions() {
 
 #[test]
 fn policies_and_parameters_show_json() {
-    let policy = r#"[{"vhost":"/","name":"p1","pattern":"^q","apply-to":"all","definition":{"max-length":10},"priority":0}]"#;
+    let policy = r#"[{"vhost":"/","name":"p1","pattern":"^q","apply-to":"all",
+        "definition":{"max-length":10},"priority":0}]"#;
     let parameters = r#"[{"value":{"pattern":"^q","priority":3},"vhost":"/","component":"operator_policy","name":"o2"},
         {"value":{},"vhost":"other","component":"operator_policy","name":"elsewhere"}]"#;
     let stub = Stub::new(&[

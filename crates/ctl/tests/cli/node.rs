@@ -4,15 +4,18 @@ use std::net::TcpListener;
 
 use crate::stub::{Stub, assert_fails, assert_prints, run};
 
-const OVERVIEW: &str = r#"{"node":"rabbit@box","rabbitmq_version":"4.2.0","product_name":"Leveret","product_version":"0.1.0",
+const OVERVIEW: &str = r#"{"node":"rabbit@box","rabbitmq_version":"4.2.0","product_name":"Leveret",
+    "product_version":"0.1.0",
     "cluster_name":"name","erlang_version":"0","object_totals":{"connections":1,"queues":4},
     "listeners":[{"node":"rabbit@box","protocol":"amqp","ip_address":"::","port":5672},
                  {"node":"rabbit@box","protocol":"http","ip_address":"127.0.0.1","port":15672}]}"#;
 
 const NODE: &str = r#"{"name":"rabbit@box","running":true,"os_pid":"14087","uptime":537443,"mem_used":128600000,
-    "mem_limit":15165901209,"mem_calculation_strategy":"rss","mem_alarm":false,"disk_free":47930585088,"disk_free_limit":50000000,
+    "mem_limit":15165901209,"mem_calculation_strategy":"rss","mem_alarm":false,"disk_free":47930585088,
+    "disk_free_limit":50000000,
     "disk_free_alarm":false,"fd_used":11,"fd_total":1024,"sockets_used":1,"sockets_total":832,"db_dir":"/data",
-    "config_files":["/etc/leveret.toml"],"log_files":["stdout"],"enabled_plugins":["rabbitmq_management"],"being_drained":false}"#;
+    "config_files":["/etc/leveret.toml"],"log_files":["stdout"],"enabled_plugins":["rabbitmq_management"],
+    "being_drained":false}"#;
 
 const MEMORY: &str =
     r#"{"memory":{"binary":1000000,"queue_procs":3000000,"strategy":"rss","total":{"rss":4000000}}}"#;
@@ -37,12 +40,14 @@ fn status_is_a_report_in_sections() {
         &run(&stub, "rabbitmqctl status"),
         "Status of node rabbit@box ...\nRuntime\n\nOS PID: 14087\nUptime (seconds): 537\nIs under maintenance?: false\n\
          RabbitMQ version: 4.2.0\nLeveret version: 0.1.0\nNode name: rabbit@box\n\nPlugins\n\nEnabled plugins:\n\n \
-         * rabbitmq_management\n\nData directory\n\nNode data directory: /data\n\nConfig files\n\n * /etc/leveret.toml\n\n\
+         * rabbitmq_management\n\nData directory\n\nNode data directory: /data\n\nConfig files\n\n \
+         * /etc/leveret.toml\n\n\
          Log file(s)\n\n * stdout\n\nAlarms\n\n(none)\n\nMemory\n\nTotal memory used: 0.1286 gb\n\
          Calculation strategy: rss\nMemory high watermark: 15.1659 gb\n\nqueue_procs: 0.003 gb (75.0 %)\n\
          binary: 0.001 gb (25.0 %)\n\nFile Descriptors\n\nTotal: 11, limit: 1024\nSockets: 1, limit: 832\n\n\
          Free Disk Space\n\nLow free disk space watermark: 0.05 gb\nFree disk space: 47.9306 gb\n\nTotals\n\n\
-         Connection count: 1\nQueue count: 4\nVirtual host count: 1\n\nLeveret\n\njournal_bytes: 134217728\nsync: always\n\n\
+         Connection count: 1\nQueue count: 4\nVirtual host count: 1\n\nLeveret\n\n\
+         journal_bytes: 134217728\nsync: always\n\n\
          Listeners\n\nInterface: [::], port: 5672, protocol: amqp, purpose: AMQP 0-9-1\n\
          Interface: 127.0.0.1, port: 15672, protocol: http, purpose: HTTP API\n",
     );
@@ -60,7 +65,8 @@ fn cluster_status_names_nodes_listeners_and_flags() {
         &run(&node(&[]), "rabbitmqctl cluster_status"),
         "Cluster status of node rabbit@box ...\nBasics\n\nCluster name: name\n\nDisk Nodes\n\nrabbit@box\n\n\
          Running Nodes\n\nrabbit@box\n\nVersions\n\nrabbit@box: RabbitMQ 4.2.0\n\nMaintenance status\n\n\
-         Node: rabbit@box, status: not under maintenance\n\nAlarms\n\n(none)\n\nNetwork Partitions\n\n(none)\n\nListeners\n\n\
+         Node: rabbit@box, status: not under maintenance\n\nAlarms\n\n(none)\n\n\
+         Network Partitions\n\n(none)\n\nListeners\n\n\
          Node: rabbit@box, interface: [::], port: 5672, protocol: amqp, purpose: AMQP 0-9-1\n\
          Node: rabbit@box, interface: 127.0.0.1, port: 15672, protocol: http, purpose: HTTP API\n\n\
          Feature flags\n\nFlag: quorum_queue, state: enabled\n",
@@ -115,7 +121,8 @@ fn sentences_of_diagnostics() {
     }
     assert_prints(
         &run(&stub, "rabbitmq-diagnostics check_running"),
-        "Checking if RabbitMQ is running on node rabbit@box ...\nRabbitMQ on node rabbit@box is fully booted and running\n",
+        "Checking if RabbitMQ is running on node rabbit@box ...\n\
+         RabbitMQ on node rabbit@box is fully booted and running\n",
     );
     assert_prints(
         &run(&stub, "rabbitmq-diagnostics check_running --formatter json"),
@@ -125,7 +132,8 @@ fn sentences_of_diagnostics() {
 
 #[test]
 fn checks_that_fail_say_what_is_wrong_with_69() {
-    let alarms = r#"{"status":"failed","reason":"There are alarms in effect","alarms":[{"resource":"memory","node":"rabbit@box"}]}"#;
+    let alarms = r#"{"status":"failed","reason":"There are alarms in effect",
+        "alarms":[{"resource":"memory","node":"rabbit@box"}]}"#;
     let listener =
         r#"{"status":"failed","reason":"No active listener","missing":"mqtt","protocols":["http","amqp"]}"#;
     let stub = node(&[

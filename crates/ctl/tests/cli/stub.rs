@@ -1,5 +1,5 @@
-//! A server that says what a RabbitMQ said when it was asked the same, and remembers what it was asked; and the way to run
-//! one command line against it.
+//! A server that says what a RabbitMQ said when it was asked the same, and remembers what it was asked; and the way
+//! to run one command line against it.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead as _, BufReader, Read, Write};
@@ -128,7 +128,8 @@ fn serve(
     let mut stream = reader.into_inner();
     write!(
         stream,
-        "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+        "HTTP/1.1 {status} Status\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{answer}",
         answer.len()
     )?;
     stream.flush()

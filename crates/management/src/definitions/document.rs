@@ -74,8 +74,8 @@ pub(super) struct QueueEntry {
 type Read<T> = Result<T, ImportError>;
 
 impl Document {
-    /// Reads a document. With `vhost`, entries need not name one and are all for that one; users, vhosts and permissions
-    /// are none of its.
+    /// Reads a document. With `vhost`, entries need not name one and are all for that one; users, vhosts and
+    /// permissions are none of its.
     pub(super) fn read(json: &[u8], vhost: Option<&str>) -> Read<Self> {
         let malformed = |reason: String| ImportError::Malformed { what: "definitions".to_owned(), reason };
         let mut document: Map<String, Value> =

@@ -1,5 +1,5 @@
-//! Field values as JSON and back. Not every value has a form in JSON: octets that are no text are shown with replacement
-//! characters, a timestamp is its seconds.
+//! Field values as JSON and back. Not every value has a form in JSON: octets that are no text are shown with
+//! replacement characters, a timestamp is its seconds.
 
 use leveret_codec::table::{FIELD_NESTING_MAX, FieldTable, FieldValue};
 use serde_json::{Map, Number, Value};

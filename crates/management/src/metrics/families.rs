@@ -1,5 +1,5 @@
-//! The metrics that RabbitMQ has as well, family by family. COMPAT: families, names, types and labels are RabbitMQ's; what
-//! only means something in its virtual machine is left out.
+//! The metrics that RabbitMQ has as well, family by family. COMPAT: families, names, types and labels are RabbitMQ's;
+//! what only means something in its virtual machine is left out.
 
 use leveret_broker::counters::{DeathCounters, QueueCounters};
 use leveret_broker::queue::QueueSnapshot;

@@ -1,5 +1,6 @@
 //! Where scrapers come: one request per connection, a bounded number of connections, and one page made at a time, off
-//! the threads that serve clients. COMPAT: anybody may look, as in RabbitMQ; what may connect is decided by the address.
+//! the threads that serve clients. COMPAT: anybody may look, as in RabbitMQ; what may connect is decided by the
+//! address.
 
 use std::io::Write as _;
 use std::sync::Arc;

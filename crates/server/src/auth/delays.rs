@@ -1,5 +1,5 @@
-//! Makes guessing slow: after some wrong passwords for a user from one address, attempts from there wait for their turn, longer
-//! each time. Who logs in with a password that was right before does not wait.
+//! Makes guessing slow: after some wrong passwords for a user from one address, attempts from there wait for their
+//! turn, longer each time. Who logs in with a password that was right before does not wait.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};

@@ -1,6 +1,6 @@
-//! Passwords that were right, so that who connects often does not wait for a slow hash each time. What is kept of them is a
-//! hash with a key that lives as long as the process, and the user as it was: any change of the user makes another one, for
-//! whom nothing is remembered.
+//! Passwords that were right, so that who connects often does not wait for a slow hash each time. What is kept of
+//! them is a hash with a key that lives as long as the process, and the user as it was: any change of the user makes
+//! another one, for whom nothing is remembered.
 
 use std::sync::Arc;
 

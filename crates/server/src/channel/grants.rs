@@ -1,5 +1,5 @@
-//! What the user of a channel may do: the grants, taken again when they may have changed, and the checks in the order in which
-//! RabbitMQ makes them.
+//! What the user of a channel may do: the grants, taken again when they may have changed, and the checks in the order
+//! in which RabbitMQ makes them.
 
 use std::sync::Arc;
 
@@ -102,8 +102,8 @@ impl Channel {
         checked.map_err(|error| AmqpError::refused(&error, method))
     }
 
-    /// Checks that the user may bind or unbind. COMPAT: the destination is looked at first, then whether either end can be
-    /// bound at all, then the source and the key.
+    /// Checks that the user may bind or unbind. COMPAT: the destination is looked at first, then whether either end
+    /// can be bound at all, then the source and the key.
     pub(super) fn check_binding(
         &mut self,
         source: &str,

@@ -293,8 +293,8 @@ fn recv_on_channel_0(connection: &Arc<Connection>, frame: &Frame<'_>) -> Result<
     }
 }
 
-/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid. Verifying takes a while:
-/// the answer comes when it comes, and a refusal ends the connection.
+/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid. Verifying takes a
+/// while: the answer comes when it comes, and a refusal ends the connection.
 fn update_secret(connection: &Arc<Connection>, new_secret: &[u8]) {
     let connection = Arc::clone(connection);
     let credentials = Credentials { user: connection.user.clone(), password: new_secret.to_vec() };

@@ -1,4 +1,5 @@
-//! Entries of users, vhosts and permissions. What grows with time is a field table, in which an older value may lack a key.
+//! Entries of users, vhosts and permissions. What grows with time is a field table, in which an older value may lack
+//! a key.
 
 use leveret_broker::access::password::{HashAlgorithm, PasswordHash};
 use leveret_broker::access::permissions::{Permissions, TopicPermissions};
