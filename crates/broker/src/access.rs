@@ -21,6 +21,7 @@ use crate::definition::Definition;
 use crate::error::BrokerError;
 use crate::events::Event;
 use crate::names::{ExchangeName, UserName, VhostName};
+use crate::queue::arguments::value_text;
 use crate::services::Services;
 use crate::store::JournalPosition;
 use password::PasswordHash;
@@ -402,7 +403,12 @@ impl Access {
 impl Access {
     /// Notes a change made by an administrator, and raises its event. COMPAT: RabbitMQ's names and fields.
     pub(crate) fn tell(&self, by: Actor<'_>, name: &'static str, fields: FieldTable) {
-        info!(target: AUDIT, by = by.user, from = by.from, what = ?fields, "{name}");
+        // Quoted, since names are anything that somebody has sent.
+        let what = fields
+            .iter()
+            .map(|(key, value)| format!("{}={:?}", key.as_str().unwrap_or_default(), value_text(value)));
+        let what = what.collect::<Vec<_>>().join(" ");
+        info!(target: AUDIT, by = by.user, from = by.from, %what, "{name}");
         self.services
             .events
             .raise(|| Event { name, fields: fields.with("user_who_performed_action", by.user) });
