@@ -22,8 +22,10 @@ build() {
     for binary in "${binaries[@]}"; do
         args+=(--bin "$binary")
     done
-    # With --target, flags do not reach procedural macros, which cannot be static.
-    RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" cargo build --release --target "$triple" "${args[@]}"
+    # Static binaries cannot look for getrandom at run time: the crate of that name would read /dev/urandom instead, which
+    # an empty root has not. With --target, flags do not reach procedural macros, which cannot be static.
+    local flags='-C target-feature=+crt-static --cfg getrandom_backend="linux_getrandom"'
+    RUSTFLAGS="$flags ${RUSTFLAGS:-}" cargo build --release --target "$triple" "${args[@]}"
     rm -rf "$image"
     mkdir -p "$image/root/etc" "$image/data"
     for binary in "${binaries[@]}"; do
