@@ -3,16 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::time::{Duration, Instant};
 
 use crate::ledger::{Answer, Definitions, Found, Ledger, PublishLog, Standing, judge};
 use crate::load::{DEAD_QUEUE, EXPIRING_QUEUE, SYNC_QUEUE};
 use crate::message::{Content, Key};
 use crate::random::Random;
 use crate::wire::{Incoming, Wire};
-
-/// What the last message may take to expire, on a busy machine.
-const EXPIRY_MAX: Duration = Duration::from_secs(30);
 
 /// What becomes of the messages of a queue once they have been looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +82,11 @@ fn survey_messages(
     random: &mut Random,
     faults: &mut Vec<String>,
 ) -> io::Result<()> {
-    if definitions.queue(EXPIRING_QUEUE) == Standing::There {
-        await_expiry(port)?;
-    }
+    let there = |queue: &str| definitions.queue(queue) == Standing::There;
+    let last_letter = match there(EXPIRING_QUEUE) && there(DEAD_QUEUE) {
+        true => Some(publish_last_letter(port, ledger)?),
+        false => None,
+    };
     let publisher = ledger.new_publisher();
     let mut queues = ledger.queues();
     queues.retain(|queue| queue != SYNC_QUEUE);
@@ -109,8 +107,10 @@ fn survey_messages(
             let has_sync = definitions.queue(SYNC_QUEUE) == Standing::There;
             let mut reading =
                 Reading { queue: &queue, wire: Wire::open_confirming(port)?, found: Vec::new() };
-            let read =
-                reading.read().and_then(|()| reading.settle(afterwards, random, has_sync.then_some(&sync)));
+            let end = last_letter.filter(|_| queue == DEAD_QUEUE);
+            let read = reading
+                .read(end)
+                .and_then(|()| reading.settle(afterwards, random, has_sync.then_some(&sync)));
             found = reading.found;
             match read {
                 Ok(acknowledged) => settled = acknowledged,
@@ -128,16 +128,18 @@ fn survey_messages(
     Ok(())
 }
 
-/// Waits until all that expires has expired.
-fn await_expiry(port: u16) -> io::Result<()> {
-    let mut wire = Wire::open(port)?;
-    let deadline = Instant::now() + EXPIRY_MAX;
-    while wire.count(EXPIRING_QUEUE)? != Some(0) {
-        if Instant::now() > deadline {
-            return Err(io::Error::other(format!("queue {EXPIRING_QUEUE}: messages do not expire")));
-        }
-    }
-    wire.close()
+/// Publishes what expires behind all that is there, so that all of that has come where it goes when this has.
+fn publish_last_letter(port: u16, ledger: &mut Ledger) -> io::Result<Key> {
+    let key = Key { publisher: ledger.new_publisher(), sequence: 0 };
+    let content = Content { key, size: 1, persistent: true };
+    let mut wire = Wire::open_confirming(port)?;
+    wire.push_message("", EXPIRING_QUEUE, &content);
+    wire.flush()?;
+    wire.await_confirms(1..=1)?;
+    let published = vec![(content, Answer::Confirmed)];
+    ledger.record_publishes(&PublishLog { queues: vec![DEAD_QUEUE.to_owned()], published });
+    wire.close()?;
+    Ok(key)
 }
 
 fn compare(
@@ -159,10 +161,18 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn read(&mut self) -> io::Result<()> {
+    /// Reads as many as there are, or up to `end`.
+    fn read(&mut self, end: Option<Key>) -> io::Result<()> {
         let count = self.wire.count(self.queue)?.unwrap_or_default();
         self.wire.consume(self.queue, 0)?;
-        for number in 1..=u64::from(count) {
+        for number in 1.. {
+            let is_done = match end {
+                None => number > u64::from(count),
+                Some(end) => self.found.last().and_then(Found::key) == Some(end),
+            };
+            if is_done {
+                break;
+            }
             let Incoming::Delivery(delivery) = self.wire.next()? else {
                 return Err(io::Error::other("something came that is no delivery"));
             };

@@ -12,7 +12,7 @@ pub(crate) struct Found {
 }
 
 impl Found {
-    pub(super) fn key(&self) -> Option<Key> {
+    pub(crate) fn key(&self) -> Option<Key> {
         self.content.as_ref().ok().map(|content| content.key)
     }
 }
