@@ -14,7 +14,7 @@ use leveret_broker::access::{AUDIT, Access, password};
 use leveret_codec::table::{FieldTable, FieldValue};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use delays::Delays;
 use verified::Verified;
@@ -133,9 +133,8 @@ impl Authenticator {
         });
         match &outcome {
             Ok(_) => info!(target: AUDIT, user = claim.user(), %peer, "login accepted"),
-            Err(refusal) => {
-                warn!(target: AUDIT, user = claim.user(), %peer, ?refusal, "login refused");
-            }
+            // What the connection is told is warned of where it is told.
+            Err(refusal) => info!(target: AUDIT, user = claim.user(), %peer, ?refusal, "login refused"),
         }
         outcome
     }

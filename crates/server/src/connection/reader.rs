@@ -37,8 +37,8 @@ enum Behind {
     Channel(Arc<Inbox>),
     /// All channels together.
     Channels,
-    /// The peer, which does not read its answers.
-    Peer,
+    /// The verification of a new password, and then the peer, which may not read its answers.
+    Secret(Vec<u8>),
 }
 
 /// The reading side of an open connection.
@@ -135,8 +135,8 @@ impl Reader {
                 Err(error) => return Err(ReadEnd::Malformed(error).into()),
             };
             if range.channel == 0 {
-                if self.recv_connection_frame()? && self.connection.outbound.is_full() {
-                    return Ok(Some(Behind::Peer));
+                if let Some(secret) = self.recv_connection_frame()? {
+                    return Ok(Some(Behind::Secret(secret)));
                 }
                 continue;
             }
@@ -159,7 +159,10 @@ impl Reader {
             match behind {
                 Behind::Channel(inbox) => inbox.room().await,
                 Behind::Channels => backlog.room().await,
-                Behind::Peer => connection.outbound.room().await,
+                Behind::Secret(secret) => {
+                    update_secret(connection, secret).await;
+                    connection.outbound.room().await;
+                }
             }
         };
         tokio::select! {
@@ -211,14 +214,14 @@ impl Reader {
         Err(ConnectionEnd::ClosedByUs(AmqpError::new(ReplyCode::NotAllowed, text, MethodId::NONE)))
     }
 
-    /// Takes one frame of channel 0; whether it was answered.
-    fn recv_connection_frame(&mut self) -> Result<bool, ConnectionEnd> {
+    /// Takes one frame of channel 0; the new password, if it brings one.
+    fn recv_connection_frame(&mut self) -> Result<Option<Vec<u8>>, ConnectionEnd> {
         let connection = Arc::clone(&self.connection);
         let Ok(Some((frame, size))) = frame::decode_frame(self.frames.received(), connection.frame_max)
         else {
-            return Ok(false);
+            return Ok(None);
         };
-        let result = recv_on_channel_0(&connection, &frame);
+        let result = recv_on_channel_0(&frame);
         self.frames.skip(size);
         result
     }
@@ -265,11 +268,11 @@ fn first_range(received: &[u8], frame_max: u32) -> Result<Option<Range>, frame::
     Ok(Some(Range { channel, length }))
 }
 
-/// Does what a frame of channel 0 says; whether it was answered.
-fn recv_on_channel_0(connection: &Arc<Connection>, frame: &Frame<'_>) -> Result<bool, ConnectionEnd> {
+/// Does what a frame of channel 0 says; the new password, if it brings one.
+fn recv_on_channel_0(frame: &Frame<'_>) -> Result<Option<Vec<u8>>, ConnectionEnd> {
     let close = |error: AmqpError| Err(ConnectionEnd::ClosedByUs(error.on_connection()));
     match frame.frame_type {
-        FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(false),
+        FrameType::Heartbeat if frame.channel == 0 && frame.payload.is_empty() => Ok(None),
         // COMPAT: a heartbeat belongs on channel 0 and is empty.
         FrameType::Heartbeat if !frame.payload.is_empty() => close(AmqpError::unknown_frame(frame)),
         FrameType::Heartbeat | FrameType::Header | FrameType::Body => close(AmqpError::out_of_place(frame)),
@@ -278,11 +281,8 @@ fn recv_on_channel_0(connection: &Arc<Connection>, frame: &Frame<'_>) -> Result<
                 debug!(code = close.reply_code, text = close.reply_text, "client closes");
                 Err(ConnectionEnd::PeerClosed)
             }
-            Ok(Method::ConnectionCloseOk(_)) => Ok(false),
-            Ok(Method::ConnectionUpdateSecret(update)) => {
-                update_secret(connection, update.new_secret);
-                Ok(false)
-            }
+            Ok(Method::ConnectionCloseOk(_)) => Ok(None),
+            Ok(Method::ConnectionUpdateSecret(update)) => Ok(Some(update.new_secret.to_vec())),
             Ok(method) => close(AmqpError::new(
                 ReplyCode::ChannelError,
                 "unexpected method in connection state running",
@@ -293,30 +293,26 @@ fn recv_on_channel_0(connection: &Arc<Connection>, frame: &Frame<'_>) -> Result<
     }
 }
 
-/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid. Verifying takes a
-/// while: the answer comes when it comes, and a refusal ends the connection.
-fn update_secret(connection: &Arc<Connection>, new_secret: &[u8]) {
-    let connection = Arc::clone(connection);
-    let credentials = Credentials { user: connection.user.clone(), password: new_secret.to_vec() };
-    tokio::spawn(async move {
-        let server = &connection.server;
-        let access = server.broker.access();
-        let verified = server.authenticator.verify(access, &credentials, connection.peer.ip()).await;
-        let vhost = connection.vhost.name.as_str();
-        let refused = match verified {
-            Err(_) => "New secret was refused by one of the backends".to_owned(),
-            Ok(user) if !access.grants(user.name.as_str(), vhost).is_admitted() => {
-                format!("access to vhost '{vhost}' refused for user '{}'", user.name)
-            }
-            Ok(_) => {
-                let update_ok = Method::ConnectionUpdateSecretOk(connection::UpdateSecretOk);
-                frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &update_ok);
-                return;
-            }
-        };
-        let method = MethodId::CONNECTION_UPDATE_SECRET;
-        connection.fail(AmqpError::new(ReplyCode::NotAllowed, refused, method));
-    });
+/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid; a refusal ends the
+/// connection. Verifying takes a while, in which nothing more is read: one at a time is all that a peer can ask for.
+async fn update_secret(connection: &Connection, new_secret: Vec<u8>) {
+    let credentials = Credentials { user: connection.user.clone(), password: new_secret };
+    let server = &connection.server;
+    let access = server.broker.access();
+    let verified = server.authenticator.verify(access, &credentials, connection.peer.ip()).await;
+    let vhost = connection.vhost.name.as_str();
+    let refused = match verified {
+        Err(_) => "New secret was refused by one of the backends".to_owned(),
+        Ok(user) if !access.grants(user.name.as_str(), vhost).is_admitted() => {
+            format!("access to vhost '{vhost}' refused for user '{}'", user.name)
+        }
+        Ok(_) => {
+            let update_ok = Method::ConnectionUpdateSecretOk(connection::UpdateSecretOk);
+            frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &update_ok);
+            return;
+        }
+    };
+    connection.fail(AmqpError::new(ReplyCode::NotAllowed, refused, MethodId::CONNECTION_UPDATE_SECRET));
 }
 
 impl From<ReadEnd> for ConnectionEnd {
