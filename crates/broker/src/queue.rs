@@ -149,6 +149,7 @@ impl AddAssign for QueueSnapshot {
         self.ready_bytes += other.ready_bytes;
         self.unacked += other.unacked;
         self.unacked_bytes += other.unacked_bytes;
+        self.delayed += other.delayed;
         self.consumers += other.consumers;
         self.parked += other.parked;
         self.dying += other.dying;
