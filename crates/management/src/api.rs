@@ -33,6 +33,7 @@ use axum::Router;
 use axum::routing::any;
 
 use crate::access::{Authenticate, Tag};
+use crate::http::HttpSettings;
 use crate::node::Node;
 use crate::statistics::Statistics;
 use answer::Refusal;
@@ -44,6 +45,7 @@ pub(crate) struct Api {
     pub(crate) logins: Arc<dyn Authenticate>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) attempts: resource::Attempts,
+    pub(crate) settings: HttpSettings,
 }
 
 impl Api {
@@ -51,8 +53,9 @@ impl Api {
         node: Arc<dyn Node>,
         logins: Arc<dyn Authenticate>,
         statistics: Arc<Statistics>,
+        settings: HttpSettings,
     ) -> Self {
-        Self { node, logins, statistics, attempts: resource::Attempts::default() }
+        Self { node, logins, statistics, attempts: resource::Attempts::default(), settings }
     }
 }
 

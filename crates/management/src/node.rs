@@ -203,7 +203,7 @@ pub struct ChannelCounters {
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerInfo {
-    /// What is spoken there: `amqp`, `amqp/ssl`, `http`, `http/prometheus`.
+    /// What is spoken there: `amqp`, `amqp/ssl`, `http`, `https`, `http/prometheus`, `https/prometheus`.
     pub protocol: &'static str,
     /// Where.
     pub address: SocketAddr,

@@ -21,7 +21,6 @@ use crate::channel::Deliveries;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
 use crate::direct;
-use crate::management;
 use crate::server::{Purpose, Server};
 
 /// Octets of a page of memory.
@@ -32,12 +31,11 @@ pub(crate) fn node(
     server: &Arc<Server>,
     store: &Arc<DurableStore>,
     listeners: &[(TcpListener, Purpose)],
-    management: &[std::net::TcpListener],
 ) -> Arc<dyn Node> {
     let told = |(listener, purpose): &(TcpListener, Purpose)| {
         Some(ListenerInfo { protocol: purpose.protocol(), address: listener.local_addr().ok()? })
     };
-    let listeners = listeners.iter().filter_map(told).chain(management::infos(management)).collect();
+    let listeners = listeners.iter().filter_map(told).collect();
     Arc::new(ObservedNode::new(Arc::clone(server), Arc::clone(store), listeners))
 }
 

@@ -11,7 +11,9 @@ use dashmap::DashMap;
 use leveret_broker::access::Gone;
 use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{Broker, BrokerError, ConnectionId};
+use leveret_management::listener::Listener;
 use leveret_management::metrics;
+use leveret_management::node::Node;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
@@ -208,7 +210,6 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     // Bound at once, so that a port in use is told before anything else is done; clients are let in when all is
     // recovered.
     let bound = Bound::all(&config, tls.as_ref())?;
-    let management = management::bind(&config.management_listen)?;
     let closing = Duration::from_millis(config.closing_timeout_ms);
     let (store, recovered) = durable::open(&config)?;
     let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
@@ -234,17 +235,12 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
-    let node = observed::node(&server, &store, &listeners, &management);
-    let api = management::start(&server, Arc::clone(&node), management).map_err(StartError::Thread)?;
+    let node = observed::node(&server, &store, &listeners);
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
-    for (listener, purpose) in listeners {
-        match purpose {
-            Purpose::Amqp(tls) => _ = tokio::spawn(accept(Arc::clone(&server), listener, tls, alive.clone())),
-            Purpose::Metrics => _ = tokio::spawn(metrics::serve(Arc::clone(&node), listener)),
-        }
-    }
+    let of_api = serve_on(listeners, &server, &node, &alive);
     drop(alive);
+    let api = management::start(&server, node, of_api).map_err(StartError::Thread)?;
     tokio::spawn(tls::reload_on(hangup, tls));
     info!("Server startup complete");
 
@@ -287,29 +283,45 @@ fn start_alarms(server: &Server) {
     }
 }
 
+/// What somebody listens for.
+pub(crate) struct Purpose {
+    spoken: Spoken,
+    /// What comes first.
+    tls: Option<Arc<Tls>>,
+}
+
 /// What is spoken where somebody listens.
-pub(crate) enum Purpose {
-    /// AMQP, in TLS or as it is.
-    Amqp(Option<Arc<Tls>>),
+#[derive(Clone, Copy)]
+enum Spoken {
+    /// AMQP.
+    Amqp,
     /// HTTP, by scrapers of metrics.
     Metrics,
+    /// HTTP, by users of the API.
+    Management,
 }
 
 impl Purpose {
     /// COMPAT: what RabbitMQ calls it.
     pub(crate) fn protocol(&self) -> &'static str {
-        match self {
-            Self::Amqp(None) => "amqp",
-            Self::Amqp(Some(_)) => "amqp/ssl",
-            Self::Metrics => "http/prometheus",
+        match (self.spoken, self.tls.is_some()) {
+            (Spoken::Amqp, false) => "amqp",
+            (Spoken::Amqp, true) => "amqp/ssl",
+            (Spoken::Metrics, false) => "http/prometheus",
+            (Spoken::Metrics, true) => "https/prometheus",
+            (Spoken::Management, false) => "http",
+            (Spoken::Management, true) => "https",
         }
     }
 
     fn described(&self) -> &'static str {
-        match self {
-            Self::Amqp(None) => "AMQP connections",
-            Self::Amqp(Some(_)) => "AMQP connections with TLS",
-            Self::Metrics => "scrapers of metrics",
+        match (self.spoken, self.tls.is_some()) {
+            (Spoken::Amqp, false) => "AMQP connections",
+            (Spoken::Amqp, true) => "AMQP connections with TLS",
+            (Spoken::Metrics, false) => "scrapers of metrics",
+            (Spoken::Metrics, true) => "scrapers of metrics with TLS",
+            (Spoken::Management, false) => "the HTTP API",
+            (Spoken::Management, true) => "the HTTP API with TLS",
         }
     }
 }
@@ -324,11 +336,19 @@ struct Bound {
 impl Bound {
     /// All addresses to listen on.
     fn all(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Self>, StartError> {
-        let plain = config.amqp_listen.iter().map(|&address| (address, Purpose::Amqp(None)));
-        let secured = config.amqps_addresses().into_iter();
-        let secured = secured.map(|address| (address, Purpose::Amqp(tls.cloned())));
-        let metrics = config.metrics_listen.iter().map(|&address| (address, Purpose::Metrics));
-        plain.chain(secured).chain(metrics).map(|(address, purpose)| Self::bind(address, purpose)).collect()
+        let secured = config.amqps_addresses();
+        let all = [
+            (Spoken::Amqp, None, &config.amqp_listen),
+            (Spoken::Amqp, tls, &secured),
+            (Spoken::Metrics, None, &config.metrics_listen),
+            (Spoken::Metrics, tls, &config.metrics_tls_listen),
+            (Spoken::Management, None, &config.management_listen),
+            (Spoken::Management, tls, &config.management_tls_listen),
+        ];
+        let all = all.into_iter().flat_map(|(spoken, tls, addresses)| {
+            addresses.iter().map(move |&address| (address, Purpose { spoken, tls: tls.cloned() }))
+        });
+        all.map(|(address, purpose)| Self::bind(address, purpose)).collect()
     }
 
     fn bind(address: SocketAddr, purpose: Purpose) -> Result<Self, StartError> {
@@ -352,6 +372,27 @@ impl Bound {
         }
         Ok((listener, purpose))
     }
+}
+
+/// Lets clients in, but those of the HTTP API, whose listeners are given back: it has threads of its own.
+fn serve_on(
+    listeners: Vec<(TcpListener, Purpose)>,
+    server: &Arc<Server>,
+    node: &Arc<dyn Node>,
+    alive: &mpsc::Sender<Infallible>,
+) -> Vec<Listener> {
+    let mut of_api = Vec::new();
+    for (listener, Purpose { spoken, tls }) in listeners {
+        match spoken {
+            Spoken::Amqp => _ = tokio::spawn(accept(Arc::clone(server), listener, tls, alive.clone())),
+            Spoken::Metrics => {
+                let listener = management::listener(server, listener, tls);
+                tokio::spawn(metrics::serve(Arc::clone(node), listener));
+            }
+            Spoken::Management => of_api.push(management::listener(server, listener, tls)),
+        }
+    }
+    of_api
 }
 
 async fn accept(

@@ -9,13 +9,14 @@ mod development;
 mod failure;
 mod identity;
 mod session;
+mod stream;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{
     ServerConfig, ServerSessionMemoryCache, UnbufferedServerConnection, WebPkiClientVerifier,
@@ -34,6 +35,7 @@ use certificates::{Certificates, authorities};
 pub(crate) use failure::{TlsFailure, plain_reason};
 pub(crate) use identity::PeerIdentity;
 pub(crate) use session::{Outgoing, Session, Stage};
+pub(crate) use stream::TlsOctets;
 
 /// What the TLS listeners share.
 pub(crate) struct Tls {
@@ -61,7 +63,7 @@ pub(crate) struct TlsFacts {
 /// A socket whose handshake is completed.
 pub(crate) struct TlsStream {
     pub(crate) socket: TcpStream,
-    pub(crate) session: Arc<Mutex<Session>>,
+    pub(crate) session: Box<Session>,
     /// Octets received behind the handshake that make no whole record.
     pub(crate) rest: Vec<u8>,
 }
@@ -108,12 +110,11 @@ impl Tls {
         let in_force = Arc::clone(&self.in_force.read());
         let tls = UnbufferedServerConnection::new(in_force)
             .map_err(|error| TlsFailure::Refused(error.to_string()))?;
-        let mut session = Session::new(tls);
+        let mut session = Box::new(Session::new(tls));
         let shaken = self.shake_hands(&mut socket, &mut session, received).await;
         match shaken {
             Ok((rest, plaintext)) => {
                 let facts = facts(&session);
-                let session = Arc::new(Mutex::new(session));
                 Ok((TlsStream { socket, session, rest }, plaintext, facts))
             }
             Err(failure) => {

@@ -67,6 +67,7 @@ fn normalised(name: &str) -> String {
         "https" => "https".to_owned(),
         "http" => "http".to_owned(),
         "http/prometheus" | "prometheus" => "http/prometheus".to_owned(),
+        "https/prometheus" => "https/prometheus".to_owned(),
         _ => name,
     }
 }

@@ -122,7 +122,7 @@ pub(crate) fn shown_listener(listener: &ListenerInfo, node: &str) -> Value {
         "ip_address": listener.address.ip().to_string(),
         "port": listener.address.port(),
         "socket_opts": { "backlog": 4096, "nodelay": true },
-        "tls": listener.protocol.ends_with("/ssl") || listener.protocol == "https",
+        "tls": listener.protocol.ends_with("/ssl") || listener.protocol.starts_with("https"),
     })
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn contexts(call: &Call) -> Value {
     let shown = listeners.map(|listener| {
         json!({
             "node": node.name(),
-            "description": if listener.protocol == "http/prometheus" { "Prometheus" } else { "Management" },
+            "description": if listener.protocol.ends_with("/prometheus") { "Prometheus" } else { "Management" },
             "path": "/",
             "ip": listener.address.ip().to_string(),
             "port": listener.address.port().to_string(),
