@@ -24,9 +24,6 @@ use crate::listener::{Listener, Socket};
 use crate::node::Node;
 use crate::statistics::Sampler;
 
-/// Connections at a time; others wait to be accepted.
-const CONNECTIONS_MAX: usize = 1024;
-
 /// Requests that are answered at a time; others wait.
 const REQUESTS_MAX: usize = 8;
 
@@ -42,6 +39,8 @@ pub struct HttpSettings {
     /// Time for the line and headers of a request, from the end of the one before; for each mebibyte of its body that
     /// is begun; and for the peer to take a part of the answer.
     pub timeout: Duration,
+    /// Connections at a time; others wait to be accepted.
+    pub connections_max: usize,
 }
 
 /// A running HTTP API; it ends when this is dropped.
@@ -69,8 +68,8 @@ impl HttpApi {
             .build()?;
         let sampler = Sampler::start(Arc::clone(&node))?;
         let timeout = settings.timeout;
+        let places = Arc::new(Semaphore::new(settings.connections_max));
         let router = router(Arc::new(Api::new(node, logins, Arc::clone(sampler.statistics()), settings)));
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         for listener in listeners {
             let _context = runtime.enter();
             let listener = listener.moved_here()?;

@@ -115,6 +115,9 @@ options! {
     /// for each MiB of a body, and as much to take some of its answer, in milliseconds.
     management_timeout_ms: u64 = "30000", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
 
+    /// Connections to the HTTP API that are served at a time; others wait.
+    management_connections_max: usize = "1024", kind::number(1..=u64::from(u16::MAX), "connections");
+
     /// Addresses where Prometheus finds metrics, for which nobody has to log in. Port 0 picks a free port.
     metrics_listen: Vec<SocketAddr> = "0.0.0.0:15692", kind::addresses_or_none();
 

@@ -37,7 +37,10 @@ pub(crate) fn start(
     if listeners.is_empty() {
         return Ok(None);
     }
-    let settings = HttpSettings { timeout: Duration::from_millis(server.config.management_timeout_ms) };
+    let settings = HttpSettings {
+        timeout: Duration::from_millis(server.config.management_timeout_ms),
+        connections_max: server.config.management_connections_max,
+    };
     HttpApi::start(node, Arc::new(Logins(Arc::clone(server))), listeners, settings).map(Some)
 }
 

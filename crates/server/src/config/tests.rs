@@ -110,6 +110,7 @@ const SAMPLES: &[Sample] = &[
         c.management_tls_listen == ["[::]:6".parse().unwrap()]
     }),
     sample("management_timeout_ms", "250", "250", |c| c.management_timeout_ms == 250),
+    sample("management_connections_max", "7", "7", |c| c.management_connections_max == 7),
     sample("metrics_listen", "none", "['127.0.0.1:0']", |c| {
         c.metrics_listen.is_empty() || c.metrics_listen == ["127.0.0.1:0".parse().unwrap()]
     }),
