@@ -92,6 +92,18 @@ fn a_node_is_looked_at() {
         node.succeed(&format!("rabbitmq-diagnostics -q {check}"));
     }
     node.succeed(&format!("rabbitmq-diagnostics -q check_port_listener {}", node.broker.port));
+    node.succeed("rabbitmqctl set_vm_memory_high_watermark absolute 1");
+    node.succeed("rabbitmqctl set_vm_memory_high_watermark 0.0");
+    assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
+    node.succeed("rabbitmqctl set_vm_memory_high_watermark absolute 1GiB");
+    node.succeed("rabbitmqctl set_disk_free_limit mem_relative 1e9");
+    assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
+    node.succeed("rabbitmqctl set_disk_free_limit 1MB");
+    node.succeed("rabbitmq-diagnostics -q check_local_alarms");
+    let limits = node.http("GET", "leveret/limits", "");
+    for limit in [r#""disk_free_limit":1000000"#, r#""memory_high_watermark":1073741824"#] {
+        assert!(limits.contains(limit), "{limits}");
+    }
     assert_eq!(node.code("rabbitmq-diagnostics check_protocol_listener mqtt"), Some(69));
     assert_eq!(node.code("rabbitmqctl --password wrong list_queues"), Some(77));
     assert_eq!(node.code("rabbitmqctl -n rabbit@elsewhere list_queues"), Some(69));

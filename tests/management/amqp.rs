@@ -1,5 +1,7 @@
 //! A client that connects, so that there is something to list.
 
+use std::time::Duration;
+
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -78,6 +80,17 @@ impl Client {
             let got = self.channel.basic_get("quorum".into(), BasicGetOptions::default()).await;
             assert!(got.expect("basic.get works").is_some());
         });
+    }
+
+    /// Whether a message is published and confirmed within this time; it is confirmed later if not.
+    pub(crate) fn publishes_within(&self, limit: Duration) -> bool {
+        self.runtime.block_on(async {
+            let (exchange, key) = ("".into(), "quorum".into());
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let published = self.channel.basic_publish(exchange, key, options, b"x", properties);
+            let confirm = published.await.expect("published");
+            tokio::time::timeout(limit, confirm).await.is_ok()
+        })
     }
 
     /// Whether the connection is open.

@@ -1,7 +1,10 @@
 //! Declaring, binding, setting and deleting over HTTP.
 
+use std::time::Duration;
+
 use serde_json::json;
 
+use crate::amqp::Client;
 use crate::http::Api;
 
 #[test]
@@ -124,4 +127,65 @@ fn definitions_go_out_and_come_in_again() {
     third.expect(201, "PUT", "vhosts/w", None);
     third.expect(204, "POST", "definitions/w", Some(&of_vhost.to_string()));
     assert_eq!(third.fetch("queues/w/q")["durable"], true);
+}
+
+#[test]
+fn limits_of_memory_and_disk_are_in_force_as_soon_as_they_are_set() {
+    let mut api = Api::start();
+    let client = Client::connect(api.amqp_port);
+    let (soon, long) = (Duration::from_millis(300), Duration::from_secs(30));
+    let before = api.fetch("leveret/limits");
+    let node = api.fetch("nodes")[0].clone();
+    assert_eq!(
+        (&node["mem_limit"], &node["disk_free_limit"]),
+        (&before["memory_high_watermark"], &before["disk_free_limit"])
+    );
+    assert_eq!(node["disk_free_limit"], 50_000_000);
+    let all = u64::MAX >> 11;
+    for (name, limit, resource, alarm) in [
+        ("memory_high_watermark", json!(0.0), "memory", "mem_alarm"),
+        ("disk_free_limit", json!(all), "disk space", "disk_free_alarm"),
+        ("disk_free_limit", json!({ "mem_relative": 1e9 }), "disk space", "disk_free_alarm"),
+    ] {
+        api.expect(204, "PUT", "leveret/limits", Some(&json!({ name: limit }).to_string()));
+        let line = api.wait_for_line("set by an administrator");
+        assert!(line.contains("by=\"guest\""), "{line}");
+        let failed = api.expect(503, "GET", "health/checks/alarms", None).json();
+        assert_eq!(failed["alarms"][0]["resource"], resource);
+        assert_eq!(api.fetch("nodes")[0][alarm], true);
+        assert_ne!(api.fetch("leveret/limits")[name], before[name]);
+        assert!(!client.publishes_within(soon), "publishers wait: {resource}");
+        api.expect(204, "PUT", "leveret/limits", Some(&before.to_string()));
+        api.expect(200, "GET", "health/checks/alarms", None);
+        assert_eq!(api.fetch("leveret/limits"), before);
+        assert!(client.publishes_within(long), "they go on: {resource}");
+    }
+    api.expect(204, "PUT", "leveret/limits", Some(r#"{"memory_high_watermark":0.5}"#));
+    assert_eq!(
+        api.fetch("leveret/limits")["disk_free_limit"],
+        before["disk_free_limit"],
+        "what is not named stays"
+    );
+}
+
+#[test]
+fn limits_that_make_no_sense_change_nothing() {
+    let api = Api::start();
+    let before = api.fetch("leveret/limits");
+    for body in [
+        r#"{"memory_high_watermark":1.5}"#,
+        r#"{"memory_high_watermark":"0.4"}"#,
+        r#"{"memory_high_watermark":-1}"#,
+        r#"{"memory_high_watermark":0.1,"disk_free_limit":-5}"#,
+        r#"{"disk_free_limit":{"mem_relative":-1}}"#,
+        r#"{"disk_free_limit":{"mem":1}}"#,
+        r#"{"memory_high_watermark":0.1,"other":1}"#,
+        "[]",
+    ] {
+        api.expect(400, "PUT", "leveret/limits", Some(body));
+    }
+    api.expect(201, "PUT", "users/watcher", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    let watcher = api.as_user("watcher", "secret");
+    watcher.expect(401, "PUT", "leveret/limits", Some(r#"{"disk_free_limit":0}"#));
+    assert_eq!(watcher.fetch("leveret/limits"), before);
 }

@@ -142,6 +142,7 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
         ),
         ("health/checks/reached-target-cluster-size", Resource::of(Management).get(health::cluster_size)),
         ("leveret/status", Resource::of(Monitoring).get(own::status)),
+        ("leveret/limits", Resource::of(Monitoring).get(own::limits).put(own::put_limits)),
         ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
     ]
 }

@@ -12,7 +12,7 @@ use leveret_broker::time::Timestamp;
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_codec::table::FieldTable;
 
-/// A node, as whoever watches it sees it. Nothing of it waits for the disk or for clients.
+/// A node, as whoever watches it sees it, and what can be changed of it. Nothing of it waits for clients.
 pub trait Node: Send + Sync {
     /// What it keeps.
     fn broker(&self) -> &Arc<Broker>;
@@ -37,6 +37,12 @@ pub trait Node: Send + Sync {
 
     /// What it has, and may use.
     fn resources(&self) -> Resources;
+
+    /// From now on until its end, publishers wait while messages take this many octets of memory or more.
+    fn limit_memory(&self, bytes: u64);
+
+    /// From now on until its end, publishers wait while fewer octets of disk are free than this; 0 for never.
+    fn limit_disk_free(&self, bytes: u64);
 
     /// What has happened since it was started.
     fn totals(&self) -> Totals;
@@ -220,6 +226,8 @@ pub struct Resources {
     pub memory_alarm: bool,
     /// Octets of memory of messages above which those needed last are on the disk alone.
     pub message_cache_limit: u64,
+    /// Octets of memory that the process may take: the machine's, or its container's.
+    pub memory_bytes: u64,
     /// Octets of memory that the process takes.
     pub resident_bytes: u64,
     /// Octets free on the disk of the data directory, if the system tells.

@@ -6,7 +6,7 @@
 
 mod error;
 mod kind;
-mod memory;
+pub(crate) mod memory;
 mod option;
 mod rabbitmq;
 mod sources;

@@ -16,8 +16,9 @@ use leveret_store::disk::{Disk, SystemDisk};
 use tokio::net::TcpListener;
 
 use crate::COMPATIBLE_VERSION;
-use crate::alarms::Reason;
+use crate::alarms::{self, Reason};
 use crate::channel::Deliveries;
+use crate::config::memory;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
 use crate::direct;
@@ -94,12 +95,13 @@ impl Node for ObservedNode {
         let limit = rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft);
         Resources {
             message_bytes: self.server.broker.memory().bytes() as u64,
-            message_bytes_limit: config.memory_high_watermark_bytes,
+            message_bytes_limit: self.server.alarms.memory_limit(),
             message_cache_limit: config.message_cache_bytes,
             memory_alarm: raised.has(Reason::Memory),
+            memory_bytes: memory::total_bytes(),
             resident_bytes: resident_bytes(),
             disk_free_bytes: SystemDisk.free_bytes(&config.data_dir).ok(),
-            disk_free_limit: config.disk_free_limit_bytes,
+            disk_free_limit: self.server.alarms.disk_limit(),
             disk_alarm: raised.is_disk_low(),
             open_files: entries_in("/proc/self/fd"),
             open_files_limit: limit,
@@ -109,6 +111,15 @@ impl Node for ObservedNode {
             consumer_timeout_ms: config.consumer_timeout_ms,
             message_bytes_max: config.message_bytes_max,
         }
+    }
+
+    fn limit_memory(&self, bytes: u64) {
+        self.server.alarms.limit_memory(self.server.broker.memory(), bytes);
+    }
+
+    fn limit_disk_free(&self, bytes: u64) {
+        let free = SystemDisk.free_bytes(&self.server.config.data_dir);
+        alarms::disk::limit(&self.server.alarms, bytes, free);
     }
 
     fn totals(&self) -> Totals {

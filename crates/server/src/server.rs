@@ -92,7 +92,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(config: Config, store: Arc<dyn Store>) -> Self {
         let broker = Arc::new(Broker::new(store));
-        let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
+        let alarms = Arc::new(Alarms::new(config.memory_high_watermark_bytes, config.disk_free_limit_bytes));
         let timeouts = Arc::new(Timeouts::new(config.consumer_timeout_ms, Arc::clone(broker.clock())));
         let (counters, connections) = (ServerCounters::default(), DashMap::new());
         Self {
@@ -105,7 +105,7 @@ impl Server {
             authenticator: Authenticator::new(),
             admission: Arc::default(),
             connections,
-            shutdown,
+            shutdown: watch::Sender::new(false),
         }
     }
 
@@ -175,8 +175,7 @@ impl Server {
 
     /// Raises the alarm if messages take more memory than publishers may fill.
     pub(crate) fn watch_memory(&self) {
-        let limit = usize::try_from(self.config.memory_high_watermark_bytes).unwrap_or(usize::MAX);
-        self.alarms.watch_memory(self.broker.memory(), limit);
+        self.alarms.watch_memory(self.broker.memory());
     }
 }
 
@@ -275,12 +274,9 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
 /// Watches what publishers have to wait for, until the runtime ends.
 fn start_alarms(server: &Server) {
     tokio::spawn(alarms::log_memory_alarms(Arc::clone(&server.alarms)));
-    let limit = server.config.disk_free_limit_bytes;
-    if limit > 0 {
-        let data_dir = server.config.data_dir.clone();
-        let free_bytes = Arc::new(move || SystemDisk.free_bytes(&data_dir));
-        tokio::spawn(alarms::disk::watch(Arc::clone(&server.alarms), limit, free_bytes));
-    }
+    let data_dir = server.config.data_dir.clone();
+    let free_bytes = Arc::new(move || SystemDisk.free_bytes(&data_dir));
+    tokio::spawn(alarms::disk::watch(Arc::clone(&server.alarms), free_bytes));
 }
 
 /// What somebody listens for.

@@ -152,7 +152,8 @@ pub(crate) fn delete(call: &Call) -> Answered {
     Ok(Answer::NoContent)
 }
 
-fn administrators_only(call: &Call) -> Result<(), Refusal> {
+/// Refuses everybody else, where what can be seen by more cannot be changed by them.
+pub(crate) fn administrators_only(call: &Call) -> Result<(), Refusal> {
     if call.user.has(Tag::Administrator) {
         return Ok(());
     }
