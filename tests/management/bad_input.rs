@@ -68,6 +68,15 @@ fn bodies_that_are_not_what_is_asked_for_are_refused_with_a_reason() {
     api.expect(400, "PUT", "permissions/%2F/guest", Some(r#"{"configure":"("}"#));
     api.expect(400, "PUT", "vhost-limits/%2F/max-queues", Some(r#"{"value":"x"}"#));
     api.expect(400, "POST", "definitions", Some(r#"{"queues":[{"nam":"q"}]}"#));
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
+    for (method, path, body) in [
+        ("PUT", "queues/%2F/q", format!(r#"{{"arguments":{deep}}}"#)),
+        ("PUT", "exchanges/%2F/e", format!(r#"{{"type":"topic","arguments":{deep}}}"#)),
+        ("PUT", "policies/%2F/p", format!(r#"{{"pattern":"a","definition":{deep}}}"#)),
+    ] {
+        let reason = api.expect(400, method, path, Some(&body)).reason();
+        assert!(reason.as_str().is_some_and(|reason| reason.contains("is nested too deeply")), "{reason}");
+    }
     api.expect(200, "GET", "overview", None);
 }
 

@@ -12,7 +12,6 @@ mod consumers;
 mod definitions;
 mod exchanges;
 mod health;
-mod json;
 mod listing;
 mod messages;
 mod nodes;

@@ -12,6 +12,7 @@ pub mod access;
 mod api;
 pub mod definitions;
 pub mod http;
+mod json;
 pub mod listener;
 pub mod metrics;
 pub mod node;

@@ -62,6 +62,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", reason)
     }
 
+    /// Something that could not be read again where it is kept.
+    pub(crate) fn too_deep(what: &str) -> Self {
+        Self::bad_request(format!("{what} is nested too deeply"))
+    }
+
     pub(crate) fn bad(error: &'static str, reason: impl Into<Value>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, reason)
     }

@@ -8,9 +8,9 @@ use tracing::info;
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, NO_CONNECTION};
-use super::json as fields;
 use super::overview::COMPATIBLE_VERSION;
 use super::vhosts::administrators_only;
+use crate::json as fields;
 
 /// GET leveret/status: versions, data directory, journal, memory, what waits in delayed exchanges.
 pub(crate) fn status(call: &Call) -> Answered {
@@ -142,7 +142,8 @@ pub(crate) fn redrive(call: &Call) -> Answered {
     let matching = match object.get("header") {
         None | Some(Value::Null) => None,
         Some(Value::Object(header)) if header.len() == 1 => {
-            header.iter().next().map(|(name, value)| (name.clone(), fields::field(value)))
+            let wanted = |(name, value): (&String, &Value)| Some((name.clone(), fields::field(value)?));
+            Some(header.iter().next().and_then(wanted).ok_or_else(|| Refusal::too_deep("header"))?)
         }
         Some(_) => return Err(Refusal::bad_request("header must be an object with one entry")),
     };

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::ImportError;
-use super::values::table_of;
+use crate::json;
 use leveret_codec::table::FieldTable;
 
 /// An object of one kind.
@@ -123,7 +123,7 @@ impl<'a> Entry<'a> {
 
     /// An object as a table.
     pub(super) fn table(&self, key: &str) -> Read<FieldTable> {
-        let table = table_of(&self.object(key)?);
+        let table = json::table(&self.object(key)?);
         table.ok_or_else(|| self.malformed(format!("{key} is nested too deeply")))
     }
 

@@ -9,7 +9,7 @@ use leveret_broker::vhost::Binding;
 use leveret_broker::{Broker, Vhost};
 use serde_json::{Map, Value, json};
 
-use super::values::object_of;
+use crate::json as fields;
 
 /// The whole broker. `version` is the version of RabbitMQ whose form this is, `cluster` the name of the broker.
 #[must_use]
@@ -159,7 +159,7 @@ fn policy_value(policy: &Policy) -> Map<String, Value> {
         "pattern": policy.pattern,
         "apply-to": policy.apply_to.as_str(),
         "priority": policy.priority,
-        "definition": object_of(&policy.definition),
+        "definition": fields::object(&policy.definition),
     }))
 }
 
@@ -173,7 +173,7 @@ fn queues(vhost: &Vhost) -> Entries {
             "type": spec.arguments.queue_type().as_str(),
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
-            "arguments": object_of(spec.arguments.table()),
+            "arguments": fields::object(spec.arguments.table()),
         }))
     };
     queues.iter().map(|queue| entry(&queue.spec)).collect()
@@ -190,7 +190,7 @@ fn exchanges(vhost: &Vhost) -> Entries {
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
             "internal": spec.internal,
-            "arguments": object_of(&spec.arguments),
+            "arguments": fields::object(&spec.arguments),
         }))
     };
     exchanges.into_iter().map(entry).collect()
@@ -216,7 +216,7 @@ fn bindings(vhost: &Vhost) -> Entries {
             "destination": destination,
             "destination_type": kind,
             "routing_key": binding.routing_key,
-            "arguments": object_of(&table_of(&binding.arguments)),
+            "arguments": fields::object(&table_of(&binding.arguments)),
         }))
     };
     let mut entries: Entries = vhost.bindings().into_iter().filter(is_exported).map(entry).collect();
