@@ -100,6 +100,15 @@ fn a_node_is_looked_at() {
     assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
     node.succeed("rabbitmqctl set_disk_free_limit 1MB");
     node.succeed("rabbitmq-diagnostics -q check_local_alarms");
+    node.succeed("rabbitmqctl set_cluster_name rabbits");
+    assert!(node.succeed("leveretctl cluster_status").contains("Cluster name: rabbits"));
+    node.succeed("rabbitmqctl set_global_parameter n [1,2]");
+    assert_eq!(
+        node.succeed("rabbitmqctl -s list_global_parameters"),
+        "cluster_name\t\"rabbits\"\nn\t[1,2]\n"
+    );
+    node.succeed("rabbitmqctl clear_global_parameter n");
+    assert_eq!(node.code("rabbitmqctl clear_global_parameter n"), Some(69));
     let limits = node.http("GET", "leveret/limits", "");
     for limit in [r#""disk_free_limit":1000000"#, r#""memory_high_watermark":1073741824"#] {
         assert!(limits.contains(limit), "{limits}");

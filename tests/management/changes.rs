@@ -189,3 +189,52 @@ fn limits_that_make_no_sense_change_nothing() {
     watcher.expect(401, "PUT", "leveret/limits", Some(r#"{"disk_free_limit":0}"#));
     assert_eq!(watcher.fetch("leveret/limits"), before);
 }
+
+#[test]
+fn the_name_of_the_cluster_and_global_parameters_are_kept_and_exported() {
+    let mut api = Api::start();
+    let node = api.fetch("overview")["node"].clone();
+    assert_eq!(api.fetch("cluster-name")["name"], node, "without a name it is that of the node");
+    assert_eq!(api.fetch("global-parameters"), json!([]));
+    api.expect(204, "PUT", "cluster-name", Some(r#"{"name":"rabbits"}"#));
+    assert_eq!(api.fetch("overview")["cluster_name"], "rabbits");
+    let value = json!({ "x": [1, 2.5, null, true, "t"] });
+    api.expect(201, "PUT", "global-parameters/a%2Fb", Some(r#"{"value":5}"#));
+    let put = json!({ "value": value, "name": "ignored" }).to_string();
+    api.expect(204, "PUT", "global-parameters/a%2Fb", Some(&put));
+    for (body, reason) in [(r#"{"nam":"x"}"#, "[{key_missing,name}]"), ("[]", "not_json")] {
+        assert_eq!(api.expect(400, "PUT", "cluster-name", Some(body)).reason(), reason);
+    }
+    assert_eq!(api.expect(400, "PUT", "global-parameters/c", Some("{}")).reason(), "[{key_missing,value}]");
+    for body in [r#"{"name":5}"#, r#"{"name":""}"#] {
+        api.expect(400, "PUT", "cluster-name", Some(body));
+    }
+    api.expect(400, "PUT", "global-parameters/cluster_name", Some(r#"{"value":5}"#));
+    let all = json!([{ "name": "a/b", "value": value }, { "name": "cluster_name", "value": "rabbits" }]);
+    assert_eq!(api.fetch("global-parameters"), all);
+
+    api.restart();
+    assert_eq!(api.fetch("global-parameters"), all);
+    assert_eq!(api.fetch("cluster-name")["name"], "rabbits");
+    let document = api.fetch("definitions");
+    assert_eq!(document["global_parameters"], all);
+    let other = Api::start();
+    other.expect(204, "POST", "definitions", Some(&document.to_string()));
+    assert_eq!(other.fetch("global-parameters"), all);
+
+    api.expect(204, "DELETE", "global-parameters/cluster_name", None);
+    api.expect(404, "DELETE", "global-parameters/cluster_name", None);
+    api.expect(404, "GET", "global-parameters/cluster_name", None);
+    api.restart();
+    assert_eq!(api.fetch("cluster-name")["name"], node);
+    assert_eq!(api.fetch("global-parameters/a%2Fb"), all[0]);
+
+    api.expect(201, "PUT", "users/maker", Some(r#"{"tags":"policymaker","password":"secret"}"#));
+    api.expect(201, "PUT", "users/watcher", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    let (maker, watcher) = (api.as_user("maker", "secret"), api.as_user("watcher", "secret"));
+    maker.expect(201, "PUT", "global-parameters/c", Some(r#"{"value":1}"#));
+    maker.expect(401, "PUT", "cluster-name", Some(r#"{"name":"x"}"#));
+    watcher.expect(401, "GET", "global-parameters", None);
+    watcher.expect(401, "DELETE", "global-parameters/c", None);
+    watcher.expect(200, "GET", "cluster-name", None);
+}

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,6 +22,8 @@ pub(crate) struct Api {
     /// Name and password, with a colon between.
     login: String,
     broker: Option<Running>,
+    /// Where the broker keeps what it has.
+    data_dir: PathBuf,
 }
 
 /// What came back.
@@ -60,7 +63,19 @@ impl Api {
 
     /// The same with further flags.
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let data_dir = unique_dir("management");
+        Self::start_in(unique_dir("management"), flags)
+    }
+
+    /// Ends the broker in good order and starts it again.
+    pub(crate) fn restart(&mut self) {
+        if let Some(mut broker) = self.broker.take() {
+            broker.signal("TERM");
+            broker.wait_for_exit(START_MAX);
+        }
+        *self = Self::start_in(self.data_dir.clone(), &[]);
+    }
+
+    fn start_in(data_dir: PathBuf, flags: &[&str]) -> Self {
         let mut command = tool(env!("CARGO_BIN_EXE_leveret"));
         command.args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"]);
         command.args(["--metrics-listen", "none", "--data-dir"]);
@@ -73,12 +88,12 @@ impl Api {
         let amqp_port = port_of("listening for AMQP connections");
         let port = port_of("listening for the HTTP API");
         broker.wait_for_line("Server startup complete", START_MAX);
-        Self { port, amqp_port, login: "guest:guest".to_owned(), broker: Some(broker) }
+        Self { port, amqp_port, login: "guest:guest".to_owned(), broker: Some(broker), data_dir }
     }
 
     /// One that runs already.
     pub(crate) fn at(port: u16, amqp_port: u16) -> Self {
-        Self { port, amqp_port, login: "guest:guest".to_owned(), broker: None }
+        Self { port, amqp_port, login: "guest:guest".to_owned(), broker: None, data_dir: PathBuf::new() }
     }
 
     /// Waits for a line of the log of a broker that was started here.

@@ -397,6 +397,12 @@ pub enum BrokerError {
         /// All of the text.
         reason: String,
     },
+    /// A global parameter that is not possible.
+    #[error("{reason}")]
+    InvalidParameter {
+        /// All of the text.
+        reason: String,
+    },
     /// As many queues as the vhost may have.
     #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
     QueueLimitReached {

@@ -83,7 +83,10 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
     use Tag::{Administrator, Management, Monitoring};
     vec![
         ("overview", Resource::of(Management).get(overview::show)),
-        ("cluster-name", Resource::of(Management).get(overview::cluster_name)),
+        (
+            "cluster-name",
+            Resource::of(Management).get(overview::cluster_name).put(overview::put_cluster_name),
+        ),
         ("nodes", Resource::of(Monitoring).get(nodes::list)),
         ("nodes/{node}", Resource::of(Monitoring).get(nodes::show)),
         ("nodes/{node}/memory", Resource::of(Monitoring).get(nodes::memory)),
@@ -288,7 +291,13 @@ fn of_settings() -> Vec<(&'static str, Resource)> {
             settings.get(parameters::absent).put(parameters::put).delete(parameters::absent),
         ),
         ("global-parameters", settings.get(parameters::list_global)),
-        ("global-parameters/{name}", settings.get(parameters::show_global)),
+        (
+            "global-parameters/{name}",
+            settings
+                .get(parameters::show_global)
+                .put(parameters::put_global)
+                .delete(parameters::delete_global),
+        ),
         ("vhosts/{vhost}/start/{node}", all.post(vhosts::start)),
         ("vhost-limits", Resource::of(Management).get(vhosts::list_limits)),
         ("vhost-limits/{vhost}", Resource::of(Management).get(vhosts::list_limits)),

@@ -20,6 +20,11 @@ pub trait Node: Send + Sync {
     /// Its name, as `leveret@host`.
     fn name(&self) -> &str;
 
+    /// The name that it was given for where several are told apart, else its own.
+    fn cluster_name(&self) -> String {
+        self.broker().cluster_name().unwrap_or_else(|| self.name().to_owned())
+    }
+
     /// The version of RabbitMQ that clients may take it for.
     fn compatible_version(&self) -> &'static str;
 

@@ -1,12 +1,14 @@
 //! The broker as a whole, and small facts about it.
 
 use leveret_broker::exchange::ExchangeType;
+use leveret_broker::parameters::CLUSTER_NAME;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
-use super::call::Call;
+use super::call::{Call, text};
 use super::listing;
 use super::rates::{CHANNEL_COUNTS, Measured};
+use super::vhosts::administrators_only;
 use crate::node::ListenerInfo;
 use crate::statistics::overview_values;
 
@@ -59,7 +61,7 @@ pub(crate) fn show(call: &Call) -> Answered {
         view.put("product_name", "Leveret");
         view.put("product_version", env!("CARGO_PKG_VERSION"));
         view.put("rabbitmq_version", COMPATIBLE_VERSION);
-        view.put("cluster_name", node.name());
+        view.put("cluster_name", node.cluster_name());
         view.put("cluster_tags", json!({}));
         view.put("node_tags", json!({}));
         // COMPAT: tools show them, some must have them; there is no Erlang here.
@@ -167,7 +169,20 @@ pub(crate) fn exchange_types() -> Value {
 
 /// GET cluster-name.
 pub(crate) fn cluster_name(call: &Call) -> Answered {
-    Ok(Answer::Json(json!({ "name": call.api.node.name() })))
+    Ok(Answer::Json(json!({ "name": call.api.node.cluster_name() })))
+}
+
+/// PUT cluster-name.
+pub(crate) fn put_cluster_name(call: &Call) -> Answered {
+    administrators_only(call)?;
+    let object = call.object_with(&["name"])?;
+    // COMPAT: RabbitMQ breaks over what is no text, and takes a blank one.
+    let name = text(&object, "name")?.filter(|name| !name.is_empty());
+    let name =
+        name.ok_or_else(|| Refusal::bad_request("the name of a cluster is a text that is not empty"))?;
+    let (position, _) = call.broker().set_global_parameter(call.actor(), CLUSTER_NAME, name.into())?;
+    call.wait_until_safe(position)?;
+    Ok(Answer::NoContent)
 }
 
 /// GET extensions: scripts for RabbitMQ's own pages, of which there are none.

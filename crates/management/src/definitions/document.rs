@@ -9,7 +9,7 @@ use leveret_broker::definition::BindingSpec;
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::policy::{ApplyTo, Policy, PolicyKind};
 use leveret_broker::queue::QueueType;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 use serde_json::{Map, Value};
 
 use super::ImportError;
@@ -28,6 +28,7 @@ pub(super) struct Document {
     pub(super) exchanges: Vec<ExchangeEntry>,
     pub(super) queues: Vec<QueueEntry>,
     pub(super) bindings: Vec<(String, BindingSpec)>,
+    pub(super) global_parameters: Vec<(String, FieldValue)>,
     pub(super) skipped: Vec<String>,
 }
 
@@ -154,10 +155,10 @@ impl Document {
     }
 
     fn global_parameter(&mut self, entry: &Entry<'_>) -> Read<()> {
-        // COMPAT: every export has these; they name a cluster.
         let name = entry.text("name")?;
-        if !["cluster_name", "internal_cluster_id", "cluster_tags"].contains(&name.as_str()) {
-            self.skipped.push(format!("{}: not known here", entry.what()));
+        // COMPAT: each export has one, which is that of another broker.
+        if name != "internal_cluster_id" {
+            self.global_parameters.push((name, entry.value("value")?));
         }
         Ok(())
     }

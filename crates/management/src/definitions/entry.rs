@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::ImportError;
 use crate::json;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 
 /// An object of one kind.
 pub(super) struct Entry<'a> {
@@ -125,6 +125,12 @@ impl<'a> Entry<'a> {
     pub(super) fn table(&self, key: &str) -> Read<FieldTable> {
         let table = json::table(&self.object(key)?);
         table.ok_or_else(|| self.malformed(format!("{key} is nested too deeply")))
+    }
+
+    /// A value of any kind, that has to be there.
+    pub(super) fn value(&self, key: &str) -> Read<FieldValue> {
+        let value = self.fields.get(key).ok_or_else(|| self.malformed(format!("{key} is missing")))?;
+        json::field(value).ok_or_else(|| self.malformed(format!("{key} is nested too deeply")))
     }
 
     /// An object of this one, to be read like it.

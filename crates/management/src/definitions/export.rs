@@ -35,7 +35,7 @@ pub fn export(broker: &Broker, version: &str, cluster: &str) -> Value {
     document.insert("vhosts".to_owned(), vhosts.iter().map(|vhost| vhost_entry(vhost)).collect());
     document.insert("permissions".to_owned(), permissions.collect());
     document.insert("topic_permissions".to_owned(), topics.collect());
-    document.insert("global_parameters".to_owned(), json!([{ "name": "cluster_name", "value": cluster }]));
+    document.insert("global_parameters".to_owned(), global_parameters(broker));
     for (key, entries) in SECTIONS {
         let entries = vhosts.iter().flat_map(|vhost| {
             let in_vhost = |mut entry: Map<String, Value>| {
@@ -76,6 +76,11 @@ const SECTIONS: [Section; 5] = [
     ("exchanges", exchanges),
     ("bindings", bindings),
 ];
+
+fn global_parameters(broker: &Broker) -> Value {
+    let all = broker.global_parameters().into_iter();
+    all.map(|(name, value)| json!({ "name": name, "value": fields::value(&value) })).collect()
+}
 
 fn header(version: &str, format: &str) -> Map<String, Value> {
     let header = json!({

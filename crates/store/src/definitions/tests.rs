@@ -159,6 +159,9 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         name().prop_map(|name| Definition::DeleteUser(name.into())),
         (vhost(), settings()).prop_map(|(vhost, settings)| Definition::PutVhost(vhost, settings)),
         vhost().prop_map(Definition::DeleteVhost),
+        (name(), table())
+            .prop_map(|(name, value)| { Definition::PutGlobalParameter(name, FieldValue::Table(value)) }),
+        name().prop_map(Definition::DeleteGlobalParameter),
         [name(), name(), name(), name(), name()].prop_map(|[user, vhost, configure, write, read]| {
             let (user, vhost) = (user.into(), vhost.into());
             Definition::PutPermissions(Permissions { user, vhost, configure, write, read })
