@@ -183,6 +183,9 @@ fn users_and_vhosts_are_managed() {
     assert!(vhosts.starts_with("name\tdescription\ttags\ttracing\n/\t"), "{vhosts}");
     assert!(vhosts.ends_with("shop\tShop\t[a, b]\tfalse\n"), "{vhosts}");
     node.succeed("rabbitmqctl trace_on -p shop");
+    node.succeed("rabbitmqctl enable_vhost_deletion_protection shop");
+    assert_eq!(node.code("rabbitmqctl delete_vhost shop"), Some(69));
+    node.succeed("rabbitmqctl disable_vhost_deletion_protection shop");
     node.succeed("rabbitmqctl set_vhost_tags shop c");
     let shop = node.succeed("rabbitmqctl -s list_vhosts name description tags tracing");
     assert!(shop.ends_with("shop\tShop\t[c]\ttrue\n"), "{shop}");

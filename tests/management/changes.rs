@@ -238,3 +238,52 @@ fn the_name_of_the_cluster_and_global_parameters_are_kept_and_exported() {
     watcher.expect(401, "DELETE", "global-parameters/c", None);
     watcher.expect(200, "GET", "cluster-name", None);
 }
+
+#[test]
+fn a_vhost_that_is_protected_is_not_deleted() {
+    let mut api = Api::start();
+    api.expect(201, "PUT", "vhosts/kept%2F1", None);
+    api.expect(404, "POST", "vhosts/none/deletion/protection", None);
+    api.expect(204, "POST", "vhosts/kept%2F1/deletion/protection", None);
+    api.expect(204, "PUT", "vhosts/kept%2F1", Some(r#"{"description":"d"}"#));
+    api.restart();
+    let shown = api.fetch("vhosts/kept%2F1");
+    assert_eq!(
+        (&shown["protected_from_deletion"], &shown["metadata"]["protected_from_deletion"]),
+        (&json!(true), &json!(true))
+    );
+    let refused = api.expect(412, "DELETE", "vhosts/kept%2F1", None).json();
+    assert_eq!(refused["error"], "precondition_failed");
+    assert_eq!(
+        refused["reason"],
+        "Refusing to delete virtual host 'kept/1' because it is protected from deletion"
+    );
+    api.expect(201, "PUT", "users/watcher", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    api.as_user("watcher", "secret").expect(401, "DELETE", "vhosts/kept%2F1/deletion/protection", None);
+    api.expect(204, "DELETE", "vhosts/kept%2F1/deletion/protection", None);
+    api.expect(204, "DELETE", "vhosts/kept%2F1", None);
+    api.expect(201, "PUT", "vhosts/v", Some(r#"{"protected_from_deletion":true}"#));
+    api.expect(412, "DELETE", "vhosts/v", None);
+}
+
+#[test]
+fn logins_of_clients_are_counted_beside_those_to_the_api() {
+    let api = Api::start();
+    let node = api.fetch("overview")["node"].as_str().expect("a name").to_owned();
+    let path = format!("auth/attempts/{}", node.replace('@', "%40"));
+    let protocols = |api: &Api| api.fetch(&path).as_array().map_or(0, Vec::len);
+    assert_eq!(protocols(&api), 1, "nobody came but to the API");
+    let client = Client::connect(api.amqp_port);
+    assert!(client.is_connected());
+    let attempts = api.fetch(&path);
+    assert_eq!(attempts[0]["protocol"], "http");
+    assert_eq!(
+        attempts[1],
+        json!({
+            "protocol": "amqp091", "auth_attempts": 1, "auth_attempts_succeeded": 1, "auth_attempts_failed": 0,
+        })
+    );
+    assert_eq!(api.fetch(&format!("{path}/source")), json!([]));
+    api.expect(204, "DELETE", &path, None);
+    assert_eq!(protocols(&api), 1);
+}

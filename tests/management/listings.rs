@@ -113,5 +113,12 @@ fn checks_say_what_is_well_and_what_is_not() {
     assert_eq!((&failed["status"], &failed["missing"]), (&json!("failed"), &json!(1)));
     api.expect(503, "GET", "health/checks/protocol-listener/mqtt", None);
     api.expect(400, "GET", "health/checks/port-listener/x", None);
-    api.expect(400, "GET", "health/checks/certificate-expiration/x/days", None);
+    for (period, reason) in [
+        ("x/days", "Invalid expiration value."),
+        ("1.5/days", "Invalid expiration value."),
+        ("1/day", "Time unit not recognised. Supported units: days, weeks, months, years."),
+    ] {
+        let path = format!("health/checks/certificate-expiration/{period}");
+        assert_eq!(api.expect(400, "GET", &path, None).reason(), reason);
+    }
 }

@@ -182,3 +182,35 @@ fn leveretctl_trusts_an_authority_that_it_is_told_of_and_no_other() {
         assert!(untrusted.stderr.contains("no TLS connection with"), "{}", untrusted.stderr);
     }
 }
+
+#[test]
+fn the_check_of_certificates_tells_which_end_soon_also_after_a_reload() {
+    let authority = Authority::new("us");
+    let files = Files::new();
+    files.put(&authority.sign("broker", &["localhost"]));
+    let mut broker = files.start(&LISTENERS);
+    let (port, config) = (api_port(&mut broker), authority.client(VERSIONS));
+    let check = |period: &str| {
+        let answer =
+            ask(port, &config, &get(&format!("/api/health/checks/certificate-expiration/{period}"))).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().to_owned();
+        (status, serde_json::from_str::<serde_json::Value>(body).unwrap())
+    };
+    assert_eq!(check("10/years").0, "200");
+    let (status, failed) = check("5000/years");
+    assert_eq!((status.as_str(), &failed["reason"]), ("503", &"Certificates expiring".into()));
+    let expired = failed["expired"].as_array().unwrap();
+    let protocols: Vec<_> = expired.iter().map(|one| one["protocol"].as_str().unwrap()).collect();
+    assert_eq!(protocols, ["amqp/ssl", "https/prometheus", "https"]);
+    assert_eq!(expired[2]["port"], port);
+    assert!(expired[2]["certfile"].as_str().unwrap().ends_with("server.pem"));
+
+    files.put(&authority.sign_until("broker", &["localhost"], 2100));
+    broker.process().signal("HUP");
+    broker.process().wait_for_line("certificates read again", PROGRAM_MAX);
+    assert_eq!(check("20/years").0, "200");
+    let (status, failed) = check("100/years");
+    assert_eq!(status, "503");
+    assert_eq!(failed["expired"][0]["certfile_expires_on"], serde_json::json!(["2100-01-01 00:00:00"]));
+}

@@ -87,8 +87,11 @@ impl Broker {
     /// are lost; where that is safe.
     ///
     /// # Errors
-    /// There is no such vhost.
+    /// There is no such vhost, or it is protected.
     pub fn delete_vhost(&self, by: Actor<'_>, name: &str) -> Result<JournalPosition, BrokerError> {
+        if self.vhost(name)?.settings().is_protected {
+            return Err(BrokerError::VhostProtected { vhost: name.to_owned() });
+        }
         let remove = || self.vhosts.remove(name).map(|(_, vhost)| vhost);
         let Some((vhost, forgotten)) = self.access.forget_vhost(name, remove) else {
             return Err(BrokerError::VhostNotFound { vhost: name.to_owned() });

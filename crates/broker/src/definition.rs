@@ -1,5 +1,6 @@
 //! What a broker has beside its messages, and has again after a restart: users, vhosts, permissions, policies, global
-//! parameters, durable exchanges, durable queues and the bindings between these, as changes in the order in which they happened.
+//! parameters, durable exchanges, durable queues and the bindings between these, as changes in the order in which they
+//! happened.
 
 use leveret_codec::table::{FieldTable, FieldValue};
 

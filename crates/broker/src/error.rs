@@ -397,6 +397,12 @@ pub enum BrokerError {
         /// All of the text.
         reason: String,
     },
+    /// Delete of a vhost that is protected from it.
+    #[error("Refusing to delete virtual host '{vhost}' because it is protected from deletion")]
+    VhostProtected {
+        /// The vhost.
+        vhost: String,
+    },
     /// A global parameter that is not possible.
     #[error("{reason}")]
     InvalidParameter {

@@ -1,5 +1,5 @@
-//! Global parameters: values by name that administrators keep in the broker, for tools and for people. The broker itself
-//! reads one of them, its name.
+//! Global parameters: values by name that administrators keep in the broker, for tools and for people. The broker
+//! itself reads one of them, its name.
 
 use std::collections::BTreeMap;
 

@@ -71,6 +71,7 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
 
 fn resources() -> Vec<(&'static str, Resource)> {
     let mut all = of_the_node();
+    all.extend(of_checks());
     all.extend(of_clients());
     all.extend(of_vhosts());
     all.extend(of_messages());
@@ -101,9 +102,22 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
             "auth/attempts/{node}",
             Resource::of(Monitoring).get(overview::attempts).delete(overview::forget_attempts),
         ),
+        (
+            "auth/attempts/{node}/source",
+            Resource::of(Monitoring).get(overview::attempts_by_source).delete(overview::forget_attempts),
+        ),
         ("rebalance/queues", Resource::of(Administrator).post(overview::rebalance)),
         ("reset", Resource::of(Administrator).delete(overview::reset)),
         ("reset/{node}", Resource::of(Administrator).delete(overview::reset)),
+        ("leveret/status", Resource::of(Monitoring).get(own::status)),
+        ("leveret/limits", Resource::of(Monitoring).get(own::limits).put(own::put_limits)),
+        ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
+    ]
+}
+
+fn of_checks() -> Vec<(&'static str, Resource)> {
+    use Tag::Management;
+    vec![
         ("aliveness-test/{vhost}", Resource::of(Management).get(health::aliveness)),
         ("healthchecks/node", Resource::of(Management).get(health::node)),
         ("healthchecks/node/{node}", Resource::of(Management).get(health::node)),
@@ -143,9 +157,6 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
             Resource::of(Management).get(health::below_connection_limit),
         ),
         ("health/checks/reached-target-cluster-size", Resource::of(Management).get(health::cluster_size)),
-        ("leveret/status", Resource::of(Monitoring).get(own::status)),
-        ("leveret/limits", Resource::of(Monitoring).get(own::limits).put(own::put_limits)),
-        ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
     ]
 }
 
@@ -298,6 +309,7 @@ fn of_settings() -> Vec<(&'static str, Resource)> {
                 .put(parameters::put_global)
                 .delete(parameters::delete_global),
         ),
+        ("vhosts/{vhost}/deletion/protection", all.post(vhosts::protect).delete(vhosts::unprotect)),
         ("vhosts/{vhost}/start/{node}", all.post(vhosts::start)),
         ("vhost-limits", Resource::of(Management).get(vhosts::list_limits)),
         ("vhost-limits/{vhost}", Resource::of(Management).get(vhosts::list_limits)),

@@ -40,6 +40,9 @@ pub trait Node: Send + Sync {
     /// Where it listens.
     fn listeners(&self) -> Vec<ListenerInfo>;
 
+    /// The certificates of its TLS listeners; none without.
+    fn certificates(&self) -> Certificates;
+
     /// What it has, and may use.
     fn resources(&self) -> Resources;
 
@@ -218,6 +221,24 @@ pub struct ListenerInfo {
     pub protocol: &'static str,
     /// Where.
     pub address: SocketAddr,
+}
+
+/// The certificates in force.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// What clients are shown, the one for all first.
+    pub served: Vec<CertificateFile>,
+    /// By what clients' certificates are judged, if they are asked for any.
+    pub authorities: Option<CertificateFile>,
+}
+
+/// A file of certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    /// Where.
+    pub path: String,
+    /// When each of them ends, in seconds since 1970.
+    pub expires_s: Vec<u64>,
 }
 
 /// What a node has, and may use.

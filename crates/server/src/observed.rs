@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_management::node::{
-    ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo, Node,
-    Published, Resources, TlsInfo, Totals,
+    Certificates, ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo,
+    Node, Published, Resources, TlsInfo, Totals,
 };
 use leveret_store::DurableStore;
 use leveret_store::disk::{Disk, SystemDisk};
@@ -23,6 +23,7 @@ use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
 use crate::direct;
 use crate::server::{Purpose, Server};
+use crate::tls::Tls;
 
 /// Octets of a page of memory.
 const PAGE_BYTES: u64 = 4096;
@@ -36,8 +37,10 @@ pub(crate) fn node(
     let told = |(listener, purpose): &(TcpListener, Purpose)| {
         Some(ListenerInfo { protocol: purpose.protocol(), address: listener.local_addr().ok()? })
     };
-    let listeners = listeners.iter().filter_map(told).collect();
-    Arc::new(ObservedNode::new(Arc::clone(server), Arc::clone(store), listeners))
+    let told = listeners.iter().filter_map(told).collect();
+    // All have the same.
+    let tls = listeners.iter().find_map(|(_, purpose)| purpose.tls.clone());
+    Arc::new(ObservedNode::new(Arc::clone(server), Arc::clone(store), told, tls))
 }
 
 /// A running server.
@@ -45,13 +48,19 @@ pub(crate) struct ObservedNode {
     server: Arc<Server>,
     store: Arc<DurableStore>,
     listeners: Vec<ListenerInfo>,
+    tls: Option<Arc<Tls>>,
     started: Instant,
 }
 
 impl ObservedNode {
     /// One that has just been started.
-    pub(crate) fn new(server: Arc<Server>, store: Arc<DurableStore>, listeners: Vec<ListenerInfo>) -> Self {
-        Self { server, store, listeners, started: Instant::now() }
+    fn new(
+        server: Arc<Server>,
+        store: Arc<DurableStore>,
+        listeners: Vec<ListenerInfo>,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self { server, store, listeners, tls, started: Instant::now() }
     }
 }
 
@@ -88,6 +97,10 @@ impl Node for ObservedNode {
 
     fn listeners(&self) -> Vec<ListenerInfo> {
         self.listeners.clone()
+    }
+
+    fn certificates(&self) -> Certificates {
+        self.tls.as_ref().map(|tls| tls.certificates()).unwrap_or_default()
     }
 
     fn resources(&self) -> Resources {

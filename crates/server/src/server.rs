@@ -283,7 +283,7 @@ fn start_alarms(server: &Server) {
 pub(crate) struct Purpose {
     spoken: Spoken,
     /// What comes first.
-    tls: Option<Arc<Tls>>,
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// What is spoken where somebody listens.

@@ -95,6 +95,10 @@ impl Refusal {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long to come")
     }
 
+    pub(crate) fn precondition_failed(reason: impl Into<Value>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", reason)
+    }
+
     pub(crate) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal Server Error")
     }
@@ -124,6 +128,9 @@ impl Refusal {
 /// COMPAT: what declarations and deletions are refused with: the explanation alone.
 impl From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
+        if let BrokerError::VhostProtected { .. } = error {
+            return Self::precondition_failed(error.to_string());
+        }
         match reply_code(&error) {
             404 => Self::not_found(error.to_string()),
             403 => Self::not_authorised("Access refused."),

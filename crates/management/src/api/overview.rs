@@ -124,8 +124,13 @@ pub(crate) fn shown_listener(listener: &ListenerInfo, node: &str) -> Value {
         "ip_address": listener.address.ip().to_string(),
         "port": listener.address.port(),
         "socket_opts": { "backlog": 4096, "nodelay": true },
-        "tls": listener.protocol.ends_with("/ssl") || listener.protocol.starts_with("https"),
+        "tls": has_tls(listener),
     })
+}
+
+/// Whether TLS is spoken there.
+pub(crate) fn has_tls(listener: &ListenerInfo) -> bool {
+    listener.protocol.ends_with("/ssl") || listener.protocol.starts_with("https")
 }
 
 /// Where HTTP is spoken.
@@ -224,25 +229,38 @@ pub(crate) fn deprecated_features(_: &Call) -> Answered {
     Ok(Answer::Json(json!([])))
 }
 
-/// GET auth/attempts/:node.
+/// GET auth/attempts/:node. COMPAT: of AMQP only when there were any.
 pub(crate) fn attempts(call: &Call) -> Answered {
     this_node(call)?;
-    let (succeeded, failed) = call.api.attempts.counts();
-    Ok(Answer::Json(json!([{
-        "protocol": "http",
-        "auth_attempts": succeeded + failed,
-        "auth_attempts_succeeded": succeeded,
-        "auth_attempts_failed": failed,
-    }])))
+    let shown = |protocol: &str, (succeeded, failed): (u64, u64)| {
+        json!({
+            "protocol": protocol,
+            "auth_attempts": succeeded + failed,
+            "auth_attempts_succeeded": succeeded,
+            "auth_attempts_failed": failed,
+        })
+    };
+    let (attempts, totals) = (&call.api.attempts, call.api.node.totals());
+    let of_amqp = attempts.of_amqp(totals.logins_accepted, totals.logins_refused);
+    let http = shown("http", attempts.counts());
+    let amqp = (of_amqp != (0, 0)).then(|| shown("amqp091", of_amqp));
+    Ok(Answer::Json([http].into_iter().chain(amqp).collect()))
 }
 
-/// DELETE auth/attempts/:node.
+/// GET auth/attempts/:node/source. COMPAT: nothing, as where it is not asked for in the configuration.
+pub(crate) fn attempts_by_source(call: &Call) -> Answered {
+    this_node(call)?;
+    Ok(Answer::Json(json!([])))
+}
+
+/// DELETE auth/attempts/:node and below.
 pub(crate) fn forget_attempts(call: &Call) -> Answered {
     this_node(call)?;
     if !call.user.has(crate::access::Tag::Administrator) {
         return Err(Refusal::not_authorised(crate::access::Tag::Administrator.refusal()));
     }
-    call.api.attempts.forget();
+    let totals = call.api.node.totals();
+    call.api.attempts.forget(totals.logins_accepted, totals.logins_refused);
     Ok(Answer::NoContent)
 }
 

@@ -1,5 +1,5 @@
-//! Runtime parameters. Global ones are kept for whoever sets them; those of plugins (shovels, federation) are not here, so no component is; policies, limits and
-//! permissions have endpoints of their own.
+//! Runtime parameters. Global ones are kept for whoever sets them; those of plugins (shovels, federation) are not here,
+//! so no component is; policies, limits and permissions have endpoints of their own.
 
 use leveret_codec::table::FieldValue;
 use serde_json::{Value, json};

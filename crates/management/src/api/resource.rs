@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::error;
 
@@ -105,6 +106,8 @@ impl Resource {
 pub(crate) struct Attempts {
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// Those of AMQP that are not to be counted any more, good and bad.
+    forgotten: Mutex<(u64, u64)>,
 }
 
 impl Attempts {
@@ -113,8 +116,15 @@ impl Attempts {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// Counts from zero again.
-    pub(crate) fn forget(&self) {
+    /// Good and bad ones of AMQP, of so many in all.
+    pub(crate) fn of_amqp(&self, accepted: u64, refused: u64) -> (u64, u64) {
+        let forgotten = *self.forgotten.lock();
+        (accepted.saturating_sub(forgotten.0), refused.saturating_sub(forgotten.1))
+    }
+
+    /// Counts from zero again, those of AMQP from what there are by now.
+    pub(crate) fn forget(&self, accepted: u64, refused: u64) {
+        *self.forgotten.lock() = (accepted, refused);
         self.succeeded.store(0, Ordering::Relaxed);
         self.failed.store(0, Ordering::Relaxed);
     }

@@ -52,6 +52,7 @@ pub(super) struct VhostEntry {
     pub(super) description: Option<String>,
     pub(super) tags: Option<Vec<String>>,
     pub(super) default_queue_type: Option<QueueType>,
+    pub(super) is_protected: Option<bool>,
 }
 
 pub(super) struct ExchangeEntry {
@@ -118,7 +119,8 @@ impl Document {
         let (name, known) = (entry.text("name")?, |entry: &Entry<'_>| {
             let description = entry.text_if_any("description")?;
             let tags = entry.get("tags").map(|_| entry.words("tags")).transpose()?;
-            Ok((description, tags, entry.text_if_any("default_queue_type")?))
+            let is_protected = entry.flag_if_any("protected_from_deletion")?;
+            Ok((description, tags, entry.text_if_any("default_queue_type")?, is_protected))
         });
         let (inner, own) = (entry.inner("metadata", known)?, known(entry)?);
         let queue_type = own.2.or(inner.2);
@@ -132,8 +134,8 @@ impl Document {
         if limits != VhostLimits::default() {
             self.limits.push((name.clone(), limits));
         }
-        let (description, tags) = (own.0.or(inner.0), own.1.or(inner.1));
-        self.vhosts.push(VhostEntry { name, description, tags, default_queue_type });
+        let (description, tags, is_protected) = (own.0.or(inner.0), own.1.or(inner.1), own.3.or(inner.3));
+        self.vhosts.push(VhostEntry { name, description, tags, default_queue_type, is_protected });
         Ok(())
     }
 

@@ -70,9 +70,14 @@ impl<'a> Entry<'a> {
 
     /// A flag, or what it is if it is missing.
     pub(super) fn flag(&self, key: &str, otherwise: bool) -> Read<bool> {
+        Ok(self.flag_if_any(key)?.unwrap_or(otherwise))
+    }
+
+    /// A flag that need not be there.
+    pub(super) fn flag_if_any(&self, key: &str) -> Read<Option<bool>> {
         match self.get(key) {
-            None => Ok(otherwise),
-            Some(Value::Bool(flag)) => Ok(*flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(self.malformed(format!("{key} is not true or false"))),
         }
     }

@@ -125,6 +125,7 @@ fn vhost_entry(vhost: &Vhost) -> Value {
         "default_queue_type": queue_type,
         "metadata": {
             "description": settings.description, "tags": settings.tags, "default_queue_type": queue_type,
+            "protected_from_deletion": settings.is_protected,
         },
     })
 }

@@ -150,6 +150,7 @@ impl<'a> Import<'a> {
             tags: entry.tags.unwrap_or(before.tags),
             default_queue_type: entry.default_queue_type.or(before.default_queue_type),
             limits: before.limits,
+            is_protected: entry.is_protected.unwrap_or(before.is_protected),
         };
         if known.is_some_and(|known| *known == settings) {
             return Ok(JournalPosition::SAFE);

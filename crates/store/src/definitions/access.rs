@@ -1,5 +1,5 @@
-//! Entries of users, vhosts, permissions and global parameters. What grows with time is a field table, in which an older value may lack
-//! a key.
+//! Entries of users, vhosts, permissions and global parameters. What grows with time is a field table, in which an
+//! older value may lack a key.
 
 use leveret_broker::access::password::{HashAlgorithm, PasswordHash};
 use leveret_broker::access::permissions::{Permissions, TopicPermissions};
@@ -24,6 +24,7 @@ const ALGORITHM: &str = "hashing_algorithm";
 const HASH: &str = "password_hash";
 const DESCRIPTION: &str = "description";
 const QUEUE_TYPE: &str = "default_queue_type";
+const PROTECTED: &str = "protected_from_deletion";
 const VALUE: &str = "value";
 
 pub(super) fn user_value(user: &User) -> Vec<u8> {
@@ -47,6 +48,9 @@ pub(super) fn vhost_value(settings: &VhostSettings) -> Vec<u8> {
     put_limit(&mut table, MAX_QUEUES, settings.limits.max_queues);
     if let Some(queue_type) = settings.default_queue_type {
         table.insert(QUEUE_TYPE, queue_type.as_str());
+    }
+    if settings.is_protected {
+        table.insert(PROTECTED, true);
     }
     value_of(&table)
 }
@@ -135,7 +139,12 @@ fn settings(value: Reader<'_>) -> Option<VhostSettings> {
         max_queues: limit(&table, MAX_QUEUES)?,
     };
     let description = table.get(DESCRIPTION)?.as_str()?.to_owned();
-    Some(VhostSettings { description, tags: tags(&table)?, default_queue_type, limits })
+    let is_protected = match table.get(PROTECTED) {
+        None => false,
+        Some(FieldValue::Boolean(flag)) => *flag,
+        Some(_) => return None,
+    };
+    Some(VhostSettings { description, tags: tags(&table)?, default_queue_type, limits, is_protected })
 }
 
 fn tags(table: &FieldTable) -> Option<Vec<String>> {

@@ -140,14 +140,16 @@ fn user() -> impl Strategy<Value = User> {
 fn settings() -> impl Strategy<Value = VhostSettings> {
     let queue_type = prop::sample::select(vec![QueueType::Classic, QueueType::Quorum, QueueType::Stream]);
     let limits = (any::<Option<i64>>(), any::<Option<i64>>());
-    (name(), prop::collection::vec(name(), 0..3), prop::option::of(queue_type), limits).prop_map(
-        |(description, tags, default_queue_type, (max_connections, max_queues))| VhostSettings {
-            description,
-            tags,
-            default_queue_type,
-            limits: VhostLimits { max_connections, max_queues },
-        },
-    )
+    (name(), prop::collection::vec(name(), 0..3), prop::option::of(queue_type), limits, any::<bool>())
+        .prop_map(|(description, tags, default_queue_type, (max_connections, max_queues), is_protected)| {
+            VhostSettings {
+                is_protected,
+                description,
+                tags,
+                default_queue_type,
+                limits: VhostLimits { max_connections, max_queues },
+            }
+        })
 }
 
 /// Any change of definitions.
