@@ -9,6 +9,7 @@ mod call;
 mod channels;
 mod connections;
 mod consumers;
+mod cors;
 mod definitions;
 mod exchanges;
 mod health;
@@ -61,10 +62,13 @@ impl Api {
 /// All paths. What is percent-encoded in a segment is decoded when the segment has been told from the others.
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new().fallback(async || Refusal::no_object().into_response(None));
+    let prefix = api.settings.path_prefix.clone();
     for (path, resource) in resources() {
         let api = Arc::clone(&api);
-        router = router
-            .route(&format!("/api/{path}"), any(move |request| serve(Arc::clone(&api), resource, request)));
+        router = router.route(
+            &format!("{prefix}/api/{path}"),
+            any(move |request| serve(Arc::clone(&api), resource, request)),
+        );
     }
     router
 }

@@ -41,6 +41,10 @@ pub struct HttpSettings {
     pub timeout: Duration,
     /// Connections at a time; others wait to be accepted.
     pub connections_max: usize,
+    /// What paths have before `/api`: nothing, or segments that begin with a slash and do not end with one.
+    pub path_prefix: String,
+    /// Origins of pages that may use the API; `*` for all.
+    pub cors_origins: Vec<String>,
 }
 
 /// A running HTTP API; it ends when this is dropped.

@@ -118,6 +118,14 @@ options! {
     /// Connections to the HTTP API that are served at a time; others wait.
     management_connections_max: usize = "1024", kind::number(1..=u64::from(u16::MAX), "connections");
 
+    /// What the paths of the HTTP API have before /api, for proxies that pass on a part of a site: /rabbit makes it
+    /// /rabbit/api.
+    management_path_prefix: String = "none", kind::path_prefix_or_none();
+
+    /// Origins of pages that browsers let use the HTTP API, such as https://tools.example.com; * for all, which are not
+    /// given the logins that a browser remembers.
+    management_cors_allow_origins: Vec<String> = "none", kind::names_or_none();
+
     /// Addresses where Prometheus finds metrics, for which nobody has to log in. Port 0 picks a free port.
     metrics_listen: Vec<SocketAddr> = "0.0.0.0:15692", kind::addresses_or_none();
 

@@ -40,6 +40,8 @@ pub(crate) fn start(
     let settings = HttpSettings {
         timeout: Duration::from_millis(server.config.management_timeout_ms),
         connections_max: server.config.management_connections_max,
+        path_prefix: server.config.management_path_prefix.clone(),
+        cors_origins: server.config.management_cors_allow_origins.clone(),
     };
     HttpApi::start(node, Arc::new(Logins(Arc::clone(server))), listeners, settings).map(Some)
 }

@@ -137,11 +137,13 @@ pub(crate) fn has_tls(listener: &ListenerInfo) -> bool {
 pub(crate) fn contexts(call: &Call) -> Value {
     let node = &call.api.node;
     let listeners = node.listeners().into_iter().filter(|listener| listener.protocol.starts_with("http"));
+    let prefix = call.api.settings.path_prefix.as_str();
     let shown = listeners.map(|listener| {
+        let is_metrics = listener.protocol.ends_with("/prometheus");
         json!({
             "node": node.name(),
-            "description": if listener.protocol.ends_with("/prometheus") { "Prometheus" } else { "Management" },
-            "path": "/",
+            "description": if is_metrics { "Prometheus" } else { "Management" },
+            "path": if is_metrics || prefix.is_empty() { "/" } else { prefix },
             "ip": listener.address.ip().to_string(),
             "port": listener.address.port().to_string(),
             "cowboy_opts": "[]",

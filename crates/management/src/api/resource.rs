@@ -20,9 +20,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::Api;
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
+use super::{Api, cors};
 use crate::access::{LoginRefusal, Tag, User};
 
 /// COMPAT: octets of a request's body.
@@ -132,6 +132,15 @@ impl Attempts {
 
 /// Answers a request to a path that there is.
 pub(crate) async fn serve(api: Arc<Api>, resource: Resource, request: Request) -> Response {
+    let page = cors::page(&api.settings.cors_origins, request.method(), request.headers());
+    let mut response = respond(api, resource, request).await;
+    if let Some(page) = page {
+        page.allow(resource.allows(), &mut response);
+    }
+    response
+}
+
+async fn respond(api: Arc<Api>, resource: Resource, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let gzip = takes_gzip(&parts.headers).then_some(());
     let Some(handler) = resource.handler(&parts.method) else {

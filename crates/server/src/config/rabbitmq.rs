@@ -34,7 +34,7 @@ enum Meaning {
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 31] = [
+const KEYS: [(&str, Meaning); 32] = [
     ("load_definitions", Meaning::Same("load_definitions")),
     ("management.load_definitions", Meaning::Same("load_definitions")),
     ("definitions.local.path", Meaning::Same("load_definitions")),
@@ -61,6 +61,7 @@ const KEYS: [(&str, Meaning); 31] = [
     ("prometheus.ssl.port", Meaning::Address("metrics_tls_listen")),
     ("management.tcp.port", Meaning::Address("management_listen")),
     ("management.ssl.port", Meaning::Address("management_tls_listen")),
+    ("management.path_prefix", Meaning::Same("management_path_prefix")),
     ("management.tcp.request_timeout", Meaning::Same("management_timeout_ms")),
     ("log.console.level", Meaning::Level("log")),
     ("log.default.level", Meaning::Level("log")),
@@ -72,6 +73,7 @@ const KEYS: [(&str, Meaning); 31] = [
 const LOOPBACK: &str = "loopback_users.";
 const TCP_LISTENERS: &str = "listeners.tcp.";
 const TLS_LISTENERS: &str = "listeners.ssl.";
+const CORS_ORIGINS: &str = "management.cors.allow_origins.";
 
 /// What TLS needs, for each listener of its own. Here all have the same: that of AMQP, or if there is none the first
 /// one that there is. What differs is told of as meaning nothing.
@@ -115,6 +117,8 @@ struct Reading<'a> {
     /// Addresses by the last part of their keys.
     listeners: Gathered<String>,
     tls_listeners: Gathered<String>,
+    /// Origins by the last part of their keys.
+    origins: Gathered<String>,
     /// Users, and whether they may connect from this machine only.
     loopback: Gathered<bool>,
     /// What is asked of clients' certificates.
@@ -151,6 +155,7 @@ impl<'a> Reading<'a> {
             conf: RabbitmqConf::default(),
             listeners: Gathered::default(),
             tls_listeners: Gathered::default(),
+            origins: Gathered::default(),
             loopback: Gathered::default(),
             client_certificates: Gathered::default(),
             tls_options: BTreeMap::new(),
@@ -182,6 +187,9 @@ impl<'a> Reading<'a> {
         }
         if let Some(name) = key.strip_prefix(TLS_LISTENERS) {
             return self.tls_listeners.add(name, address(&value), origin);
+        }
+        if let Some(name) = key.strip_prefix(CORS_ORIGINS) {
+            return self.origins.add(name, value, origin);
         }
         if key == "loopback_users" && value == "none" {
             self.loopback = Gathered { values: BTreeMap::new(), at: Some(origin) };
@@ -266,12 +274,15 @@ impl<'a> Reading<'a> {
 
     fn finish(mut self) -> RabbitmqConf {
         self.share_tls_options();
-        let listeners = [("amqp_listen", std::mem::take(&mut self.listeners))];
-        let tls_listeners = [("amqps_listen", std::mem::take(&mut self.tls_listeners))];
-        for (option, Gathered { values, at }) in listeners.into_iter().chain(tls_listeners) {
+        let lists = [
+            ("amqp_listen", std::mem::take(&mut self.listeners)),
+            ("amqps_listen", std::mem::take(&mut self.tls_listeners)),
+            ("management_cors_allow_origins", std::mem::take(&mut self.origins)),
+        ];
+        for (option, Gathered { values, at }) in lists {
             if let Some(origin) = at {
-                let addresses = values.into_values().collect::<Vec<_>>().join(",");
-                self.set(option, if addresses.is_empty() { "none".to_owned() } else { addresses }, origin);
+                let list = values.into_values().collect::<Vec<_>>().join(",");
+                self.set(option, if list.is_empty() { "none".to_owned() } else { list }, origin);
             }
         }
         let Gathered { values, at } = std::mem::take(&mut self.client_certificates);
@@ -452,6 +463,21 @@ prometheus.ssl.certfile = server.pem
         let expected = [&files[..], &listeners[..], &[("amqps_listen", "0.0.0.0:5671")]].concat();
         assert_eq!(words(&conf), expected);
         assert_eq!(conf.ignored, ["management.ssl.keyfile (rabbitmq.conf:6)"]);
+    }
+
+    #[test]
+    fn settings_of_the_management_become_ours() {
+        let text = "\
+management.path_prefix = /rabbit
+management.cors.allow_origins.2 = https://b
+management.cors.allow_origins.1 = https://a
+management.cors.max_age = 60
+";
+        let conf = read_text(text, &[]).unwrap();
+        let expected =
+            [("management_path_prefix", "/rabbit"), ("management_cors_allow_origins", "https://a,https://b")];
+        assert_eq!(words(&conf), expected);
+        assert_eq!(conf.ignored, ["management.cors.max_age (rabbitmq.conf:4)"]);
     }
 
     #[test]

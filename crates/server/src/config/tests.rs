@@ -111,6 +111,10 @@ const SAMPLES: &[Sample] = &[
     }),
     sample("management_timeout_ms", "250", "250", |c| c.management_timeout_ms == 250),
     sample("management_connections_max", "7", "7", |c| c.management_connections_max == 7),
+    sample("management_path_prefix", "/a/b.c", "'/a/b.c'", |c| c.management_path_prefix == "/a/b.c"),
+    sample("management_cors_allow_origins", "https://a, *", "['https://a', '*']", |c| {
+        c.management_cors_allow_origins == ["https://a", "*"]
+    }),
     sample("metrics_listen", "none", "['127.0.0.1:0']", |c| {
         c.metrics_listen.is_empty() || c.metrics_listen == ["127.0.0.1:0".parse().unwrap()]
     }),
