@@ -10,6 +10,7 @@ mod listings;
 mod messages;
 mod rabbitmq;
 mod rabbitmqadmin;
+mod rabbitmqadmin_ng;
 mod shape;
 #[path = "../support/mod.rs"]
 mod support;
