@@ -11,6 +11,7 @@ mod messages;
 mod rabbitmq;
 mod rabbitmqadmin;
 mod rabbitmqadmin_ng;
+mod round_trip;
 mod shape;
 #[path = "../support/mod.rs"]
 mod support;
