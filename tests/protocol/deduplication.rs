@@ -55,6 +55,44 @@ fn a_duplicate_is_confirmed_and_not_returned_and_not_there() {
     peer.close();
 }
 
+/// Where new messages go is remembered; that bindings have changed since, and that an exchange further on drops
+/// duplicates of its own, counts all the same.
+#[test]
+fn new_messages_go_where_the_bindings_lead_now() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let arguments = || FieldTable::new().with("x-message-deduplication", true);
+    let (name, queue) = once(&mut peer, "direct", arguments());
+    let (behind, queue_behind) = once(&mut peer, "direct", arguments());
+    let second = peer.queue(1);
+    let send = |peer: &mut Peer, exchange: &str, id: &str| {
+        send(peer, publish(exchange, "key"), "x-deduplication-header", id, id);
+    };
+    ["1", "2", "2", "1"].iter().for_each(|id| send(&mut peer, &name, id));
+    peer.send_message(1, publish(&name, "key"), Properties::default(), "no id");
+    send(&mut peer, &name, "3");
+    peer.ask(1, bind(&second, &name, "key"), queue::BindOk);
+    ["3", "4", "4"].iter().for_each(|id| send(&mut peer, &name, id));
+    ["5", "6"].iter().for_each(|id| send(&mut peer, &behind, id));
+    let to_behind = exchange::Bind {
+        destination: &behind,
+        source: &name,
+        routing_key: "key",
+        no_wait: false,
+        arguments: FieldTable::new(),
+    };
+    peer.ask(1, to_behind, exchange::BindOk);
+    ["5", "7", "7"].iter().for_each(|id| send(&mut peer, &name, id));
+    ["1", "2", "no id", "3", "4", "5", "7"].iter().for_each(|body| _ = peer.get(1, &queue, body));
+    ["4", "5", "7"].iter().for_each(|body| _ = peer.get(1, &second, body));
+    ["5", "6", "7"].iter().for_each(|body| _ = peer.get(1, &queue_behind, body));
+    [&queue, &second, &queue_behind].iter().for_each(|queue| peer.expect_empty(1, queue));
+    peer.close();
+}
+
 #[test]
 fn the_plugins_exchange_type_is_a_fanout() {
     let broker = Broker::start();

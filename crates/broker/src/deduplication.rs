@@ -126,11 +126,11 @@ impl std::fmt::Debug for Deduplication {
 }
 
 /// What an exchange knows of a message's id.
-pub(crate) enum Seen {
+pub enum Seen {
     /// It was published before: where that is safe.
     Before(JournalPosition),
     /// It has not, and is to be remembered.
-    New(Id),
+    New(NewId),
     /// It has none.
     NoId,
 }
@@ -139,9 +139,19 @@ pub(crate) enum Seen {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Id {
     octets: IdOctets,
+    /// What the exchange finds it by.
+    hash: u64,
     expires_at: Option<Timestamp>,
     /// How many ids the exchange had been given when it did not know this one.
     looked_at: u64,
+}
+
+impl Id {
+    /// One that `cache` does not know.
+    fn new(cache: &Cache, octets: IdOctets, expires_at: Option<Timestamp>) -> Self {
+        let hash = cache.hash_of(&octets);
+        Self { octets, hash, expires_at, looked_at: cache.next_number() }
+    }
 }
 
 /// An id that an exchange is to remember once the message is where it goes.
@@ -178,8 +188,9 @@ impl Deduplication {
         })
     }
 
-    /// Looks for the id of a message with these headers.
-    pub(crate) fn look_for(&self, headers: Option<FieldTableRef<'_>>) -> Seen {
+    /// Looks for the id of a message with these encoded properties.
+    pub fn look_for(self: &Arc<Self>, properties: &[u8]) -> Seen {
+        let headers = Properties::decode(properties).ok().and_then(|properties| properties.headers);
         let seen = self.find(headers);
         if matches!(seen, Seen::Before(_)) {
             self.duplicates.fetch_add(1, Ordering::Relaxed);
@@ -188,7 +199,7 @@ impl Deduplication {
         seen
     }
 
-    fn find(&self, headers: Option<FieldTableRef<'_>>) -> Seen {
+    fn find(self: &Arc<Self>, headers: Option<FieldTableRef<'_>>) -> Seen {
         let Some(headers) = headers else { return Seen::NoId };
         let Some(octets) = id_in(&headers, &self.rules.header) else { return Seen::NoId };
         // COMPAT: a message may say itself for how long its id is remembered.
@@ -196,12 +207,12 @@ impl Deduplication {
         let own = own.and_then(|ttl| u64::try_from(ttl).ok());
         let now = self.clock.now();
         let mut cache = self.cache.lock();
-        if let Some(position) = cache.find(&octets, now) {
-            return Seen::Before(position);
-        }
-        let looked_at = cache.next_number();
         let expires_at = own.or(self.rules.ttl_ms).map(|ttl| now.after_ms(ttl));
-        Seen::New(Id { octets, expires_at, looked_at })
+        let id = Id::new(&cache, octets, expires_at);
+        match cache.find(&id.octets, id.hash, now) {
+            Some(position) => Seen::Before(position),
+            None => Seen::New(NewId { by: Arc::clone(self), id, is_kept: true }),
+        }
     }
 
     /// The queue that keeps ids of `exchange` by its name.
@@ -221,19 +232,18 @@ impl Deduplication {
         let mut cache = self.cache.lock();
         queue.visit_ready(&mut |_, _, message| {
             let octets = IdOctets::from_slice(&message.body.to_vec());
-            let id = Id { octets, expires_at: message.expires_at(), looked_at: 0 };
+            let id = Id::new(&cache, octets, message.expires_at());
             cache.insert(&id, JournalPosition::SAFE);
         });
     }
 
     /// Knows the id of the newest message that a restart found in a queue: the process may have ended between keeping
     /// the message and keeping its id, and with the ids locked there is no more than one such message.
-    pub(crate) fn know_newest(&self, properties: &[u8]) {
+    pub(crate) fn know_newest(self: &Arc<Self>, properties: &[u8]) {
         let headers = Properties::decode(properties).ok().and_then(|properties| properties.headers);
-        if let Seen::New(id) = self.find(headers) {
+        if let Seen::New(new) = self.find(headers) {
             let mut cache = self.cache.lock();
-            let kept = self.keep(&id);
-            cache.insert(&id, kept);
+            new.insert(&mut cache, JournalPosition::SAFE);
         }
     }
 
@@ -352,10 +362,6 @@ impl OwnIds {
 }
 
 impl NewId {
-    pub(crate) fn new(by: &Arc<Deduplication>, id: Id) -> Self {
-        Self { by: Arc::clone(by), id, is_kept: true }
-    }
-
     /// Says whether a restart finds the message again.
     pub fn set_kept(&mut self, is_kept: bool) {
         self.is_kept = is_kept;
@@ -366,7 +372,8 @@ impl NewId {
         let mut cache = self.by.cache.lock();
         // PERF: looked for once where nobody else publishes.
         let has_changed = cache.next_number() != self.id.looked_at;
-        let is_known = has_changed && cache.find(&self.id.octets, self.by.clock.now()).is_some();
+        let is_known =
+            has_changed && cache.find(&self.id.octets, self.id.hash, self.by.clock.now()).is_some();
         (!is_known).then_some(cache)
     }
 

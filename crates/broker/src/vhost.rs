@@ -23,7 +23,7 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, RwLock};
 
 use crate::counters::ExchangeCounters;
-use crate::deduplication::{DeduplicationSnapshot, NewId};
+use crate::deduplication::{Deduplication, DeduplicationSnapshot, NewId};
 use crate::definition::Definition;
 use crate::delayed::DelayedSnapshot;
 use crate::error::BrokerError;
@@ -81,6 +81,8 @@ pub struct Route {
     pub routed: bool,
     /// Whether the same exchange and key lead there until the topology moves.
     pub cacheable: bool,
+    /// The exchange it came to, where that is true of all messages that it has not had before.
+    pub unique: Option<Arc<Deduplication>>,
     /// When it is due, where hidden queues among the queues keep it until then.
     pub deliver_at: Option<Timestamp>,
     /// Ids that exchanges on the way are to remember once the queues have it.

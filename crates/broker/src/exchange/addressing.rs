@@ -46,6 +46,12 @@ impl<'a> Addressing<'a> {
         self.routing_keys.first().copied().unwrap_or_default()
     }
 
+    /// The properties as they are on the wire.
+    #[must_use]
+    pub fn encoded_properties(&self) -> &'a [u8] {
+        self.properties
+    }
+
     /// The properties, decoded anew at each call; what cannot be decoded reads as none.
     #[must_use]
     pub fn properties(&self) -> Properties<'a> {

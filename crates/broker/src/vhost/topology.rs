@@ -399,7 +399,7 @@ impl Topology {
             walk.cacheable &= exchange.routes_by_key();
             let is_known_here = next == 1 && by == PublishedBy::Again;
             if let Some(deduplication) = exchange.deduplication.as_ref().filter(|_| !is_known_here)
-                && walk.is_duplicate(deduplication, message)
+                && walk.is_duplicate(deduplication, message, next == 1)
             {
                 continue;
             }
@@ -420,10 +420,14 @@ impl Topology {
                 walk.visit(alternate);
             }
         }
+        let depends_on_id = walk.unique.is_some() || walk.depends_on_ids;
+        let unique =
+            walk.unique.filter(|_| walk.cacheable && !walk.depends_on_ids && walk.known_at.is_none());
         Ok(Route {
             routed: !walk.queues.is_empty() || walk.reply_gone || walk.known_at.is_some(),
             queues: walk.queues,
-            cacheable: walk.cacheable,
+            cacheable: walk.cacheable && !depends_on_id,
+            unique,
             deliver_at: walk.deliver_at,
             new_ids: walk.new_ids,
             known_at: walk.known_at,
@@ -439,6 +443,10 @@ struct Walk {
     queues: Vec<Arc<Queue>>,
     reached: Distinct<QueueId>,
     cacheable: bool,
+    /// The exchange that the message came to drops duplicates.
+    unique: Option<Arc<Deduplication>>,
+    /// One further on does.
+    depends_on_ids: bool,
     reply_gone: bool,
     deliver_at: Option<Timestamp>,
     new_ids: Vec<NewId>,
@@ -447,12 +455,21 @@ struct Walk {
 
 impl Walk {
     /// Whether an exchange has had the message before.
-    fn is_duplicate(&mut self, deduplication: &Arc<Deduplication>, message: &Addressing<'_>) -> bool {
-        self.cacheable = false;
-        match deduplication.look_for(message.headers()) {
+    fn is_duplicate(
+        &mut self,
+        deduplication: &Arc<Deduplication>,
+        message: &Addressing<'_>,
+        is_first: bool,
+    ) -> bool {
+        if is_first {
+            self.unique = Some(Arc::clone(deduplication));
+        } else {
+            self.depends_on_ids = true;
+        }
+        match deduplication.look_for(message.encoded_properties()) {
             Seen::NoId => false,
             Seen::New(id) => {
-                self.new_ids.push(NewId::new(deduplication, id));
+                self.new_ids.push(id);
                 false
             }
             Seen::Before(position) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use leveret_broker::counters::ExchangeCounters;
-use leveret_broker::deduplication::{NewId, publish_once, remember};
+use leveret_broker::deduplication::{Deduplication, NewId, Seen, publish_once, remember};
 use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
@@ -55,14 +55,17 @@ impl TargetRules {
 }
 
 /// A route looked up before.
-#[derive(Clone, Default)]
 struct CachedRoute {
     /// Indexes of targets.
     targets: Box<[u32]>,
     /// Several of them keep persistent messages: the journal gets these once.
     is_shared: bool,
+    /// One of them at least does, so that a restart finds them again.
+    is_durable: bool,
     /// Some of them have rules.
     has_rules: bool,
+    /// The exchange, if it lets only messages through that it has not had before.
+    unique: Option<Arc<Deduplication>>,
     /// When the message is due, where some of them keep it until then.
     deliver_at: Option<Timestamp>,
     /// Place of the exchange's counters.
@@ -90,8 +93,8 @@ pub(crate) struct Routes {
     /// The queues that the last message went to, if it is traced.
     traced: Option<Vec<String>>,
     /// The route of the last message, if it can be used again: most channels publish to one place.
-    last: Option<CachedRoute>,
-    cache: HashMap<Box<[u8]>, CachedRoute>,
+    last: Option<Arc<CachedRoute>>,
+    cache: HashMap<Box<[u8]>, Arc<CachedRoute>>,
     targets: Vec<Target>,
     /// One of them drops duplicates.
     reach_unique: bool,
@@ -191,10 +194,18 @@ impl Routes {
         let route = last.or_else(|| self.cache.get(publish.message.names).cloned());
         // PERF: a route that is known was permitted when it was looked up; permissions that change forget it.
         let Some(route) = route else { return self.look_up(vhost, access, publish) };
-        self.push(&route, vhost, publish);
-        let routed = route.routed;
-        self.last = Some(route);
-        Ok(routed)
+        let Some(unique) = &route.unique else {
+            let routed = self.push(&route, vhost, publish);
+            self.last = Some(route);
+            return Ok(routed);
+        };
+        if publish.in_transaction {
+            // What it has published before is not known to the exchange yet.
+            return self.look_up(vhost, access, publish);
+        }
+        // Noted first: it is forgotten if the queues do not take the message.
+        self.last = Some(Arc::clone(&route));
+        Ok(self.push_unique(unique, &route, vhost, publish))
     }
 
     /// Where the last message went, if a copy of it is to be published.
@@ -217,7 +228,9 @@ impl Routes {
         let addressing = Addressing::of(&keys, &publish.message);
         let mut found = vhost.route(text(publish.message.exchange()), &addressing)?;
         while !found.new_ids.is_empty() && !publish.in_transaction {
-            if let Some(routed) = self.add_once(vhost, publish, &mut found) {
+            let ids = found.take_new_ids(publish.message.persistent);
+            let routed = self.add_once(vhost, &ids, |routes| routes.add_found(vhost, publish, &mut found));
+            if let Some(routed) = routed {
                 return Ok(routed);
             }
             // Somebody else published the same meanwhile.
@@ -227,16 +240,20 @@ impl Routes {
     }
 
     /// Hands a message over at once that exchanges must not get again; nothing if one has got it meanwhile.
-    fn add_once(&mut self, vhost: &Vhost, publish: &Publish<'_>, found: &mut Route) -> Option<Routed> {
-        let ids = found.take_new_ids(publish.message.persistent);
-        let store = Arc::clone(vhost.store());
+    fn add_once(
+        &mut self,
+        vhost: &Vhost,
+        ids: &[NewId],
+        add: impl FnOnce(&mut Self) -> Routed,
+    ) -> Option<Routed> {
+        let store = &**vhost.store();
         // What was gathered before comes first, and what is refused from here on is this message.
-        let before = self.flush(&*store);
+        let before = self.flush(store);
         let refused = self.refused.len();
         let mut routed = Routed::default();
-        let safe_at = publish_once(&ids, || {
-            routed = self.add_found(vhost, publish, found);
-            let position = self.flush(&*store);
+        let safe_at = publish_once(ids, || {
+            routed = add(self);
+            let position = self.flush(store);
             let is_taken =
                 self.refused.len() == refused && !routed.refused && position < JournalPosition::NEVER;
             // What never is safe is told as that.
@@ -256,7 +273,8 @@ impl Routes {
         }
         self.new_ids.append(&mut found.take_new_ids(publish.message.persistent));
         let refused = found.queues.iter().any(|queue| queue.is_stopped());
-        let is_shared = found.queues.iter().filter(|queue| queue.is_durable()).count() > 1;
+        let durable = found.queues.iter().filter(|queue| queue.is_durable()).count();
+        let (is_durable, is_shared) = (durable > 0, durable > 1);
         if self.is_tracing {
             let shown = found.queues.iter().filter(|queue| !queue.is_hidden());
             self.traced = Some(shown.map(|queue| queue.spec.name.to_string()).collect());
@@ -268,13 +286,16 @@ impl Routes {
         let has_rules = has_rules.into_iter().any(|target| target.rules.is_any());
         let routed = Routed { somewhere: found.routed, refused, copies: targets.len() as u32 };
         let (exchange, deliver_at) = (self.exchange(found.counters.take()), found.deliver_at);
-        let route = CachedRoute { targets, is_shared, has_rules, deliver_at, exchange, routed };
+        let unique = found.unique.take();
+        let cacheable = found.cacheable || (unique.is_some() && !publish.in_transaction);
+        let route =
+            CachedRoute { targets, is_shared, is_durable, has_rules, unique, deliver_at, exchange, routed };
         self.push(&route, vhost, publish);
-        if found.cacheable {
+        if cacheable {
             if self.cache.len() >= ROUTES_CACHED_MAX {
                 self.forget_routes();
             }
-            self.cache.insert(publish.message.names.into(), route);
+            self.cache.insert(publish.message.names.into(), Arc::new(route));
         }
         routed
     }
@@ -344,16 +365,51 @@ impl Routes {
         }
     }
 
-    fn push(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) {
-        let message = &publish.message;
-        if self.tally.exchange != route.exchange {
+    /// Counts a message for the exchange it came to.
+    fn count(&mut self, exchange: u32, copies: u32) {
+        if self.tally.exchange != exchange {
             self.count_published();
-            self.tally.exchange = route.exchange;
+            self.tally.exchange = exchange;
         }
         self.tally.published += 1;
-        self.tally.routed += u64::from(route.routed.copies);
+        self.tally.routed += u64::from(copies);
+    }
+
+    /// Adds a message to the batches of a route, unless the exchange has had it before.
+    fn push_unique(
+        &mut self,
+        unique: &Arc<Deduplication>,
+        route: &CachedRoute,
+        vhost: &Vhost,
+        publish: &Publish<'_>,
+    ) -> Routed {
+        loop {
+            match unique.look_for(publish.message.properties) {
+                Seen::NoId => return self.push(route, vhost, publish),
+                Seen::Before(position) => {
+                    // A duplicate is as safe as what it repeats.
+                    self.safe_at = self.safe_at.max(position);
+                    self.count(route.exchange, 0);
+                    return Routed { somewhere: true, ..Routed::default() };
+                }
+                Seen::New(mut id) => {
+                    id.set_kept(publish.message.persistent && route.is_durable);
+                    let push = |routes: &mut Self| routes.push(route, vhost, publish);
+                    if let Some(routed) = self.add_once(vhost, &[id], push) {
+                        return routed;
+                    }
+                    // Somebody else published the same meanwhile.
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, route: &CachedRoute, vhost: &Vhost, publish: &Publish<'_>) -> Routed {
+        let message = &publish.message;
+        self.count(route.exchange, route.routed.copies);
         if publish.expiration_ms.is_some() || route.has_rules {
-            return self.push_by_rules(route, vhost, publish);
+            self.push_by_rules(route, vhost, publish);
+            return route.routed;
         }
         let mut shared = None;
         if route.is_shared && message.persistent {
@@ -374,6 +430,7 @@ impl Routes {
             }
             self.bytes += target.batch.record_bytes() - before;
         }
+        route.routed
     }
 
     /// The same where the message expires, or a queue has rules.

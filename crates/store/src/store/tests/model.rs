@@ -17,6 +17,9 @@ pub(super) struct Message {
 /// Turn of a message: grows with each message that a queue is given, and is lower for those of higher priority.
 pub(super) type Turn = u64;
 
+/// Turns of one level have the same bits from this one on.
+pub(super) const LEVEL_SHIFT: u32 = 48;
+
 /// Something that survives a restart.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
@@ -30,6 +33,28 @@ pub(super) enum Event {
     Settle(String, Vec<Turn>),
 }
 
+/// Which level of a priority queue a message with this turn is in; 0 is the highest.
+fn level_of(turn: Turn) -> u64 {
+    turn >> LEVEL_SHIFT
+}
+
+impl Event {
+    /// What may be left of it when the machine goes off while it is written: what it settles in each level of a
+    /// priority queue is a record of its own.
+    fn partial(&self) -> Vec<Self> {
+        let Self::Settle(queue, turns) = self else { return Vec::new() };
+        let levels: BTreeSet<u64> = turns.iter().copied().map(level_of).collect();
+        let some_of = |chosen: u32| {
+            let is_chosen = |turn: &Turn| {
+                let level = levels.range(..level_of(*turn)).count();
+                chosen & (1 << level) != 0
+            };
+            Self::Settle(queue.clone(), turns.iter().copied().filter(is_chosen).collect())
+        };
+        (1..(1 << levels.len()) - 1).map(some_of).collect()
+    }
+}
+
 /// What survives a restart, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
@@ -40,6 +65,12 @@ pub(super) struct Kept {
 }
 
 impl Kept {
+    fn with(&self, event: &Event) -> Self {
+        let mut state = self.clone();
+        state.apply(event);
+        state
+    }
+
     fn apply(&mut self, event: &Event) {
         match event {
             Event::PutQueue(queue) => _ = self.queues.insert(queue.clone(), BTreeMap::new()),
@@ -120,6 +151,11 @@ impl History {
         for step in possible.chunk_by(|(one, _), (other, _)| one == other) {
             if found.is(&state) {
                 return Some(state);
+            }
+            let mut partial = step.iter().flat_map(|(_, event)| event.partial());
+            let in_part = partial.find_map(|event| Some(state.with(&event)).filter(|state| found.is(state)));
+            if in_part.is_some() {
+                return in_part;
             }
             step.iter().for_each(|(_, event)| state.apply(event));
         }

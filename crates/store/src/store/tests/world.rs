@@ -13,7 +13,7 @@ use leveret_broker::{BrokerError, ConnectionId, LargeBody, MessageRef, MessageVi
 use leveret_codec::table::FieldTable;
 
 use super::super::*;
-use super::model::{Event, Found, History, Message, Turn};
+use super::model::{Event, Found, History, LEVEL_SHIFT, Message, Turn};
 use crate::catalog::{CommitFault, SimulatedCatalog};
 use crate::disk::SimulatedDisk;
 use crate::disk::simulated::{Fault, Survival};
@@ -629,19 +629,19 @@ impl World {
     fn publish(&mut self, queue: &Arc<Queue>, batch: &mut MessageBatch, messages: Vec<Message>) {
         let name = queue.spec.name.to_string();
         let position = queue.publish(batch);
-        if queue.stopped().is_some() {
-            assert!(self.has_failed && position == JournalPosition::NEVER);
-            return;
-        }
         // One that was deleted takes nothing; its name may be another's by now.
         let found = self.running().vhost().queue(&name, CONNECTION);
-        if found.is_ok_and(|found| found.id != queue.id) {
+        if !found.is_ok_and(|found| found.id == queue.id) {
+            return;
+        }
+        if queue.stopped().is_some() {
+            assert!(self.has_failed && position == JournalPosition::NEVER);
             return;
         }
         let Some(live) = self.live.get_mut(&name) else { return };
         let mut published = Vec::new();
         // Those of higher priority come before all others.
-        let level = u64::from(PRIORITY_MAX.saturating_sub(batch.level())) << 48;
+        let level = u64::from(PRIORITY_MAX.saturating_sub(batch.level())) << LEVEL_SHIFT;
         for message in messages {
             self.turn += 1;
             let turn = level | self.turn;
