@@ -1,5 +1,8 @@
 //! A client that connects, so that there is something to list.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
@@ -7,6 +10,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::runtime::Runtime;
+
+use crate::support::PROGRAM_MAX;
 
 /// A connection with a channel, a consumer, and things it has declared.
 pub(crate) struct Client {
@@ -80,8 +85,12 @@ impl Client {
         });
     }
 
-    /// Whether the connection is open.
-    pub(crate) fn is_connected(&self) -> bool {
-        self.connection.status().connected()
+    /// Waits until the client has learned that its connection was closed, which may be after others have.
+    pub(crate) fn wait_until_closed(&self) {
+        let deadline = Instant::now() + PROGRAM_MAX;
+        while self.connection.status().connected() {
+            assert!(Instant::now() < deadline, "the connection is still open");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

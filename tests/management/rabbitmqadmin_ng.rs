@@ -342,7 +342,7 @@ fn it_lists_and_closes_connections() {
     close.env("HOME", &admin.folder).args(words.map(OsStr::new)).arg(&name);
     Running::spawn(close).succeed(PROGRAM_MAX);
     admin.api.wait_for("connections", "no connection", |list| list[0].is_null());
-    assert!(!client.is_connected());
+    client.wait_until_closed();
     admin.fails("connections close --name none", REFUSED, "404 Not Found");
     let _other = Client::connect(admin.api.amqp_port);
     admin.api.wait_for("connections", "a connection", |list| list[0]["name"].is_string());

@@ -106,7 +106,8 @@ fn definitions_go_from_leveret_to_leveret_and_lose_nothing() {
     import(&one, &serde_json::from_str(DEFINITIONS).expect("it is JSON"));
     let first = one.fetch("definitions");
     let shop = first["vhosts"].as_array().expect("a list").iter().find(|vhost| vhost["name"] == "shop");
-    let metadata = json!({ "description": "Orders & more", "tags": ["production", "eu west"], "default_queue_type": "quorum" });
+    let tags = ["production", "eu west"];
+    let metadata = json!({ "description": "Orders & more", "tags": tags, "default_queue_type": "quorum" });
     assert_eq!(shop.expect("the vhost is there")["metadata"], metadata);
     let other = Api::start();
     import(&other, &first);

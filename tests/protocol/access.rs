@@ -268,7 +268,8 @@ fn opening_a_vhost_asks_for_permissions_there_and_room_within_the_limits() {
     peer.send(3, channel::Open);
     let limit = peer.either("2", "(2)", "the parentheses went with RabbitMQ 4");
     let text = format!(
-        "NOT_ALLOWED - number of channels opened for user 'single' has reached the maximum allowed user limit of {limit}"
+        "NOT_ALLOWED - number of channels opened for user 'single' has reached the maximum allowed user limit of \
+         {limit}"
     );
     peer.expect_close(530, &text, MethodId::NONE);
     open(&broker, "single").close();
