@@ -68,16 +68,56 @@ fn bodies_that_are_not_what_is_asked_for_are_refused_with_a_reason() {
     api.expect(400, "PUT", "permissions/%2F/guest", Some(r#"{"configure":"("}"#));
     api.expect(400, "PUT", "vhost-limits/%2F/max-queues", Some(r#"{"value":"x"}"#));
     api.expect(400, "POST", "definitions", Some(r#"{"queues":[{"nam":"q"}]}"#));
-    let deep = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
-    for (method, path, body) in [
-        ("PUT", "queues/%2F/q", format!(r#"{{"arguments":{deep}}}"#)),
-        ("PUT", "exchanges/%2F/e", format!(r#"{{"type":"topic","arguments":{deep}}}"#)),
-        ("PUT", "policies/%2F/p", format!(r#"{{"pattern":"a","definition":{deep}}}"#)),
-    ] {
-        let reason = api.expect(400, method, path, Some(&body)).reason();
-        assert!(reason.as_str().is_some_and(|reason| reason.contains("is nested too deeply")), "{reason}");
-    }
     api.expect(200, "GET", "overview", None);
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_refused_and_what_is_not_survives_a_restart() {
+    let mut api = Api::start();
+    let nested =
+        |levels: usize| format!("{}1{}", r#"{"federation-upstream":"#.repeat(levels), "}".repeat(levels));
+    let requests = |levels: usize| {
+        let deep = nested(levels);
+        [
+            ("PUT", "queues/%2F/q", format!(r#"{{"durable":true,"arguments":{deep}}}"#)),
+            ("PUT", "exchanges/%2F/e", format!(r#"{{"type":"topic","durable":true,"arguments":{deep}}}"#)),
+            ("POST", "bindings/%2F/e/amq.topic/q/known", format!(r#"{{"arguments":{deep}}}"#)),
+            ("PUT", "policies/%2F/p", format!(r#"{{"pattern":"a","definition":{deep}}}"#)),
+            ("PUT", "global-parameters/g", format!(r#"{{"value":{deep}}}"#)),
+        ]
+    };
+    let document = |levels: usize| {
+        let deep = nested(levels);
+        format!(
+            r#"{{"queues":[{{"name":"d","vhost":"/","arguments":{deep}}}],"exchanges":[{{"name":"d","vhost":"/",
+            "type":"topic","arguments":{deep}}}],"policies":[{{"name":"d","vhost":"/","pattern":"d","definition":
+            {deep}}}],"global_parameters":[{{"name":"d","value":{deep}}}]}}"#
+        )
+    };
+    api.expect(201, "PUT", "queues/%2F/known", Some(r#"{"durable":true}"#));
+    for levels in [66, 70, 100, 120] {
+        for (method, path, body) in requests(levels) {
+            let reason = api.expect(400, method, path, Some(&body)).reason();
+            assert!(reason.as_str().is_some_and(|reason| reason.contains("nested too deeply")), "{reason}");
+        }
+        let reason = api.expect(400, "POST", "definitions", Some(&document(levels))).reason();
+        assert!(reason.as_str().is_some_and(|reason| reason.contains("nested too deeply")), "{reason}");
+    }
+    for (method, path, body) in requests(62) {
+        api.expect(201, method, path, Some(&body));
+    }
+    api.expect(204, "POST", "definitions", Some(&document(62)));
+    let paths = ["queues/%2F/q", "queues/%2F/d", "exchanges/%2F/e", "policies/%2F/d", "global-parameters/d"];
+    let shown = |api: &Api| {
+        paths.map(|path| {
+            let value = api.fetch(path);
+            let kept = ["arguments", "definition", "value"].map(|key| value[key].clone());
+            serde_json::json!(kept)
+        })
+    };
+    let before = shown(&api);
+    api.restart();
+    assert_eq!(shown(&api), before);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! What can go wrong in the routing core, as facts with names in them. Display is the explanation that
 //! RabbitMQ puts behind the reply code's name; which code and scope a fact has is the server's to say.
 
+use leveret_codec::table::FIELD_NESTING_MAX;
 use thiserror::Error;
 
 use crate::access::permissions::{Permission, Resource, Whose};
 use crate::delayed::due::DELAY_MS_MAX;
+use crate::limits::NAME_BYTES_MAX;
 use crate::queue::QueueType;
 
 /// A refused operation.
@@ -191,6 +193,18 @@ pub enum BrokerError {
     NamePrefixTooLong {
         /// The prefix.
         prefix: String,
+    },
+    /// A name that no short string holds.
+    #[error("{kind} is longer than {NAME_BYTES_MAX} octets")]
+    NameTooLong {
+        /// What has the name.
+        kind: &'static str,
+    },
+    /// Arguments or the like that could not be read again where they are kept.
+    #[error("{what} nested deeper than {FIELD_NESTING_MAX} levels")]
+    NestedTooDeeply {
+        /// What is: a plural.
+        what: &'static str,
     },
     /// A policy that is not possible.
     #[error("{reason}")]

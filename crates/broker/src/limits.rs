@@ -1,7 +1,21 @@
 //! Bounds of the routing core, each with its reason.
 
+use leveret_codec::table::FieldTable;
+
+use crate::error::BrokerError;
+
 /// Longest name of a queue, exchange or routing key in octets: what a short string holds.
 pub const NAME_BYTES_MAX: usize = 255;
+
+/// Refuses a name that no short string holds: no method could say it.
+pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), BrokerError> {
+    if name.len() > NAME_BYTES_MAX { Err(BrokerError::NameTooLong { kind }) } else { Ok(()) }
+}
+
+/// Refuses a table that could not be read again: the broker would not start with it.
+pub(crate) fn check_nesting(what: &'static str, table: &FieldTable) -> Result<(), BrokerError> {
+    if table.is_too_deep() { Err(BrokerError::NestedTooDeeply { what }) } else { Ok(()) }
+}
 
 /// Longest value of a global parameter in octets: more than any tool keeps there, and little enough for the audit log.
 pub const PARAMETER_BYTES_MAX: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use crate::access::Actor;
 use crate::broker::Broker;
 use crate::definition::Definition;
 use crate::error::BrokerError;
-use crate::limits::{NAME_BYTES_MAX, PARAMETER_BYTES_MAX};
+use crate::limits::{NAME_BYTES_MAX, PARAMETER_BYTES_MAX, check_nesting};
 use crate::store::JournalPosition;
 
 /// COMPAT: the parameter that names the broker, or a cluster where there is one.
@@ -87,7 +87,9 @@ fn check(name: &str, value: &FieldValue) -> Result<(), BrokerError> {
     if name == CLUSTER_NAME && value.as_str().is_none_or(|text| !(1..=NAME_BYTES_MAX).contains(&text.len())) {
         return refuse(format!("{CLUSTER_NAME} is a text of 1 to {NAME_BYTES_MAX} octets"));
     }
-    if FieldTable::new().with("value", value.clone()).encoded().len() > PARAMETER_BYTES_MAX {
+    let kept = FieldTable::new().with("value", value.clone());
+    check_nesting("values of a parameter are", &kept)?;
+    if kept.encoded().len() > PARAMETER_BYTES_MAX {
         return refuse(format!("a parameter's value has at most {PARAMETER_BYTES_MAX} octets"));
     }
     Ok(())
@@ -120,6 +122,9 @@ mod tests {
         {
             assert!(matches!(set(name, value), Err(BrokerError::InvalidParameter { .. })), "{name}");
         }
+        let deep = (0..70).fold(FieldTable::new(), |inner, _| FieldTable::new().with("a", inner));
+        let refused = broker.set_global_parameter(BY, "deep", deep.into()).unwrap_err();
+        assert_eq!(refused.to_string(), "values of a parameter are nested deeper than 64 levels");
         let number = broker.set_global_parameter(BY, CLUSTER_NAME, 5.into());
         assert!(number.is_err() && broker.cluster_name().as_deref() == Some("mine"));
     }

@@ -109,6 +109,16 @@ impl FieldTable {
         self.entries.is_empty()
     }
 
+    /// Whether something in it lies deeper than [`FIELD_NESTING_MAX`]: its octets could not be read again.
+    pub fn is_too_deep(&self) -> bool {
+        self.reaches_below(FIELD_NESTING_MAX)
+    }
+
+    /// Whether there is more than so many levels of it.
+    fn reaches_below(&self, levels: usize) -> bool {
+        levels == 0 || self.entries.iter().any(|(_, value)| value.reaches_below(levels - 1))
+    }
+
     /// Appends the table with its size before it, as in method arguments and in other tables.
     ///
     /// A table past `u32::MAX` octets, which its size cannot express, is written as an empty one.

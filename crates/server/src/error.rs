@@ -192,6 +192,8 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::ImpossibleProperty { .. }
         | BrokerError::ServerNamedQueue { .. }
         | BrokerError::NamePrefixTooLong { .. }
+        | BrokerError::NameTooLong { .. }
+        | BrokerError::NestedTooDeeply { .. }
         | BrokerError::InvalidPolicy { .. }
         | BrokerError::UnknownExchangeType { .. }
         | BrokerError::UnsupportedExchangeType { .. }

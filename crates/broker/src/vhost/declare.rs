@@ -13,6 +13,7 @@ use crate::counters::ExchangeCounters;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
+use crate::limits::{check_name, check_nesting};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
 use crate::policy::AppliedPolicies;
 use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
@@ -92,6 +93,8 @@ impl Vhost {
             "" => QueueName::from(server_name(&declaration.arguments, self.name.as_str())?),
             name => QueueName::from(name),
         };
+        check_name("the name of a queue", name.as_str())?;
+        check_nesting("arguments of a queue are", &declaration.arguments)?;
         if let Some(grants) = grants {
             // COMPAT: a name that was made up just now is checked as well.
             grants.check(Permission::Configure, Resource::Queue, name.as_str())?;
@@ -225,6 +228,8 @@ impl Vhost {
         if name.is_empty() {
             return Err(BrokerError::DefaultExchange);
         }
+        check_name("the name of an exchange", name)?;
+        check_nesting("arguments of an exchange are", &declaration.arguments)?;
         if let Some(grants) = grants {
             grants.check(Permission::Configure, Resource::Exchange, name)?;
         }
@@ -366,6 +371,8 @@ impl Vhost {
         connection: ConnectionId,
     ) -> Result<JournalPosition, BrokerError> {
         refuse_ends(source, target)?;
+        check_name("a routing key", routing_key)?;
+        check_nesting("arguments of a binding are", arguments)?;
         let mut topology = self.topology.write();
         // COMPAT: the source is looked for first, and a queue's owner last.
         topology.exchange(source, &self.name)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Vhost;
 use crate::definition::Definition;
 use crate::error::BrokerError;
+use crate::limits::{check_name, check_nesting};
 use crate::policy::{ActivePolicy, AppliedPolicies, Policy, PolicyKind, PolicySet};
 use crate::store::JournalPosition;
 
@@ -15,8 +16,10 @@ impl Vhost {
     /// what gives way by that.
     ///
     /// # Errors
-    /// As for [`ActivePolicy::check`].
+    /// As for [`ActivePolicy::check`], or a name or values that could not be kept.
     pub fn set_policy(&self, kind: PolicyKind, policy: Policy) -> Result<JournalPosition, BrokerError> {
+        check_name("the name of a policy", &policy.name)?;
+        check_nesting("values of a policy are", &policy.definition)?;
         let active = ActivePolicy::check(kind, policy.clone())?;
         let _one_at_a_time = self.policy_changes.lock();
         let mut policies = PolicySet::clone(&self.policies());

@@ -64,6 +64,44 @@ fn text<T>(result: Result<T, BrokerError>) -> String {
     result.err().expect("refused").to_string()
 }
 
+#[test]
+fn what_could_not_be_read_or_named_again_is_refused() {
+    use crate::policy::{ApplyTo, Policy, PolicyKind};
+    let vhost = vhost();
+    let deep =
+        (0..70).fold(FieldTable::new(), |inner, _| FieldTable::new().with("federation-upstream", inner));
+    let long = "n".repeat(256);
+    let policy = |name: &str, definition: FieldTable| {
+        let policy = Policy {
+            name: name.to_owned(),
+            pattern: String::new(),
+            apply_to: ApplyTo::All,
+            priority: 0,
+            definition,
+        };
+        text(vhost.set_policy(PolicyKind::Policy, policy))
+    };
+    let with =
+        |declaration: QueueDeclaration<'static>| QueueDeclaration { arguments: deep.clone(), ..declaration };
+    let refused = vhost.declare_queue(with(queue("q")), OWNER).map(|_| ());
+    assert_eq!(text(refused), "arguments of a queue are nested deeper than 64 levels");
+    let of_exchange = ExchangeDeclaration { arguments: deep.clone(), ..exchange("e", "topic") };
+    let refused = vhost.declare_exchange(of_exchange);
+    assert_eq!(text(refused), "arguments of an exchange are nested deeper than 64 levels");
+    let refused = vhost.bind("amq.topic", &to_queue("q"), "", &deep, OWNER);
+    assert_eq!(text(refused), "arguments of a binding are nested deeper than 64 levels");
+    assert_eq!(policy("p", deep), "values of a policy are nested deeper than 64 levels");
+
+    let refused = vhost.declare_queue(queue(&long), OWNER).map(|_| ());
+    assert_eq!(text(refused), "the name of a queue is longer than 255 octets");
+    let refused = vhost.declare_exchange(exchange(&long, "topic"));
+    assert_eq!(text(refused), "the name of an exchange is longer than 255 octets");
+    let refused = vhost.bind("amq.topic", &to_queue("q"), &long, &FieldTable::new(), OWNER);
+    assert_eq!(text(refused), "a routing key is longer than 255 octets");
+    let definition = arguments("max-length", 1_i64);
+    assert_eq!(policy(&long, definition), "the name of a policy is longer than 255 octets");
+}
+
 impl Vhost {
     fn add_queue(&self, declaration: QueueDeclaration<'_>, connection: ConnectionId) -> Arc<Queue> {
         self.declare_queue(declaration, connection).unwrap().0

@@ -87,6 +87,23 @@ fn nesting_is_allowed_up_to_the_limit() {
 }
 
 #[test]
+fn a_table_is_too_deep_exactly_where_its_octets_cannot_be_read_again() {
+    let in_table = |inner: FieldTable| FieldTable::new().with("a", inner);
+    let in_array = |inner: FieldTable| FieldTable::new().with("a", FieldValue::Array(vec![inner.into()]));
+    for wrap in [in_table, in_array] {
+        let mut table = FieldTable::new();
+        for level in 1..2 * FIELD_NESTING_MAX {
+            let is_read = FieldTable::decode(&table.encoded()).is_ok();
+            assert_eq!(table.is_too_deep(), !is_read, "{level}");
+            let beside = table.clone().with("v", FieldValue::Array(Vec::new()));
+            assert_eq!(beside.is_too_deep(), FieldTable::decode(&beside.encoded()).is_err(), "{level}");
+            table = wrap(table);
+        }
+        assert!(table.is_too_deep());
+    }
+}
+
+#[test]
 fn order_and_duplicates_are_kept_and_the_first_one_is_found() {
     let table = FieldTable::new().with("b", 1).with("a", 2).with("b", 3);
     let octets = table.encoded();

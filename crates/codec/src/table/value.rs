@@ -51,6 +51,15 @@ pub enum FieldValue {
 }
 
 impl FieldValue {
+    /// Whether it is a table or an array with more than so many levels.
+    pub(super) fn reaches_below(&self, levels: usize) -> bool {
+        match self {
+            Self::Table(table) => table.reaches_below(levels),
+            Self::Array(values) => levels == 0 || values.iter().any(|value| value.reaches_below(levels - 1)),
+            _ => false,
+        }
+    }
+
     /// The letter this value is written with.
     pub fn type_letter(&self) -> u8 {
         match self {
