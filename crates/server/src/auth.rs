@@ -6,6 +6,7 @@ mod delays;
 mod verified;
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,9 @@ use leveret_broker::access::user::User;
 use leveret_broker::access::{AUDIT, Access, password};
 use leveret_codec::table::{FieldTable, FieldValue};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::timeout_at;
 use tracing::{error, info};
 
 use delays::Delays;
@@ -103,16 +106,60 @@ pub(crate) struct Authenticator {
     verified: Mutex<Verified>,
     /// Passwords that were wrong. Locked alone.
     delays: Mutex<Delays>,
+    /// Told when an attempt has come to its end.
+    settled: Notify,
     /// How many more may be verified at a time: each takes a core and some megabytes.
-    places: Semaphore,
+    places: Arc<Semaphore>,
+    /// Where they are verified: threads of HTTP, who may all wait for the disk, hold no login up.
+    runtime: Handle,
+}
+
+/// How a login begins.
+enum Begun<'a> {
+    /// The password was right before.
+    Known(Arc<User>),
+    /// It may be looked at.
+    Turn(Attempt<'a>),
+}
+
+/// A password that is looked at. It has failed unless it is said to be right, so that hanging up is no way around that.
+struct Attempt<'a> {
+    authenticator: &'a Authenticator,
+    user: &'a str,
+    peer: IpAddr,
+    is_right: bool,
+}
+
+impl Attempt<'_> {
+    fn succeeded(mut self) {
+        self.is_right = true;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let mut delays = self.authenticator.delays.lock();
+        if self.is_right {
+            delays.succeeded(self.user, self.peer);
+        } else {
+            delays.failed(self.user, self.peer, Instant::now());
+        }
+        drop(delays);
+        self.authenticator.settled.notify_waiters();
+    }
 }
 
 impl Authenticator {
-    /// Verifies as many passwords at a time as there are cores.
+    /// Verifies passwords on half of the cores, on blocking threads of the runtime it is called on.
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (verified, delays) = (Mutex::new(Verified::new()), Mutex::default());
-        Self { verified, delays, places: Semaphore::new(cores) }
+        Self {
+            verified: Mutex::new(Verified::new()),
+            delays: Mutex::default(),
+            settled: Notify::new(),
+            places: Arc::new(Semaphore::new((cores / 2).max(1))),
+            runtime: Handle::current(),
+        }
     }
 
     /// Lets a user in, or not, and notes that in the audit log. Users of `loopback_users` come from this machine only.
@@ -150,18 +197,13 @@ impl Authenticator {
         peer: IpAddr,
     ) -> Result<Arc<User>, LoginRefusal> {
         let Credentials { user: name, password } = credentials;
-        let mut has_waited = false;
+        let attempt = match self.begin(access, credentials, peer).await? {
+            Begun::Known(user) => return Ok(user),
+            Begun::Turn(attempt) => attempt,
+        };
         for _ in 0..CHANGES_MAX {
             let user = access.user(name);
-            if let Some(user) = user.as_ref().filter(|user| self.verified.lock().knows(user, password)) {
-                return Ok(Arc::clone(user));
-            }
-            if !std::mem::replace(&mut has_waited, true) {
-                let wait = self.delays.lock().take_turn(name, peer, Instant::now());
-                tokio::time::sleep(wait.ok_or(LoginRefusal::TooManyFailures)?).await;
-            }
             if !self.is_right(user.clone(), password.clone()).await {
-                self.delays.lock().failed(name, peer, Instant::now());
                 return Err(LoginRefusal::WrongCredentials);
             }
             // Who is gone, or has another password by now, is looked at again.
@@ -169,18 +211,52 @@ impl Authenticator {
                 && Arc::ptr_eq(&user, &now)
             {
                 self.verified.lock().remember(&user, password);
-                self.delays.lock().forget(name, peer);
+                attempt.succeeded();
                 return Ok(user);
             }
         }
         Err(LoginRefusal::WrongCredentials)
     }
 
+    /// Waits until the password is known to be right, by others' attempts maybe, or may be looked at.
+    async fn begin<'a>(
+        &'a self,
+        access: &Access,
+        credentials: &'a Credentials,
+        peer: IpAddr,
+    ) -> Result<Begun<'a>, LoginRefusal> {
+        let Credentials { user: name, password } = credentials;
+        let latest = Instant::now() + delays::WAIT_MAX;
+        loop {
+            // Before it is looked whether there is something to wait for, so that its end is not missed.
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if let Some(user) = access.user(name).filter(|user| self.verified.lock().knows(user, password)) {
+                return Ok(Begun::Known(user));
+            }
+            let turn = self.delays.lock().take_turn(name, peer, Instant::now(), latest);
+            match turn {
+                Some(wait) => {
+                    let attempt = Attempt { authenticator: self, user: name, peer, is_right: false };
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
+                    return Ok(Begun::Turn(attempt));
+                }
+                None => {
+                    timeout_at(latest.into(), settled).await.map_err(|_| LoginRefusal::TooManyFailures)?
+                }
+            }
+        }
+    }
+
     /// Takes as long for who does not exist as for who does.
     async fn is_right(&self, user: Option<Arc<User>>, password: Vec<u8>) -> bool {
         // Not closed ever.
-        let Ok(_place) = self.places.acquire().await else { return false };
-        let verified = tokio::task::spawn_blocking(move || {
+        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
+        let verified = self.runtime.spawn_blocking(move || {
+            // The work has the place: who hangs up meanwhile makes no room for more of it.
+            let _place = place;
             match user.as_ref().and_then(|user| user.password.as_ref()) {
                 Some(hash) => hash.verify(&password),
                 None => {

@@ -1,5 +1,7 @@
 //! Logins: what responses say, and who is let in.
 
+use std::future::Future as _;
+
 use leveret_broker::access::password::PasswordHash;
 use leveret_broker::store::MemoryStore;
 use leveret_broker::{Actor, Broker};
@@ -87,4 +89,47 @@ async fn a_changed_password_opens_at_once_and_the_old_one_no_more() {
     assert!(!verify("guest").await && verify("other").await);
     broker.access().set_password(BY, "guest", None).unwrap();
     assert!(!verify("other").await && !verify("").await);
+}
+
+#[tokio::test]
+async fn a_storm_of_right_passwords_is_let_in_as_a_whole() {
+    let (broker, authenticator) = (Arc::new(broker()), Arc::new(Authenticator::new()));
+    let peer = IpAddr::from([192, 0, 2, 1]);
+    let logins: Vec<_> = (0..300)
+        .map(|_| {
+            let (broker, authenticator) = (Arc::clone(&broker), Arc::clone(&authenticator));
+            tokio::spawn(async move {
+                let credentials = Credentials { user: "guest".to_owned(), password: b"guest".to_vec() };
+                authenticator.verify(broker.access(), &credentials, peer).await.is_ok()
+            })
+        })
+        .collect();
+    for login in logins {
+        assert!(login.await.unwrap());
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_has_failed_and_gives_its_place_back_only_when_the_work_is_done() {
+    let (broker, authenticator) = (broker(), Authenticator::new());
+    let peer = IpAddr::from([192, 0, 2, 1]);
+    let places = authenticator.places.available_permits();
+    let credentials = Credentials { user: "guest".to_owned(), password: b"wrong".to_vec() };
+    for _ in 0..5 {
+        // Looked at once: the work has begun, or waits for a place.
+        let mut login = Box::pin(authenticator.verify(broker.access(), &credentials, peer));
+        let polled =
+            std::future::poll_fn(|context| std::task::Poll::Ready(login.as_mut().poll(context))).await;
+        assert!(polled.is_pending());
+        drop(login);
+        assert!(authenticator.places.available_permits() < places, "it is still worked on");
+    }
+    let all = Arc::clone(&authenticator.places).acquire_many_owned(u32::try_from(places).unwrap()).await;
+    drop(all.unwrap());
+    let now = Instant::now();
+    let mut delays = authenticator.delays.lock();
+    assert!(delays.take_turn("guest", peer, now, now + delays::WAIT_MAX).is_some());
+    delays.failed("guest", peer, now);
+    let slowed = delays.take_turn("guest", peer, now, now + delays::WAIT_MAX).unwrap();
+    assert!(!slowed.is_zero(), "those that hung up were counted");
 }
