@@ -20,7 +20,7 @@ const SEGMENT: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.'
 const ANSWER_BYTES_MAX: u64 = 2 << 30;
 
 /// Where the broker is and who asks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Endpoint {
     /// `http` or `https`, host, port and maybe a prefix, without `/api`.
     pub(crate) url: String,

@@ -97,7 +97,8 @@ pub fn run(
         Ok(()) | Err(failure::Failure::DryRun | failure::Failure::OutputClosed) => 0,
         Err(failure::Failure::Error { exit, text }) => {
             // Nothing is left to say where even this cannot be said.
-            let _ = writeln!(errors, "Error:\n{}", text.trim_end());
+            let text = output::lines_without_controls(text.trim_end());
+            let _ = writeln!(errors, "Error:\n{text}");
             exit as u8
         }
     }

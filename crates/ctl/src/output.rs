@@ -148,6 +148,28 @@ fn without_controls(text: &str) -> String {
     safe
 }
 
+/// The same for a text of several lines, with names in it that others have chosen.
+pub(crate) fn lines_without_controls(text: &str) -> String {
+    text.split('\n').map(without_controls).collect::<Vec<_>>().join("\n")
+}
+
+/// JSON in one line. Beyond what JSON itself escapes, some terminals obey the control characters from U+007F to U+009F.
+fn json_text(value: &Value) -> String {
+    let text = value.to_string();
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        // INVARIANT: they are in strings, where such an escape means the same.
+        match character.is_control() {
+            true => safe.push_str(&format!("\\u{:04x}", u32::from(character))),
+            false => safe.push(character),
+        }
+    }
+    safe
+}
+
 /// Where a verb prints, and how.
 pub(crate) struct Output<'a> {
     /// Standard output.
@@ -190,7 +212,7 @@ impl Output<'_> {
 
     /// One value as JSON.
     pub(crate) fn json(&mut self, value: &Value) -> Result<(), Failure> {
-        self.line(&value.to_string())
+        self.line(&json_text(value))
     }
 
     /// A heading and an empty line below it.
@@ -231,7 +253,7 @@ impl Output<'_> {
             let names: Vec<String> = table.columns.iter().map(|(name, _)| name.clone()).collect();
             self.line(&quoted(&names))?;
         }
-        table.rows.iter().try_for_each(|row| self.line(&quoted(&table.texts(row))))
+        table.rows.iter().try_for_each(|row| self.line(&quoted(&table.safe_texts(row))))
     }
 
     /// COMPAT: the comma begins the next line, so that rows can be printed as they come.
@@ -239,7 +261,7 @@ impl Output<'_> {
         self.line("[")?;
         for (index, row) in table.rows.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
-            self.line(&format!("{comma}{}", table.object(row)))?;
+            self.line(&format!("{comma}{}", json_text(&table.object(row))))?;
         }
         self.line("]")
     }

@@ -1,6 +1,6 @@
 //! Definitions: all that is declared, as one JSON document, out of the broker and into it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write as _};
 use std::path::Path;
 
@@ -48,7 +48,7 @@ fn export(call: &mut Call<'_>) -> Result<(), Failure> {
     let wrong = |error: std::io::Error| Failure::new(Exit::Data, format!("{file}: {error}"));
     // Written beside it and renamed, so that a full disk does not take the last export away.
     let beside = format!("{file}.part");
-    let written = File::create(&beside).and_then(|mut out| {
+    let written = private_file(&beside).and_then(|mut out| {
         out.write_all(definitions.to_string().as_bytes())?;
         out.sync_all()
     });
@@ -56,6 +56,21 @@ fn export(call: &mut Call<'_>) -> Result<(), Failure> {
         let _ = fs::remove_file(&beside);
         wrong(error)
     })
+}
+
+/// A new file that nobody else may read: there are hashes of passwords in it.
+fn private_file(path: &str) -> std::io::Result<File> {
+    // One that is left over, or was put there, would keep its permissions, or lead elsewhere.
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
 }
 
 fn import(call: &mut Call<'_>) -> Result<(), Failure> {

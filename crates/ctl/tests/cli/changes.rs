@@ -1,6 +1,7 @@
 //! Verbs that change something: what they announce, and the requests they make.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::stub::{Asked, Stub, assert_fails, assert_prints, run, run_with, run_words};
 
@@ -284,6 +285,8 @@ fn definitions_go_out_and_come_in() {
     ]);
     let exported = format!("Exporting definitions in JSON to a file at \"{path}\" ...\n");
     assert_prints(&run_words(&stub, &["rabbitmqctl", "export_definitions", path]), &exported);
+    // There are hashes of passwords in it.
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let written = fs::read_to_string(&file).unwrap();
     assert_eq!(written, r#"{"rabbit_version":"4.2.0","users":[],"queues":[]}"#);
     assert_prints(&run(&stub, "rabbitmqctl export_definitions -"), &format!("{written}\n"));

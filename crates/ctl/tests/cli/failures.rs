@@ -36,6 +36,14 @@ fn what_is_not_possible_here_is_refused_with_a_reason() {
 }
 
 #[test]
+fn reasons_do_not_speak_to_the_terminal() {
+    let reason = r#"{"error":"bad_request","reason":"one\u001b[2J\ntwo\r\u009b"}"#;
+    let stub = Stub::new(&[("PUT /api/vhosts/v", 400, reason)]);
+    let ran = run(&stub, "rabbitmqctl -q add_vhost v");
+    assert_fails(&ran, 69, "one\\u{1b}[2J\ntwo\\r\\u{9b}");
+}
+
+#[test]
 fn a_broker_that_is_not_there_is_69() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", free.local_addr().unwrap());

@@ -253,11 +253,14 @@ fn watch_prints_once_where_there_is_no_terminal() {
 
 #[test]
 fn names_neither_break_rows_nor_speak_to_the_terminal() {
-    let queues = r#"[{"name":"a\tb\n\u001b[31m"}]"#;
+    let queues = r#"[{"name":"a\tb\n\u001b[31m\u009b1m\u007f"}]"#;
     let stub = Stub::new(&[("GET /api/queues/%2F", 200, queues)]);
-    assert_prints(&run(&stub, "rabbitmqctl -s list_queues name"), "a\\tb\\n\\u{1b}[31m\n");
-    let whole = "\"a\tb\n\u{1b}[31m\"\n";
-    assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter csv name"), whole);
+    assert_prints(&run(&stub, "rabbitmqctl -s list_queues name"), "a\\tb\\n\\u{1b}[31m\\u{9b}1m\\u{7f}\n");
+    let csv = "\"a\\tb\\n\\u{1b}[31m\\u{9b}1m\\u{7f}\"\n";
+    assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter csv name"), csv);
+    let json = "{\"name\":\"a\\tb\\n\\u001b[31m\\u009b1m\\u007f\"}\n";
+    assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter json_stream name"), json);
+    assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter json name"), &format!("[\n{json}]\n"));
 }
 
 #[test]
