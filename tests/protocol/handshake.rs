@@ -251,3 +251,16 @@ fn a_new_secret_is_taken_if_it_is_the_password() {
     let text = "NOT_ALLOWED - New secret was refused by one of the backends";
     peer.expect_close(530, text, MethodId::CONNECTION_UPDATE_SECRET);
 }
+
+#[test]
+fn a_mechanism_begins_no_line_of_the_log() {
+    let mut broker = Broker::start();
+    let mut peer = Peer::start(&broker);
+    if !peer.is_leveret() {
+        return;
+    }
+    peer.send_start_ok("PLAIN\n2026-11-21 INFO forged\u{1b}[2J", b"\0guest\0guest", true);
+    peer.expect_eof();
+    let line = broker.process().wait_for_line("forged", std::time::Duration::from_secs(10));
+    assert!(line.contains(r#"login by "PLAIN\n2026-11-21 INFO forged\u{1b}[2J" refused"#), "{line}");
+}

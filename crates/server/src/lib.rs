@@ -8,7 +8,7 @@
 //! - `timers`: the thread that calls what has to happen at a time
 //! - `auth`: who may log in; `admission`: how much each may have open
 //! - `defaults`: what a broker has that had nothing before
-//! - `error`: what the client is told, in one place; `limits`: bounds with their reasons
+//! - `error`: what the client is told, in one place; `limits`: bounds with their reasons; `logging`: the log's form
 //! - `check`: verifies a data directory instead
 
 mod admission;
@@ -27,18 +27,17 @@ mod events;
 #[cfg(test)]
 mod held;
 mod limits;
+mod logging;
 mod management;
 mod observed;
 mod server;
 mod timers;
 mod tls;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use config::{Config, Loaded, LogFormat, Task};
+use config::{Config, Loaded, Task};
 use tracing::warn;
-use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
@@ -69,7 +68,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(config: Config, ignored: &[String]) -> ExitCode {
-    start_logging(&config);
+    logging::start(&config);
     for key in ignored {
         warn!("setting of RabbitMQ ignored, it means nothing here: {key}");
     }
@@ -97,14 +96,5 @@ fn run(config: Config, ignored: &[String]) -> ExitCode {
             eprintln!("leveret: {error}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn start_logging(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init(),
-        LogFormat::Json => builder.json().init(),
     }
 }

@@ -179,7 +179,7 @@ impl Handshake<'_> {
             Ok(user) => return Ok(LoggedIn { user, mechanism, capabilities, client_properties }),
             Err(refusal) => refusal,
         };
-        let reason = format!("login by {mechanism} refused: {refusal:?}");
+        let reason = format!("login by {mechanism:?} refused: {refusal:?}");
         match refusal {
             LoginRefusal::WrongCredentials | LoginRefusal::NotFromHere
                 if capabilities.authentication_failure_close =>
