@@ -280,3 +280,61 @@ fn queries_that_make_no_sense_are_refused() {
         None,
     );
 }
+
+#[test]
+fn no_body_is_waited_for_where_none_is_looked_at() {
+    let api = Api::start();
+    let login = api.login_header();
+    for (head, status) in [
+        ("GET /api/version HTTP/1.1\r\n".to_owned(), 200),
+        ("POST /api/version HTTP/1.1\r\n".to_owned(), 405),
+        ("PUT /api/queues/%2F/q HTTP/1.1\r\n".to_owned(), 401),
+        (format!("GET /api/whoami HTTP/1.1\r\n{login}"), 200),
+        (format!("DELETE /api/queues/%2F/q HTTP/1.1\r\n{login}"), 404),
+    ] {
+        let announced = format!("{head}Host: x\r\nContent-Length: 20000000\r\n\r\n");
+        // None of it is sent: who waited for it would not answer.
+        assert_eq!(api.raw(announced.as_bytes(), false).status, status, "{head}");
+    }
+}
+
+#[test]
+fn pages_of_other_sites_change_nothing() {
+    let api = Api::start_with(&["--management-cors-allow-origins", "https://tools.example"]);
+    let send = |method: &str, path: &str, origin: &str| {
+        api.request_with(method, path, Some("{}"), &format!("Origin: {origin}\r\n")).status
+    };
+    for origin in ["https://other.example", "null", "http://localhost:8080"] {
+        assert_eq!(send("PUT", "queues/%2F/q", origin), 403, "{origin}");
+        assert_eq!(send("POST", "definitions", origin), 403, "{origin}");
+        assert_eq!(send("GET", "overview", origin), 200, "{origin}");
+    }
+    api.expect(404, "GET", "queues/%2F/q", None);
+    assert_eq!(send("PUT", "queues/%2F/q", "https://tools.example"), 201);
+    assert_eq!(send("DELETE", "queues/%2F/q", "http://localhost"), 204);
+    assert_eq!(send("DELETE", "queues/%2F/q", "http://other.example"), 403);
+}
+
+#[test]
+fn names_that_no_frame_holds_are_refused() {
+    let api = Api::start();
+    let (long, longest) = ("n".repeat(256), "n".repeat(255));
+    api.expect(201, "PUT", &format!("queues/%2F/{longest}"), Some("{}"));
+    let policy = r#"{"pattern":"a","definition":{"max-length":1}}"#;
+    let key = format!(r#"{{"routing_key":"{long}"}}"#);
+    let document = format!(r#"{{"queues":[{{"name":"{long}","vhost":"/"}}]}}"#);
+    for (method, path, body) in [
+        ("PUT", format!("queues/%2F/{long}"), "{}"),
+        ("PUT", format!("exchanges/%2F/{long}"), r#"{"type":"topic"}"#),
+        ("PUT", format!("policies/%2F/{long}"), policy),
+        ("PUT", format!("operator-policies/%2F/{long}"), policy),
+        ("PUT", format!("global-parameters/{long}"), r#"{"value":1}"#),
+        ("PUT", format!("vhosts/{long}"), "{}"),
+        ("PUT", format!("users/{long}"), r#"{"tags":"","password":"p"}"#),
+        ("POST", format!("bindings/%2F/e/amq.topic/q/{longest}"), &key),
+        ("POST", "definitions".to_owned(), &document),
+    ] {
+        let reason = api.expect(400, method, &path, Some(body)).reason();
+        assert!(reason.as_str().is_some_and(|reason| reason.contains("255")), "{reason}");
+    }
+}

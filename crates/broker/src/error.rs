@@ -195,10 +195,12 @@ pub enum BrokerError {
         prefix: String,
     },
     /// A name that no short string holds.
-    #[error("{kind} is longer than {NAME_BYTES_MAX} octets")]
+    #[error("{kind} should be less than {NAME_BYTES_MAX} bytes, actually was {length}")]
     NameTooLong {
         /// What has the name.
         kind: &'static str,
+        /// Its octets.
+        length: usize,
     },
     /// Arguments or the like that could not be read again where they are kept.
     #[error("{what} nested deeper than {FIELD_NESTING_MAX} levels")]

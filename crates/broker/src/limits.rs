@@ -9,7 +9,8 @@ pub const NAME_BYTES_MAX: usize = 255;
 
 /// Refuses a name that no short string holds: no method could say it.
 pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), BrokerError> {
-    if name.len() > NAME_BYTES_MAX { Err(BrokerError::NameTooLong { kind }) } else { Ok(()) }
+    let length = name.len();
+    if length > NAME_BYTES_MAX { Err(BrokerError::NameTooLong { kind, length }) } else { Ok(()) }
 }
 
 /// Refuses a table that could not be read again: the broker would not start with it.

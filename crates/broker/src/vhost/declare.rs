@@ -93,7 +93,7 @@ impl Vhost {
             "" => QueueName::from(server_name(&declaration.arguments, self.name.as_str())?),
             name => QueueName::from(name),
         };
-        check_name("the name of a queue", name.as_str())?;
+        check_name("queue", name.as_str())?;
         check_nesting("arguments of a queue are", &declaration.arguments)?;
         if let Some(grants) = grants {
             // COMPAT: a name that was made up just now is checked as well.
@@ -228,7 +228,7 @@ impl Vhost {
         if name.is_empty() {
             return Err(BrokerError::DefaultExchange);
         }
-        check_name("the name of an exchange", name)?;
+        check_name("exchange", name)?;
         check_nesting("arguments of an exchange are", &declaration.arguments)?;
         if let Some(grants) = grants {
             grants.check(Permission::Configure, Resource::Exchange, name)?;
@@ -371,7 +371,7 @@ impl Vhost {
         connection: ConnectionId,
     ) -> Result<JournalPosition, BrokerError> {
         refuse_ends(source, target)?;
-        check_name("a routing key", routing_key)?;
+        check_name("routing key", routing_key)?;
         check_nesting("arguments of a binding are", arguments)?;
         let mut topology = self.topology.write();
         // COMPAT: the source is looked for first, and a queue's owner last.

@@ -18,7 +18,7 @@ impl Vhost {
     /// # Errors
     /// As for [`ActivePolicy::check`], or a name or values that could not be kept.
     pub fn set_policy(&self, kind: PolicyKind, policy: Policy) -> Result<JournalPosition, BrokerError> {
-        check_name("the name of a policy", &policy.name)?;
+        check_name("policy", &policy.name)?;
         check_nesting("values of a policy are", &policy.definition)?;
         let active = ActivePolicy::check(kind, policy.clone())?;
         let _one_at_a_time = self.policy_changes.lock();

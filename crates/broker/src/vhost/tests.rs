@@ -93,13 +93,13 @@ fn what_could_not_be_read_or_named_again_is_refused() {
     assert_eq!(policy("p", deep), "values of a policy are nested deeper than 64 levels");
 
     let refused = vhost.declare_queue(queue(&long), OWNER).map(|_| ());
-    assert_eq!(text(refused), "the name of a queue is longer than 255 octets");
+    assert_eq!(text(refused), "queue should be less than 255 bytes, actually was 256");
     let refused = vhost.declare_exchange(exchange(&long, "topic"));
-    assert_eq!(text(refused), "the name of an exchange is longer than 255 octets");
+    assert_eq!(text(refused), "exchange should be less than 255 bytes, actually was 256");
     let refused = vhost.bind("amq.topic", &to_queue("q"), &long, &FieldTable::new(), OWNER);
-    assert_eq!(text(refused), "a routing key is longer than 255 octets");
+    assert_eq!(text(refused), "routing key should be less than 255 bytes, actually was 256");
     let definition = arguments("max-length", 1_i64);
-    assert_eq!(policy(&long, definition), "the name of a policy is longer than 255 octets");
+    assert_eq!(policy(&long, definition), "policy should be less than 255 bytes, actually was 256");
 }
 
 impl Vhost {
