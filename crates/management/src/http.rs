@@ -15,12 +15,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::runtime::Runtime;
-use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::access::Authenticate;
 use crate::api::{Api, router};
-use crate::listener::{Listener, Socket};
+use crate::listener::{Listener, Places, Socket};
 use crate::node::Node;
 use crate::statistics::Sampler;
 
@@ -72,7 +71,7 @@ impl HttpApi {
             .build()?;
         let sampler = Sampler::start(Arc::clone(&node))?;
         let timeout = settings.timeout;
-        let places = Arc::new(Semaphore::new(settings.connections_max));
+        let places = Places::new(settings.connections_max);
         let router = router(Arc::new(Api::new(node, logins, Arc::clone(sampler.statistics()), settings)));
         for listener in listeners {
             let _context = runtime.enter();

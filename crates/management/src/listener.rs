@@ -2,19 +2,22 @@
 //! peer does not read. TLS itself is the server's ([`Secure`]); what is asked for is the business of `http` and
 //! `metrics`.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// How long to wait before accepting again when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -59,10 +62,10 @@ impl Listener {
     }
 
     /// Serves connections for ever, each in a task of its own, as many at a time as there are `places`; others wait to
-    /// be accepted. A connection whose peer takes nothing of what is written to it for `write_timeout` fails.
+    /// be accepted, or are closed if their address has as many as it may. A connection whose peer takes nothing of what is written to it for `write_timeout` fails.
     pub(crate) async fn accept<Served>(
         self,
-        places: Arc<Semaphore>,
+        places: Arc<Places>,
         write_timeout: Duration,
         serve: impl Fn(Socket, SocketAddr) -> Served + Clone + Send + 'static,
     ) where
@@ -70,7 +73,7 @@ impl Listener {
     {
         loop {
             // Not closed as long as this task has it.
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(free) = Arc::clone(&places.free).acquire_owned().await else { return };
             let (socket, peer) = match self.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -78,6 +81,10 @@ impl Listener {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
+            };
+            let Some(place) = places.of(peer.ip(), free) else {
+                debug!(%peer, "closing: its address has as many connections to HTTP as it may");
+                continue;
             };
             let (tls, serve) = (self.tls.clone(), serve.clone());
             tokio::spawn(async move {
@@ -92,6 +99,55 @@ impl Listener {
                 }
                 drop(place);
             });
+        }
+    }
+}
+
+/// Room for connections. A quarter of it is not for an address that has the rest.
+pub(crate) struct Places {
+    free: Arc<Semaphore>,
+    of_address_max: usize,
+    /// Taken ones. Locked alone.
+    taken: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// Room for one connection, until it is dropped.
+struct Place {
+    places: Arc<Places>,
+    address: IpAddr,
+    _free: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// Room for so many.
+    pub(crate) fn new(count: usize) -> Arc<Self> {
+        let free = Arc::new(Semaphore::new(count));
+        Arc::new(Self { free, of_address_max: count - count / 4, taken: Mutex::default() })
+    }
+
+    /// A place for an address, unless it has as many as it may. A network of 64 bits counts as one.
+    fn of(self: &Arc<Self>, peer: IpAddr, free: OwnedSemaphorePermit) -> Option<Place> {
+        let address = match peer.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+            address @ IpAddr::V4(_) => address,
+        };
+        let mut taken = self.taken.lock();
+        let of_address = taken.entry(address).or_insert(0);
+        if *of_address >= self.of_address_max {
+            return None;
+        }
+        *of_address += 1;
+        Some(Place { places: Arc::clone(self), address, _free: free })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut of_address) = self.places.taken.lock().entry(self.address) {
+            *of_address.get_mut() -= 1;
+            if *of_address.get() == 0 {
+                of_address.remove();
+            }
         }
     }
 }
@@ -170,6 +226,24 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
+
+    #[test]
+    fn an_address_leaves_places_for_others() {
+        let places = Places::new(8);
+        let place = |address: &str| {
+            let free = Arc::clone(&places.free).try_acquire_owned().ok()?;
+            places.of(address.parse().expect("an address"), free)
+        };
+        let mut held: Vec<_> = (0..9).filter_map(|_| place("192.0.2.1")).collect();
+        assert_eq!((held.len(), places.free.available_permits()), (6, 2));
+        held.extend(place("2001:db8::1"));
+        held.extend(place("2001:db8::2:1"));
+        assert_eq!(places.taken.lock().len(), 2, "one network");
+        assert!(place("192.0.2.2").is_none(), "all are taken");
+        held.clear();
+        assert_eq!((places.free.available_permits(), places.taken.lock().len()), (8, 0));
+        assert_eq!(Places::new(3).of_address_max, 3, "too few to keep any");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_reads_nothing_is_given_up_and_one_that_reads_slowly_is_not() {

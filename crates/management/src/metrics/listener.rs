@@ -20,15 +20,14 @@ use flate2::write::GzEncoder;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
-use leveret_broker::limits::PATTERN_STEPS_MAX;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Mutex;
 use tracing::debug;
 
 use super::endpoints::{self, Wanted};
 use super::families::FAMILIES;
 use super::page::Grown;
 use super::view::Filter;
-use crate::listener::{Listener, Socket};
+use crate::listener::{Listener, Places, Socket};
 use crate::node::Node;
 
 /// Scrapers that are served at a time. There are few in earnest, and each may have to hold a page of many octets.
@@ -53,7 +52,7 @@ struct Pages {
 /// Answers scrapers, for ever.
 pub async fn serve(node: Arc<dyn Node>, listener: Listener) {
     let service = TowerToHyperService::new(router(node));
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::new(CONNECTIONS_MAX);
     let serve = move |socket, _| serve_connection(socket, service.clone());
     listener.accept(places, CONNECTION_TIME_MAX, serve).await;
 }
