@@ -270,7 +270,13 @@ fn queries_that_make_no_sense_are_refused() {
     api.expect(400, "GET", "queues?page=x", None);
     api.expect(400, "GET", "queues?page=1&page_size=501", None);
     assert_eq!(api.expect(400, "GET", "queues?page=9", None).json()["error"], "page_out_of_range");
-    api.expect(400, "GET", "queues?page=1&name=(&use_regex=true", None);
+    let large =
+        "health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/(.%7B1000%7D)%7B1000%7D";
+    for path in
+        ["queues?page=1&name=(&use_regex=true", "queues?page=1&name=(.{1000}){1000}&use_regex=true", large]
+    {
+        api.expect(400, "GET", path, None);
+    }
     api.expect(200, "GET", "queues?sort=no.such&columns=no.such,name", None);
     api.expect(200, "GET", "overview?lengths_age=x&lengths_incr=-1", None);
     api.expect(

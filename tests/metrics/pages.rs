@@ -122,6 +122,13 @@ fn a_page_is_compressed_for_whoever_takes_that() {
 #[test]
 fn a_query_that_cannot_be_read_is_refused() {
     let scraped = Scraped::start();
+    for large in ["(.%7B1000%7D)%7B1000%7D", &"x".repeat(1025)] {
+        let path = format!("/metrics/detailed?family=queue_metrics&queue={large}");
+        assert_eq!(scraped.ask("GET", &path, "").status, 400, "{large}");
+    }
+    // The last one counts, and the others are not looked at.
+    let many = format!("/metrics/detailed?family=queue_metrics{}&queue=q", "&queue=%28".repeat(200));
+    scraped.page(&many);
     let refused = scraped.ask("GET", "/metrics/detailed?family=queue_metrics&queue=%28", "");
     assert_eq!(refused.status, 400, "{}", refused.text());
     // Families that are not there are empty.

@@ -7,6 +7,7 @@
 //! - [`definitions`]: all that was declared as one document, out and in
 //! - [`metrics`]: what Prometheus scrapes
 //! - [`statistics`]: samples of counters, for rates
+//! - `pattern`: regular expressions of those who ask
 
 pub mod access;
 mod api;
@@ -17,3 +18,4 @@ pub mod listener;
 pub mod metrics;
 pub mod node;
 pub mod statistics;
+mod pattern;

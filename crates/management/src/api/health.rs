@@ -156,9 +156,7 @@ pub(crate) fn leaders(call: &Call) -> Answered {
     let pattern = match call.param("pattern") {
         "" => None,
         pattern => {
-            let pattern = fancy_regex::RegexBuilder::new(pattern)
-                .backtrack_limit(leveret_broker::limits::PATTERN_STEPS_MAX)
-                .build();
+            let pattern = crate::pattern::compiled(pattern, false);
             Some(pattern.map_err(|_| Refusal::bad_request("Invalid pattern"))?)
         }
     };

@@ -3,21 +3,17 @@
 
 use std::cmp::Ordering;
 
-use fancy_regex::RegexBuilder;
-use leveret_broker::limits::PATTERN_STEPS_MAX;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
+use crate::pattern;
 
 /// COMPAT: entries of a page, unless asked otherwise.
 const PAGE_SIZE: usize = 100;
 
 /// COMPAT: entries of a page, at most.
 const PAGE_SIZE_MAX: usize = 500;
-
-/// Octets of a regular expression that names are filtered by.
-const PATTERN_BYTES_MAX: usize = 1024;
 
 /// Which fields are wanted, each a path of keys.
 #[derive(Clone, Debug, Default)]
@@ -223,10 +219,7 @@ impl Page {
             items.retain(|item| name(item).to_lowercase().contains(&wanted));
             return Ok(items);
         }
-        let pattern = (wanted.len() <= PATTERN_BYTES_MAX).then(|| {
-            RegexBuilder::new(wanted).case_insensitive(true).backtrack_limit(PATTERN_STEPS_MAX).build()
-        });
-        let Some(Ok(pattern)) = pattern else {
+        let Ok(pattern) = pattern::compiled(wanted, true) else {
             return Err(Refusal::bad_request("name is no regular expression, or too long"));
         };
         items.retain(|item| pattern.is_match(name(item)).unwrap_or(false));

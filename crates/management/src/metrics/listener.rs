@@ -14,7 +14,6 @@ use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use fancy_regex::RegexBuilder;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::server::conn::http1;
@@ -29,6 +28,7 @@ use super::page::Grown;
 use super::view::Filter;
 use crate::listener::{Listener, Places, Socket};
 use crate::node::Node;
+use crate::pattern;
 
 /// Scrapers that are served at a time. There are few in earnest, and each may have to hold a page of many octets.
 const CONNECTIONS_MAX: usize = 32;
@@ -36,8 +36,8 @@ const CONNECTIONS_MAX: usize = 32;
 /// From the first octet of a request to the last one of its page. Longer than Prometheus lets a scrape take.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// Octets that a compiled pattern of queue names may take.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// Octets of a request's line and headers.
+const HEADERS_BYTES_MAX: usize = 16 * 1024;
 
 /// COMPAT: the version that scrapers are told.
 const TEXT_FORMAT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -58,7 +58,10 @@ pub async fn serve(node: Arc<dyn Node>, listener: Listener) {
 }
 
 async fn serve_connection(socket: Socket, service: TowerToHyperService<Router>) {
-    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(socket), service);
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(HEADERS_BYTES_MAX)
+        .serve_connection(TokioIo::new(socket), service);
     match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => debug!(%error, "a scraper's connection failed"),
@@ -96,16 +99,22 @@ async fn detailed(
     query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     headers: HeaderMap,
 ) -> Response {
-    let wanted = query.map_err(|error| error.body_text()).and_then(|Query(pairs)| wanted(pairs));
-    match wanted {
+    let Query(pairs) = match query {
+        Ok(pairs) => pairs,
+        Err(error) => return refusal(StatusCode::BAD_REQUEST, &error.body_text()),
+    };
+    // Nobody has logged in, and a pattern takes its time.
+    let wanted = tokio::task::spawn_blocking(move || wanted(pairs)).await;
+    match wanted.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(wanted) => pages.respond(&headers, |node, _| endpoints::detailed(node, wanted)).await,
         Err(reason) => refusal(StatusCode::BAD_REQUEST, &reason),
     }
 }
 
-/// COMPAT: families that do not exist are empty, and other words of the query mean nothing.
+/// COMPAT: families that do not exist are empty, other words of the query mean nothing, and the last pattern counts.
 fn wanted(pairs: Vec<(String, String)>) -> Result<Wanted, String> {
     let mut wanted = Wanted { families: Vec::new(), filter: Filter::default() };
+    let mut queue = None;
     for (word, value) in pairs {
         match word.as_str() {
             "family" => {
@@ -113,17 +122,12 @@ fn wanted(pairs: Vec<(String, String)>) -> Result<Wanted, String> {
                 let family = known.map(|(_, family)| *family);
                 wanted.families.extend(family.filter(|family| !wanted.families.contains(family)));
             }
-            "vhost" => wanted.filter.vhosts.push(value),
-            "queue" => {
-                let pattern = RegexBuilder::new(&value)
-                    .delegate_size_limit(PATTERN_BYTES_MAX)
-                    .backtrack_limit(PATTERN_STEPS_MAX)
-                    .build();
-                wanted.filter.queue = Some(pattern.map_err(|error| error.to_string())?);
-            }
+            "vhost" => _ = wanted.filter.vhosts.insert(value),
+            "queue" => queue = Some(value),
             _ => {}
         }
     }
+    wanted.filter.queue = queue.map(|queue| pattern::compiled(&queue, false)).transpose()?;
     Ok(wanted)
 }
 

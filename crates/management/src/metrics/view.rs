@@ -1,7 +1,7 @@
 //! The rows of a page: one for all of a kind, or one for each, gathered once and when they are first needed.
 
 use std::cell::OnceCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use fancy_regex::Regex;
 use leveret_broker::queue::QueueSnapshot;
@@ -22,14 +22,14 @@ pub(super) enum Scope {
 #[derive(Default)]
 pub(super) struct Filter {
     /// Those in these vhosts, or in any if there are none.
-    pub(super) vhosts: Vec<String>,
+    pub(super) vhosts: HashSet<String>,
     /// Queues with such a name, or all.
     pub(super) queue: Option<Regex>,
 }
 
 impl Filter {
     fn has_vhost(&self, name: &str) -> bool {
-        self.vhosts.is_empty() || self.vhosts.iter().any(|wanted| wanted == name)
+        self.vhosts.is_empty() || self.vhosts.contains(name)
     }
 
     fn has_queue(&self, name: &str) -> bool {
