@@ -86,6 +86,12 @@ impl Refusal {
         Self::new(StatusCode::UNAUTHORIZED, "not_authorised", reason)
     }
 
+    /// What a page of another site may not do with a login that the browser remembers.
+    pub(crate) fn foreign_page() -> Self {
+        let reason = "the page that sends this is of an origin that is not allowed";
+        Self::new(StatusCode::FORBIDDEN, "not_authorised", reason)
+    }
+
     pub(crate) fn method_not_allowed(allows: &'static str) -> Self {
         let refusal = Self::new(StatusCode::METHOD_NOT_ALLOWED, "", Value::Null);
         Self { allows: Some(allows), ..refusal }

@@ -151,6 +151,9 @@ async fn respond(api: Arc<Api>, resource: Resource, request: Request) -> Respons
             Refusal::method_not_allowed(resource.allows()).into_response(None)
         };
     };
+    if cors::is_foreign(&api.settings.cors_origins, &parts.method, &parts.headers) {
+        return Refusal::foreign_page().into_response(gzip);
+    }
     match answer(api, resource, handler, parts, body, gzip).await {
         Ok(response) => response,
         Err(refusal) => refusal.into_response(gzip),
@@ -181,7 +184,11 @@ async fn answer(
             user
         }
     };
-    let body = read_body(&parts.headers, body, api.settings.timeout).await?;
+    let body = match parts.method {
+        Method::PUT | Method::POST => read_body(&parts.headers, body, api.settings.timeout).await?,
+        // Nothing in it would be looked at.
+        _ => Bytes::new(),
+    };
     let Parts { method, uri, headers, .. } = parts;
     let query = uri.query().unwrap_or_default();
     let call = Call::new(api, user, peer.to_string(), method, params, query, headers, body);
