@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, text};
-use super::listing;
+use super::listing::{self, View};
 use super::rates::{CHANNEL_COUNTS, Measured};
-use super::vhosts::administrators_only;
+use super::vhosts::{self, administrators_only};
 use crate::node::ListenerInfo;
 use crate::statistics::overview_values;
 
@@ -31,28 +31,10 @@ fn counts() -> [(&'static str, usize); CHANNEL_COUNTS.len()] {
     CHANNEL_COUNTS.map(|(name, index)| (name, index + 2))
 }
 
-/// GET overview.
+/// GET overview. COMPAT: monitors see what the node has, others what is in the vhosts that they may enter, and how
+/// often connections come and go. Its name is there for all, since tools ask for it.
 pub(crate) fn show(call: &Call) -> Answered {
     let node = &call.api.node;
-    let (mut ready, mut unacked, mut queues, mut consumers, mut exchanges) =
-        (0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
-    for vhost in call.visible_vhosts() {
-        vhost.for_each_queue(|queue| {
-            let snapshot = queue.snapshot();
-            ready += snapshot.ready as u64;
-            unacked += snapshot.unacked as u64;
-            consumers += snapshot.consumers as u64;
-            queues += 1;
-        });
-        vhost.for_each_exchange(|_, _, _| exchanges += 1);
-    }
-    let totals = node.totals();
-    let statistics = &call.api.statistics;
-    let values = overview_values(ready, unacked, &totals, &**node, [0; 4]);
-    let measured =
-        Measured::new(values, statistics.overview()).over_time(call, || statistics.overview_history());
-    let connections = node.connections().into_iter().filter(|one| call.sees_connection(&one.user)).count();
-    let channels = node.channels().into_iter().filter(|one| call.sees_connection(&one.user)).count();
     listing::one(call, |view| {
         view.put("management_version", COMPATIBLE_VERSION);
         view.put("rates_mode", "basic");
@@ -73,29 +55,51 @@ pub(crate) fn show(call: &Call) -> Answered {
         view.put("enable_queue_totals", false);
         view.put("default_queue_type", "classic");
         view.put("is_op_policy_updating_enabled", true);
-        view.put_with("message_stats", || message_stats(&measured));
-        view.put_with("churn_rates", || churn_rates(&measured));
-        view.put_with("queue_totals", || {
-            let mut object = Map::new();
-            measured.put(&mut object, "lengths", "messages", &[0, 1]);
-            measured.put(&mut object, "lengths", "messages_ready", &[0]);
-            measured.put(&mut object, "lengths", "messages_unacknowledged", &[1]);
-            Value::Object(object)
-        });
-        view.put(
-            "object_totals",
-            json!({
-                "connections": connections, "channels": channels, "consumers": consumers,
-                "exchanges": exchanges, "queues": queues,
-            }),
-        );
+        put_counts(call, view);
         view.put("statistics_db_event_queue", 0);
         view.put("node", node.name());
-        view.put_with("listeners", || {
-            node.listeners().iter().map(|listener| shown_listener(listener, node.name())).collect()
-        });
-        view.put_with("contexts", || contexts(call));
+        if call.user.sees_all() {
+            view.put_with("listeners", || {
+                node.listeners().iter().map(|listener| shown_listener(listener, node.name())).collect()
+            });
+            view.put_with("contexts", || contexts(call));
+        }
     })
+}
+
+/// What there is, and what was counted.
+fn put_counts(call: &Call, view: &mut View<'_>) {
+    let (node, statistics, vhosts) = (&call.api.node, &call.api.statistics, call.visible_vhosts());
+    let (mut queues, mut consumers, mut exchanges) = (0_u64, 0_u64, 0_u64);
+    for vhost in &vhosts {
+        vhost.for_each_queue(|queue| {
+            consumers += queue.snapshot().consumers as u64;
+            queues += 1;
+        });
+        vhost.for_each_exchange(|_, _, _| exchanges += 1);
+    }
+    let connections = node.connections().into_iter().filter(|one| call.sees_connection(&one.user)).count();
+    let channels = node.channels().into_iter().filter(|one| call.sees_connection(&one.user)).count();
+    view.put(
+        "object_totals",
+        json!({
+            "connections": connections, "channels": channels, "consumers": consumers,
+            "exchanges": exchanges, "queues": queues,
+        }),
+    );
+    let of_queues = vhosts::measured(call, &vhosts);
+    let values = overview_values(of_queues.value(0), of_queues.value(1), &node.totals(), &**node, [0; 4]);
+    let measured =
+        Measured::new(values, statistics.overview()).over_time(call, || statistics.overview_history());
+    view.put_with("churn_rates", || churn_rates(&measured));
+    if call.user.sees_all() {
+        view.put_with("queue_totals", || Value::Object(vhosts::queue_totals(&measured)));
+        view.put_with("message_stats", || message_stats(&measured));
+    } else {
+        view.put_with("queue_totals", || Value::Object(vhosts::queue_totals(&of_queues)));
+        let stats = vhosts::message_stats(call, &vhosts, &of_queues);
+        view.put("message_stats", stats.unwrap_or_else(|| json!({})));
+    }
 }
 
 fn message_stats<const N: usize>(measured: &Measured<N>) -> Value {

@@ -63,7 +63,16 @@ fn fields(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
 }
 
 /// Sums of the queues that are there.
-fn put_messages(call: &Call, vhost: &Vhost, view: &mut View<'_>) {
+fn put_messages(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
+    let vhosts = std::slice::from_ref(vhost);
+    let measured = measured(call, vhosts);
+    queue_totals(&measured).into_iter().for_each(|(name, value)| view.put_with(&name, || value));
+    if let Some(stats) = message_stats(call, vhosts, &measured) {
+        view.put_with("message_stats", || stats);
+    }
+}
+
+pub(crate) fn measured(call: &Call, vhosts: &[Arc<Vhost>]) -> Measured<QUEUE> {
     let (mut values, mut rates) = ([0; QUEUE], Rates::<QUEUE>::default());
     let mut ids = Vec::new();
     vhost.for_each_queue(|queue| {
@@ -73,24 +82,33 @@ fn put_messages(call: &Call, vhost: &Vhost, view: &mut View<'_>) {
     for one in call.api.statistics.queues(&ids).values() {
         rates.per_second.iter_mut().zip(one.per_second).for_each(|(sum, one)| *sum += one);
     }
-    let measured = Measured::new(values, rates);
+    Measured::new(values, rates)
+}
+
+/// How much there is, of values that begin with what is ready and what is not.
+pub(crate) fn queue_totals<const N: usize>(measured: &Measured<N>) -> Map<String, Value> {
     let mut object = Map::new();
     measured.put(&mut object, "lengths", "messages", &[0, 1]);
     measured.put(&mut object, "lengths", "messages_ready", &[0]);
     measured.put(&mut object, "lengths", "messages_unacknowledged", &[1]);
-    object.into_iter().for_each(|(name, value)| view.put_with(&name, || value));
-    if let Some(Value::Object(mut stats)) = measured.message_stats(&QUEUE_COUNTS) {
-        // COMPAT: what only channels know; of those that are open.
-        let mut counts = [("confirm", 0), ("return_unroutable", 0), ("drop_unroutable", 0)];
-        for channel in call.api.node.channels().iter().filter(|one| one.vhost == vhost.name.as_str()) {
-            let counted = [channel.counters.confirmed, channel.counters.returned, channel.counters.dropped];
-            counts.iter_mut().zip(counted).for_each(|((_, sum), one)| *sum += one);
-        }
+    object
+}
+
+/// What was counted of messages; nothing if none was.
+pub(crate) fn message_stats(call: &Call, vhosts: &[Arc<Vhost>], measured: &Measured<QUEUE>) -> Option<Value> {
+    let mut stats = measured.message_stats(&QUEUE_COUNTS)?;
+    // COMPAT: what only channels know; of those that are open.
+    let mut counts = [("confirm", 0), ("return_unroutable", 0), ("drop_unroutable", 0)];
+    let is_there = |name: &str| vhosts.iter().any(|vhost| vhost.name.as_str() == name);
+    for channel in call.api.node.channels().iter().filter(|one| is_there(&one.vhost)) {
+        let counted = [channel.counters.confirmed, channel.counters.returned, channel.counters.dropped];
+        counts.iter_mut().zip(counted).for_each(|((_, sum), one)| *sum += one);
+    }
+    if let Some(stats) = stats.as_object_mut() {
         for (name, count) in counts {
             stats.insert(name.to_owned(), count.into());
             stats.insert(format!("{name}_details"), json!({ "rate": 0.0 }));
         }
-        view.put_with("message_stats", || Value::Object(stats));
     }
 }
 
