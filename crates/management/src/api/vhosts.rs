@@ -62,7 +62,6 @@ fn fields(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
     view.put("send_oct_details", json!({ "rate": 0.0 }));
 }
 
-/// Sums of the queues that are there.
 fn put_messages(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
     let vhosts = std::slice::from_ref(vhost);
     let measured = measured(call, vhosts);
@@ -73,12 +72,15 @@ fn put_messages(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
 }
 
 pub(crate) fn measured(call: &Call, vhosts: &[Arc<Vhost>]) -> Measured<QUEUE> {
+/// Sums of the queues that are there.
     let (mut values, mut rates) = ([0; QUEUE], Rates::<QUEUE>::default());
     let mut ids = Vec::new();
-    vhost.for_each_queue(|queue| {
-        ids.push(queue.id);
-        values.iter_mut().zip(queue_values(&queue.snapshot())).for_each(|(sum, one)| *sum += one);
-    });
+    for vhost in vhosts {
+        vhost.for_each_queue(|queue| {
+            ids.push(queue.id);
+            values.iter_mut().zip(queue_values(&queue.snapshot())).for_each(|(sum, one)| *sum += one);
+        });
+    }
     for one in call.api.statistics.queues(&ids).values() {
         rates.per_second.iter_mut().zip(one.per_second).for_each(|(sum, one)| *sum += one);
     }
@@ -111,6 +113,7 @@ pub(crate) fn message_stats(call: &Call, vhosts: &[Arc<Vhost>], measured: &Measu
         }
     }
 }
+    Some(stats)
 
 /// PUT vhosts/:vhost: makes it, or changes what is said of it; what is not named stays.
 pub(crate) fn put(call: &Call) -> Answered {
