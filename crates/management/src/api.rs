@@ -298,7 +298,7 @@ fn of_settings() -> Vec<(&'static str, Resource)> {
     vec![
         ("definitions", all.get(definitions::show).post(definitions::add)),
         ("all-configuration", all.get(definitions::show).post(definitions::add)),
-        ("definitions/{vhost}", settings.get(definitions::show_vhost).post(definitions::add_to_vhost)),
+        ("definitions/{vhost}", all.get(definitions::show_vhost).post(definitions::add_to_vhost)),
         ("parameters", settings.get(parameters::list)),
         ("parameters/{component}", settings.get(parameters::list)),
         ("parameters/{component}/{vhost}", settings.get(parameters::list)),
