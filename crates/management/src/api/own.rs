@@ -10,6 +10,7 @@ use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, NO_CONNECTION};
 use super::overview::COMPATIBLE_VERSION;
 use super::vhosts::administrators_only;
+use crate::audit;
 use crate::json as fields;
 
 /// GET leveret/status: versions, data directory, journal, memory, what waits in delayed exchanges.
@@ -126,8 +127,10 @@ fn share_of(share: f64, total: u64) -> u64 {
     (share * total as f64) as u64
 }
 
-/// POST leveret/redrive/:vhost/:queue: moves what is in a dead-letter queue back to where it died.
+/// POST leveret/redrive/:vhost/:queue: moves what is in a dead-letter queue back to where it died. Where that is stands
+/// in each message, so that no permission to write can be asked for: only administrators do it.
 pub(crate) fn redrive(call: &Call) -> Answered {
+    administrators_only(call)?;
     let (vhost, queue) = call.queue()?;
     let name = queue.spec.name.as_str();
     call.check_queue(&vhost, Permission::Read, name)?;
