@@ -104,6 +104,125 @@ fn tags_and_permissions_decide_what_is_seen_and_done() {
 }
 
 #[test]
+fn monitors_see_all_connections_and_close_their_own() {
+    let api = Api::start();
+    let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+    for (name, tag) in [("monitor", "monitoring"), ("other", "management")] {
+        let body = json!({ "tags": tag, "password": "p" }).to_string();
+        api.expect(201, "PUT", &format!("users/{name}"), Some(&body));
+        api.expect(201, "PUT", &format!("permissions/%2F/{name}"), Some(everything));
+    }
+    let (monitor, other) = (api.as_user("monitor", "p"), api.as_user("other", "p"));
+    let runtime = Runtime::new().expect("a runtime");
+    let connect = |user: &str| {
+        let uri = format!("amqp://{user}:p@127.0.0.1:{}/%2F", api.amqp_port);
+        let connected = runtime.block_on(Connection::connect(&uri, ConnectionProperties::default()));
+        connected.expect("connected")
+    };
+    let (_of_monitor, of_other) = (connect("monitor"), connect("other"));
+    let count =
+        |of: &Api, user: &str| of.fetch(&format!("connections/username/{user}")).as_array().map(Vec::len);
+    assert_eq!(count(&monitor, "other"), Some(1));
+    let refused = monitor.expect(401, "DELETE", "connections/username/other", None);
+    assert_eq!(refused.reason(), "User not authorised to close the connection of another user");
+    other.expect(401, "DELETE", "connections/username/monitor", None);
+    assert!(of_other.status().connected());
+    assert_eq!((count(&monitor, "other"), count(&monitor, "monitor")), (Some(1), Some(1)));
+    monitor.expect(204, "DELETE", "connections/username/monitor", None);
+    api.wait_for("connections/username/monitor", "its own is closed", |value| *value == json!([]));
+    api.expect(204, "DELETE", "connections/username/other", None);
+    api.wait_for("connections/username/other", "administrators close all", |value| *value == json!([]));
+}
+
+#[test]
+fn what_reaches_beyond_permissions_is_for_administrators_and_monitors() {
+    let api = Api::start();
+    let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+    for tag in ["management", "policymaker", "monitoring"] {
+        let body = json!({ "tags": tag, "password": "p" }).to_string();
+        api.expect(201, "PUT", &format!("users/{tag}"), Some(&body));
+        api.expect(201, "PUT", &format!("permissions/%2F/{tag}"), Some(everything));
+    }
+    api.expect(201, "PUT", "queues/%2F/dead", Some("{}"));
+    for tag in ["management", "policymaker", "monitoring"] {
+        let user = api.as_user(tag, "p");
+        for (method, path) in
+            [("POST", "leveret/redrive/%2F/dead"), ("GET", "definitions/%2F"), ("POST", "definitions/%2F")]
+        {
+            let refused = user.expect(401, method, path, Some("{}")).reason();
+            assert_eq!(refused, "Not administrator user", "{tag} {path}");
+        }
+        let overview = user.fetch("overview");
+        assert!(overview["node"].is_string() && overview["object_totals"].is_object());
+        assert!(overview["churn_rates"].is_object());
+        for field in ["listeners", "contexts"] {
+            assert_eq!(overview.get(field).is_some(), tag == "monitoring", "{tag} {field}");
+        }
+    }
+    api.expect(200, "POST", "leveret/redrive/%2F/dead", Some("{}"));
+    api.expect(200, "GET", "definitions/%2F", None);
+}
+
+#[test]
+fn an_overview_counts_for_each_what_is_in_the_vhosts_they_may_enter() {
+    let api = Api::start();
+    api.expect(201, "PUT", "vhosts/hidden", None);
+    api.expect(201, "PUT", "users/u", Some(r#"{"tags":"management","password":"p"}"#));
+    api.expect(201, "PUT", "permissions/%2F/u", Some(r#"{"configure":"","write":"","read":""}"#));
+    for (vhost, count) in [("hidden", 3), ("%2F", 1)] {
+        api.expect(201, "PUT", &format!("queues/{vhost}/q"), Some("{}"));
+        let message = r#"{"routing_key":"q","properties":{},"payload":"","payload_encoding":"string"}"#;
+        for _ in 0..count {
+            api.expect(200, "POST", &format!("exchanges/{vhost}/amq.default/publish"), Some(message));
+        }
+    }
+    assert_eq!(api.fetch("overview")["queue_totals"]["messages"], 4);
+    let of_user = api.as_user("u", "p").fetch("overview");
+    let counted = (&of_user["queue_totals"]["messages"], &of_user["message_stats"]["publish"]);
+    assert_eq!(counted, (&json!(1), &json!(1)));
+}
+
+#[test]
+fn the_audit_log_is_told_of_what_administrators_do() {
+    let mut api = Api::start();
+    let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+    api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
+    api.expect(201, "PUT", "exchanges/%2F/e", Some(r#"{"type":"topic"}"#));
+    api.expect(201, "PUT", "users/u", Some(r#"{"tags":"","password":"p"}"#));
+    api.expect(201, "PUT", "permissions/%2F/u", Some(everything));
+    let runtime = Runtime::new().expect("a runtime");
+    let uri = format!("amqp://u:p@127.0.0.1:{}/%2F", api.amqp_port);
+    let connected = runtime.block_on(Connection::connect(&uri, ConnectionProperties::default()));
+    let _connection = connected.expect("connected");
+    let policy = r#"{"pattern":"^a\nb","definition":{"max-length":1}}"#;
+    let document = r#"{"policies":[{"name":"i","vhost":"/","pattern":"x","definition":{"max-length":1}}]}"#;
+    for (method, path, body, told) in [
+        ("PUT", "policies/%2F/p", policy, r#"policy.set what=vhost="/" name="p" pattern="^a\nb""#),
+        ("PUT", "operator-policies/%2F/p", policy, r#"operator_policy.set what=vhost="/" name="p""#),
+        ("DELETE", "policies/%2F/p", "", r#"policy.cleared what=vhost="/" name="p""#),
+        ("DELETE", "operator-policies/%2F/p", "", r#"operator_policy.cleared what=vhost="/" name="p""#),
+        ("POST", "definitions", document, r#"policy.set what=vhost="/" name="i""#),
+        ("POST", "leveret/redrive/%2F/q", "{}", r#"queue.redriven what=vhost="/" name="q" moved="0""#),
+        ("DELETE", "queues/%2F/q/contents", "", r#"queue.purged what=vhost="/" name="q""#),
+        ("DELETE", "queues/%2F/q", "", r#"queue.deleted what=vhost="/" name="q""#),
+        ("DELETE", "exchanges/%2F/e", "", r#"exchange.deleted what=vhost="/" name="e""#),
+        ("DELETE", "connections/username/u", "", r#"connection.closed what=name="127.0.0.1:"#),
+        ("PUT", "vhosts/v", "{}", r#"vhost.created what=name="v""#),
+        ("PUT", "vhosts/v", r#"{"description":"d"}"#, r#"vhost.changed what=name="v" description="d""#),
+        ("PUT", "vhost-limits/v/max-queues", r#"{"value":3}"#, r#"vhost.limits.set what=name="v""#),
+        ("PUT", "vhosts/%2F", r#"{"tracing":true}"#, r#"vhost.tracing.started what=name="/""#),
+        ("PUT", "vhosts/%2F", r#"{"tracing":false}"#, r#"vhost.tracing.stopped what=name="/""#),
+    ] {
+        let answer = api.request(method, path, Some(body));
+        assert!(matches!(answer.status, 200 | 201 | 204), "{method} {path}: {}", answer.status);
+        let (name, fields) = told.split_once(" what=").expect("both");
+        let line = api.wait_for_line(&format!("INFO {name} by="));
+        assert!(line.contains(&format!("what={fields}")), "{line}");
+        assert!(line.contains(r#"by="guest" from="127.0.0.1:"#), "{line}");
+    }
+}
+
+#[test]
 fn topic_permissions_hold_for_what_is_published_and_bound_over_http() {
     let api = Api::start();
     let everything = r#"{"configure":".*","write":".*","read":".*"}"#;

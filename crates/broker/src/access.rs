@@ -40,6 +40,18 @@ pub struct Actor<'a> {
     pub from: &'a str,
 }
 
+impl Actor<'_> {
+    /// Writes a line of the audit log: what was done, and to what.
+    pub fn note(self, name: &'static str, fields: &FieldTable) {
+        // Quoted, since names are anything that somebody has sent.
+        let what = fields
+            .iter()
+            .map(|(key, value)| format!("{}={:?}", key.as_str().unwrap_or_default(), value_text(value)));
+        let what = what.collect::<Vec<_>>().join(" ");
+        info!(target: AUDIT, by = self.user, from = self.from, %what, "{name}");
+    }
+}
+
 /// What is gone, so that connections must go too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Gone {
@@ -403,12 +415,7 @@ impl Access {
 impl Access {
     /// Notes a change made by an administrator, and raises its event. COMPAT: RabbitMQ's names and fields.
     pub(crate) fn tell(&self, by: Actor<'_>, name: &'static str, fields: FieldTable) {
-        // Quoted, since names are anything that somebody has sent.
-        let what = fields
-            .iter()
-            .map(|(key, value)| format!("{}={:?}", key.as_str().unwrap_or_default(), value_text(value)));
-        let what = what.collect::<Vec<_>>().join(" ");
-        info!(target: AUDIT, by = by.user, from = by.from, %what, "{name}");
+        by.note(name, &fields);
         self.services
             .events
             .raise(|| Event { name, fields: fields.with("user_who_performed_action", by.user) });

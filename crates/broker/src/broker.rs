@@ -80,6 +80,9 @@ impl Broker {
         settings.check(name)?;
         let is_new = !self.vhosts.contains_key(name);
         let vhost = self.create_vhost(name);
+        if is_new {
+            by.note("vhost.created", &FieldTable::new().with("name", name));
+        }
         Ok((vhost.set_settings(&self.access, by, settings), is_new))
     }
 

@@ -4,18 +4,20 @@
 //! - [`listener`]: sockets that HTTP is spoken on
 //! - [`http`]: the HTTP API on them, its limits and its threads
 //! - `api`: the endpoints, one file for each kind of thing
+//! - `audit`: what of that the audit log is told of here
 //! - [`definitions`]: all that was declared as one document, out and in
 //! - [`metrics`]: what Prometheus scrapes
-//! - [`statistics`]: samples of counters, for rates
 //! - `pattern`: regular expressions of those who ask
+//! - [`statistics`]: samples of counters, for rates
 
 pub mod access;
 mod api;
+mod audit;
 pub mod definitions;
 pub mod http;
 mod json;
 pub mod listener;
 pub mod metrics;
 pub mod node;
-pub mod statistics;
 mod pattern;
+pub mod statistics;

@@ -70,14 +70,26 @@ impl Vhost {
         by: Actor<'_>,
         settings: VhostSettings,
     ) -> JournalPosition {
-        let limits = settings.limits;
-        let position = {
+        let (position, before) = {
             let mut current = self.settings.write();
-            *current = Arc::new(settings.clone());
-            self.note(vec![Definition::PutVhost(self.name.clone(), settings)])
+            let before = std::mem::replace(&mut *current, Arc::new(settings.clone()));
+            (self.note(vec![Definition::PutVhost(self.name.clone(), settings.clone())]), before)
         };
-        let fields = FieldTable::new().with("name", self.name.as_str()).with("limits", format!("{limits:?}"));
-        access.tell(by, "vhost.limits.set", fields);
+        let name = FieldTable::new().with("name", self.name.as_str());
+        if before.limits != settings.limits {
+            let fields = name.clone().with("limits", format!("{:?}", settings.limits));
+            access.tell(by, "vhost.limits.set", fields);
+        }
+        if *before != (VhostSettings { limits: before.limits, ..settings.clone() }) {
+            let VhostSettings { description, tags, default_queue_type, is_protected, .. } = settings;
+            let default_queue_type = default_queue_type.map_or("", |queue_type| queue_type.as_str());
+            let fields = name
+                .with("description", description.as_str())
+                .with("tags", tags.join(" "))
+                .with("default_queue_type", default_queue_type)
+                .with("protected_from_deletion", is_protected);
+            by.note("vhost.changed", &fields);
+        }
         position
     }
 

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use super::Api;
 use super::answer::Refusal;
 use crate::access::{Tag, User};
+use crate::audit;
 
 /// Who declares and deletes in the place of a connection: nobody's exclusive queue is this one's.
 pub(crate) const NO_CONNECTION: ConnectionId = ConnectionId(0);
@@ -56,6 +57,11 @@ impl Call {
     /// Who changes something by this request.
     pub(crate) fn actor(&self) -> Actor<'_> {
         Actor { user: &self.user.name, from: &self.peer }
+    }
+
+    /// Notes for the audit log that something in a vhost was deleted or emptied.
+    pub(crate) fn tell(&self, what: &'static str, vhost: &Vhost, name: &str) {
+        self.actor().note(what, &audit::named(vhost.name.as_str(), name));
     }
 
     fn may_enter(&self, vhost: &str) -> bool {

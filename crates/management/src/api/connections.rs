@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use leveret_broker::ConnectionId;
-use leveret_codec::table::FieldValue;
+use leveret_codec::table::{FieldTable, FieldValue};
 use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
@@ -11,6 +11,7 @@ use super::call::Call;
 use super::channels;
 use super::listing::{self, View};
 use super::rates::Measured;
+use crate::access::Tag;
 use crate::json as fields;
 use crate::node::ConnectionInfo;
 
@@ -39,11 +40,30 @@ pub(crate) fn of_user(call: &Call) -> Answered {
 
 /// DELETE connections/username/:user.
 pub(crate) fn close_of_user(call: &Call) -> Answered {
+    check_closing(call, call.param("user"))?;
     let reason = reason(call);
     for connection in user_connections(call)? {
-        call.api.node.close_connection(connection.id, &reason);
+        if call.api.node.close_connection(connection.id, &reason) {
+            tell_closed(call, &connection, &reason);
+        }
     }
     Ok(Answer::NoContent)
+}
+
+/// COMPAT: monitors see all connections and close their own, administrators close all.
+fn check_closing(call: &Call, user: &str) -> Result<(), Refusal> {
+    if call.user.name == user || call.user.has(Tag::Administrator) {
+        return Ok(());
+    }
+    Err(Refusal::not_authorised("User not authorised to close the connection of another user"))
+}
+
+fn tell_closed(call: &Call, connection: &ConnectionInfo, reason: &str) {
+    let closed = FieldTable::new()
+        .with("name", connection.name.as_str())
+        .with("user", connection.user.as_str())
+        .with("reason", reason);
+    call.actor().note("connection.closed", &closed);
 }
 
 fn user_connections(call: &Call) -> Result<Vec<ConnectionInfo>, Refusal> {
@@ -69,10 +89,10 @@ pub(crate) fn sessions(call: &Call) -> Answered {
 /// DELETE connections/:name.
 pub(crate) fn close(call: &Call) -> Answered {
     let found = find(call)?;
-    if call.user.name != found.user && !call.user.has(crate::access::Tag::Administrator) {
-        return Err(Refusal::not_authorised("User not authorised to close the connection of another user"));
-    }
-    if call.api.node.close_connection(found.id, &reason(call)) {
+    check_closing(call, &found.user)?;
+    let reason = reason(call);
+    if call.api.node.close_connection(found.id, &reason) {
+        tell_closed(call, &found, &reason);
         Ok(Answer::NoContent)
     } else {
         Err(Refusal::no_object())

@@ -133,6 +133,8 @@ pub(crate) fn delete(call: &Call) -> Answered {
     if !name.is_empty() && vhost.find_exchange(name).is_err() {
         return Err(Refusal::no_object());
     }
-    call.wait_until_safe(vhost.delete_exchange(name, call.asks("if-unused"))?)?;
+    let position = vhost.delete_exchange(name, call.asks("if-unused"))?;
+    call.tell("exchange.deleted", &vhost, name);
+    call.wait_until_safe(position)?;
     Ok(Answer::NoContent)
 }

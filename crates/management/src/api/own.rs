@@ -153,6 +153,8 @@ pub(crate) fn redrive(call: &Call) -> Answered {
     let redrive = Redrive { limit, matching, to: RedriveTo::LastQueue };
     let done = vhost.redrive(name, &redrive, &RedriveProgress::default())?;
     let failed: u64 = done.failed.values().sum();
+    let moved = audit::named(vhost.name.as_str(), name).with("moved", done.moved.to_string());
+    call.actor().note("queue.redriven", &moved);
     let left = queue.snapshot().ready;
     Ok(Answer::Json(json!({
         "moved": done.moved, "left": left, "skipped": done.skipped, "failed": failed,

@@ -8,6 +8,7 @@ use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
 use super::listing;
 use crate::access::Tag;
+use crate::audit;
 use crate::json as fields;
 
 /// A policy as listed.
@@ -92,7 +93,9 @@ fn put_of(call: &Call, kind: PolicyKind) -> Answered {
     let object = call.object_with(&["pattern", "definition"])?;
     let policy = read(call.param("name"), kind, &object)?;
     let is_there = find(call, &vhost, kind).is_ok();
-    call.wait_until_safe(vhost.set_policy(kind, policy).map_err(|error| invalid(&error))?)?;
+    let position = vhost.set_policy(kind, policy.clone()).map_err(|error| invalid(&error))?;
+    audit::policy_set(call.actor(), vhost.name.as_str(), kind, &policy);
+    call.wait_until_safe(position)?;
     Ok(if is_there { Answer::NoContent } else { Answer::Created(None) })
 }
 
@@ -149,7 +152,9 @@ pub(crate) fn delete_operator(call: &Call) -> Answered {
 
 fn delete_of(call: &Call, kind: PolicyKind) -> Answered {
     let vhost = call.vhost()?;
-    let position = vhost.clear_policy(kind, call.param("name")).map_err(|_| Refusal::no_object())?;
+    let name = call.param("name");
+    let position = vhost.clear_policy(kind, name).map_err(|_| Refusal::no_object())?;
+    audit::policy_cleared(call.actor(), vhost.name.as_str(), kind, name);
     call.wait_until_safe(position)?;
     Ok(Answer::NoContent)
 }

@@ -223,6 +223,7 @@ pub(crate) fn delete(call: &Call) -> Answered {
     call.check_queue(&vhost, Permission::Configure, name)?;
     let (_, position) =
         vhost.delete_queue(name, NO_CONNECTION, call.asks("if-unused"), call.asks("if-empty"))?;
+    call.tell("queue.deleted", &vhost, name);
     call.wait_until_safe(position)?;
     Ok(Answer::NoContent)
 }
@@ -233,6 +234,7 @@ pub(crate) fn purge(call: &Call) -> Answered {
     let name = queue.spec.name.as_str();
     call.check_queue(&vhost, Permission::Read, name)?;
     let (_, position) = vhost.queue(name, NO_CONNECTION)?.purge()?;
+    call.tell("queue.purged", &vhost, name);
     call.wait_until_safe(position)?;
     Ok(Answer::NoContent)
 }

@@ -7,6 +7,7 @@ use leveret_broker::access::permissions::Permissions;
 use leveret_broker::access::user::VhostLimits;
 use leveret_broker::queue::QueueType;
 use leveret_broker::vhost::VhostSettings;
+use leveret_codec::table::FieldTable;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
@@ -71,8 +72,8 @@ fn put_messages(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
     }
 }
 
-pub(crate) fn measured(call: &Call, vhosts: &[Arc<Vhost>]) -> Measured<QUEUE> {
 /// Sums of the queues that are there.
+pub(crate) fn measured(call: &Call, vhosts: &[Arc<Vhost>]) -> Measured<QUEUE> {
     let (mut values, mut rates) = ([0; QUEUE], Rates::<QUEUE>::default());
     let mut ids = Vec::new();
     for vhost in vhosts {
@@ -112,8 +113,8 @@ pub(crate) fn message_stats(call: &Call, vhosts: &[Arc<Vhost>], measured: &Measu
             stats.insert(format!("{name}_details"), json!({ "rate": 0.0 }));
         }
     }
-}
     Some(stats)
+}
 
 /// PUT vhosts/:vhost: makes it, or changes what is said of it; what is not named stays.
 pub(crate) fn put(call: &Call) -> Answered {
@@ -149,6 +150,8 @@ pub(crate) fn put(call: &Call) -> Answered {
     }
     if let Some(tracing) = tracing {
         call.broker().vhost(name)?.set_tracing(tracing);
+        let told = if tracing { "vhost.tracing.started" } else { "vhost.tracing.stopped" };
+        call.actor().note(told, &FieldTable::new().with("name", name));
     }
     Ok(if is_new { Answer::Created(None) } else { Answer::NoContent })
 }

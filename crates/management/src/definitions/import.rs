@@ -10,6 +10,7 @@ use leveret_codec::table::FieldValue;
 
 use super::document::{Document, ExchangeEntry, ImportedPassword, QueueEntry, UserEntry, VhostEntry};
 use super::{ImportError, Imported};
+use crate::audit;
 
 /// Adds a document of a whole broker.
 ///
@@ -195,7 +196,9 @@ impl<'a> Import<'a> {
         if vhost.policies().of_kind(kind).iter().any(|known| known.policy == policy) {
             return Ok(JournalPosition::SAFE);
         }
-        vhost.set_policy(kind, policy)
+        let position = vhost.set_policy(kind, policy.clone())?;
+        audit::policy_set(self.by, vhost.name.as_str(), kind, &policy);
+        Ok(position)
     }
 
     fn global_parameter(&self, name: &str, value: FieldValue) -> Made {
