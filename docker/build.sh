@@ -32,6 +32,11 @@ build() {
         cp "$built/$binary" "$image/root/$binary"
         strip "$image/root/$binary"
     done
+    # By these names scripts and health checks call the tools in a container.
+    mkdir "$image/root/bin"
+    for name in leveretctl rabbitmqctl rabbitmq-diagnostics rabbitmq-plugins rabbitmq-queues; do
+        ln -s /leveretctl "$image/root/bin/$name"
+    done
     echo 'leveret:x:10001:10001::/var/lib/leveret:/nologin' > "$image/root/etc/passwd"
     echo 'leveret:x:10001:' > "$image/root/etc/group"
 }

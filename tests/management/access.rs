@@ -1,6 +1,15 @@
 //! Who may see and change what.
 
-use serde_json::json;
+use std::time::Duration;
+
+use futures_lite::StreamExt as _;
+use lapin::message::Delivery;
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
+use lapin::types::FieldTable;
+use lapin::{BasicProperties, Connection, ConnectionProperties, Consumer};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use crate::http::Api;
 
@@ -82,8 +91,89 @@ fn tags_and_permissions_decide_what_is_seen_and_done() {
     user("management").expect(201, "PUT", "queues/%2F/mine", Some("{}"));
     assert_eq!(refused("management", "PUT", "queues/%2F/yours", Some("{}")), "Access refused.");
     let message = r#"{"routing_key":"mine","properties":{},"payload":"","payload_encoding":"string"}"#;
-    refused("management", "POST", "exchanges/%2F/amq.default/publish", Some(message));
+    // COMPAT: publishing is refused with 400, and says what is missing, as does getting.
+    let answer = user("management").expect(400, "POST", "exchanges/%2F/amq.default/publish", Some(message));
+    let text = "403 ACCESS_REFUSED - write access to exchange 'amq.default' in vhost '/' refused for user 'management'";
+    assert_eq!(answer.reason(), text);
+    let text = "ACCESS_REFUSED - read access to queue 'yours' in vhost '/' refused for user 'management'";
+    let get = r#"{"count":1,"ackmode":"ack_requeue_true","encoding":"auto"}"#;
+    assert_eq!(refused("management", "POST", "queues/%2F/yours/get", Some(get)), text);
     user("management").expect(201, "PUT", "exchanges/%2F/mine", Some("{}"));
     user("management").expect(200, "POST", "exchanges/%2F/mine/publish", Some(message));
     refused("management", "POST", "bindings/%2F/e/amq.topic/q/mine", Some("{}"));
+}
+
+#[test]
+fn topic_permissions_hold_for_what_is_published_and_bound_over_http() {
+    let api = Api::start();
+    let everything = r#"{"configure":".*","write":".*","read":".*"}"#;
+    api.expect(201, "PUT", "users/u", Some(r#"{"tags":"management","password":"p"}"#));
+    api.expect(201, "PUT", "permissions/%2F/u", Some(everything));
+    let topics = r#"{"exchange":"amq.topic","write":"^{username}\\.","read":"^public"}"#;
+    api.expect(201, "PUT", "topic-permissions/%2F/u", Some(topics));
+    api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
+    let user = api.as_user("u", "p");
+    let publish = |status, exchange: &str, key: &str, headers: Value| {
+        let message = json!({
+            "routing_key": key, "properties": { "headers": headers }, "payload": "", "payload_encoding": "string",
+        });
+        user.expect(status, "POST", &format!("exchanges/%2F/{exchange}/publish"), Some(&message.to_string()))
+    };
+    publish(200, "amq.topic", "u.news", json!({}));
+    for (key, headers, refused) in [("other", json!({}), "other"), ("u.a", json!({ "CC": ["cc"] }), "cc")] {
+        let text = format!(
+            "403 ACCESS_REFUSED - write access to topic '{refused}' in exchange 'amq.topic' in vhost '/' refused for \
+             user 'u'"
+        );
+        assert_eq!(publish(400, "amq.topic", key, headers).reason(), text.as_str());
+    }
+    publish(200, "amq.direct", "other.news", json!({}));
+    let bindings = "bindings/%2F/e/amq.topic/q/q";
+    user.expect(201, "POST", bindings, Some(r#"{"routing_key":"public.a"}"#));
+    user.expect(401, "POST", bindings, Some(r#"{"routing_key":"private"}"#));
+}
+
+#[test]
+fn a_consumer_that_may_not_read_any_more_is_cancelled_when_the_password_is_said_again() {
+    let api = Api::start();
+    api.expect(201, "PUT", "users/u", Some(r#"{"tags":"","password":"p"}"#));
+    let permit = |read: &str| {
+        let body = json!({ "configure": ".*", "write": ".*", "read": read }).to_string();
+        assert!(matches!(api.request("PUT", "permissions/%2F/u", Some(&body)).status, 201 | 204));
+    };
+    permit(".*");
+    let runtime = Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let uri = format!("amqp://u:p@127.0.0.1:{}/%2F", api.amqp_port);
+        let connection = Connection::connect(&uri, ConnectionProperties::default()).await.expect("connected");
+        let channel = connection.create_channel().await.expect("a channel");
+        let mut consumers = Vec::new();
+        for queue in ["kept", "lost"] {
+            let (options, none) = (QueueDeclareOptions::default(), FieldTable::default());
+            channel.queue_declare(queue.into(), options, none.clone()).await.expect("a queue");
+            let options = BasicConsumeOptions::default();
+            let consumer = channel.basic_consume(queue.into(), queue.into(), options, none);
+            consumers.push(consumer.await.expect("a consumer"));
+        }
+        let publish = async |queue: &str| {
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let published = channel.basic_publish("".into(), queue.into(), options, b"body", properties);
+            published.await.expect("published");
+        };
+        // Until then a consumer stays what it is.
+        permit("^kept$");
+        publish("lost").await;
+        assert!(next(&mut consumers[1]).await.is_some());
+        connection.update_secret("p".into(), "again".into()).await.expect("it is the right one");
+        assert!(next(&mut consumers[1]).await.is_none(), "it was not cancelled");
+        publish("kept").await;
+        assert!(next(&mut consumers[0]).await.is_some());
+        assert!(channel.status().connected());
+    });
+}
+
+/// The next delivery; none if the consumer was cancelled.
+async fn next(consumer: &mut Consumer) -> Option<Delivery> {
+    let next = timeout(Duration::from_secs(30), consumer.next()).await.expect("it goes on");
+    next.map(|delivery| delivery.expect("the channel is open"))
 }

@@ -1,6 +1,7 @@
 //! A client that connects, so that there is something to list.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
@@ -9,6 +10,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind};
 use tokio::runtime::Runtime;
+
+use crate::support::PROGRAM_MAX;
 
 /// A connection with a channel, a consumer, and things it has declared.
 pub(crate) struct Client {
@@ -96,5 +99,14 @@ impl Client {
     /// Whether the connection is open.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.status().connected()
+    }
+
+    /// Waits until the client has learned that its connection was closed, which may be after others have.
+    pub(crate) fn wait_until_closed(&self) {
+        let deadline = Instant::now() + PROGRAM_MAX;
+        while self.is_connected() {
+            assert!(Instant::now() < deadline, "the connection is still open");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }

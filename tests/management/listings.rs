@@ -84,7 +84,7 @@ fn what_a_client_does_is_listed_counted_and_can_be_ended() {
     let closed = api.request_with("DELETE", &path, None, "X-Reason: for the test\r\n");
     assert_eq!(closed.status, 204);
     api.wait_for("connections", "the end of the connection", |list| *list == json!([]));
-    assert!(!client.is_connected());
+    client.wait_until_closed();
     api.expect(404, "DELETE", &path, None);
 }
 

@@ -10,6 +10,8 @@ mod listings;
 mod messages;
 mod rabbitmq;
 mod rabbitmqadmin;
+mod rabbitmqadmin_ng;
+mod round_trip;
 mod shape;
 #[path = "../support/mod.rs"]
 mod support;

@@ -24,8 +24,8 @@ pub(crate) struct RabbitMq {
 }
 
 impl RabbitMq {
-    /// Starts one; none where it is not installed.
-    pub(crate) fn start() -> Option<Self> {
+    /// Starts one with these plugins beside that of the API; none where it is not installed.
+    pub(crate) fn start(plugins: &[&str]) -> Option<Self> {
         if !found("RabbitMQ", Path::new(PROGRAM).is_file()) {
             return None;
         }
@@ -36,7 +36,8 @@ impl RabbitMq {
             fs::write(&path, text).expect("a file can be written");
             path
         };
-        let plugins = write("enabled_plugins", "[rabbitmq_management].\n");
+        let plugins = [&["rabbitmq_management"], plugins].concat().join(",");
+        let plugins = write("enabled_plugins", &format!("[{plugins}].\n"));
         let settings = write(
             "rabbitmq.conf",
             &format!("listeners.tcp.1 = 127.0.0.1:{amqp_port}\nmanagement.tcp.port = {port}\n"),

@@ -23,6 +23,7 @@ mod frames;
 mod handshake;
 mod heartbeats;
 mod limits;
+mod listeners;
 mod pipelining;
 mod priorities;
 mod publishing;

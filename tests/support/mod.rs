@@ -92,7 +92,10 @@ impl Broker {
     pub(crate) fn start_with(flags: &[&str]) -> Self {
         let data_dir = unique_dir("broker");
         let mut command = Command::new(env!("CARGO_BIN_EXE_leveret"));
-        command.args(["--amqp-listen", "127.0.0.1:0", "--data-dir"]).arg(&data_dir).env("NO_COLOR", "1");
+        command.arg("--data-dir").arg(&data_dir).env("NO_COLOR", "1");
+        if !flags.contains(&"--amqp-listen") {
+            command.args(["--amqp-listen", "127.0.0.1:0"]);
+        }
         // The usual ports are one for all; flags go before the environment.
         command.env("LEVERET_MANAGEMENT_LISTEN", "none").env("LEVERET_METRICS_LISTEN", "none").args(flags);
         let mut running = Running::spawn(command);

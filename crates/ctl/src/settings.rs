@@ -1,7 +1,9 @@
 //! Where the broker is and who asks: from the command line, the environment and `~/.leveretctl.toml`, the
-//! former before the latter, and where none says anything what a fresh broker on this machine takes.
+//! former before the latter, and where none says anything what a fresh broker on this machine takes, be it one that was
+//! told otherwise by the same environment.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -50,6 +52,35 @@ impl File {
     }
 }
 
+/// What the broker's own variables say. In its container the tools see them too.
+struct Beside {
+    url: Option<String>,
+    user: Option<String>,
+    password: Option<String>,
+}
+
+impl Beside {
+    fn of(environment: &Environment) -> Self {
+        let either = |own, of_rabbitmq| environment.get(own).or_else(|| environment.get(of_rabbitmq));
+        Self {
+            url: environment.get("LEVERET_MANAGEMENT_LISTEN").and_then(|listen| url_of(&listen)),
+            user: either("LEVERET_DEFAULT_USER", "RABBITMQ_DEFAULT_USER"),
+            password: either("LEVERET_DEFAULT_PASSWORD", "RABBITMQ_DEFAULT_PASS"),
+        }
+    }
+}
+
+/// How a listener is reached from its own machine; none if it is not an address with a port.
+fn url_of(listen: &str) -> Option<String> {
+    let mut address: SocketAddr = listen.split(',').next()?.trim().parse().ok()?;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    Some(format!("http://{address}"))
+}
+
 /// What the command line and the rest say. `given` looks a flag up.
 ///
 /// # Errors
@@ -63,9 +94,12 @@ pub(crate) fn endpoint(
     let pick = |flag: &str, variable: &str, from_file: Option<String>| {
         given.text(flag).map(str::to_owned).or_else(|| environment.get(variable)).or(from_file)
     };
-    let url = pick("url", "LEVERET_URL", file.url).unwrap_or_else(|| URL.to_owned());
-    let user = pick("username", "LEVERET_USER", file.user).unwrap_or_else(|| GUEST.to_owned());
-    let password = match pick("password", "LEVERET_PASSWORD", file.password) {
+    let beside = Beside::of(environment);
+    let url = pick("url", "LEVERET_URL", file.url).or(beside.url).unwrap_or_else(|| URL.to_owned());
+    let default_user = beside.user.unwrap_or_else(|| GUEST.to_owned());
+    let user = pick("username", "LEVERET_USER", file.user).unwrap_or_else(|| default_user.clone());
+    let of_default = beside.password.filter(|_| user == default_user);
+    let password = match pick("password", "LEVERET_PASSWORD", file.password).or(of_default) {
         Some(password) => password,
         None if user == GUEST => GUEST.to_owned(),
         None => terminal.password(&format!("Password of {user}: "))?.ok_or_else(|| {

@@ -100,6 +100,7 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
         ("whoami", Resource::of(Management).get(overview::who_am_i)),
         ("version", Resource::open().get(overview::version)),
         ("feature-flags", Resource::of(Management).get(overview::feature_flags)),
+        ("feature-flags/{name}/enable", Resource::of(Administrator).put(overview::enable_feature_flag)),
         ("deprecated-features", Resource::of(Management).get(overview::deprecated_features)),
         ("deprecated-features/used", Resource::of(Management).get(overview::deprecated_features)),
         (

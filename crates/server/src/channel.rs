@@ -141,7 +141,7 @@ pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inb
             }
         }
         channel.end_batch();
-        channel.end_overdue().await;
+        channel.run_errands().await;
         if mail.closed {
             // The connection's close is answered behind them.
             return channel.wait_for_replies().await;
@@ -180,6 +180,17 @@ impl Channel {
             sizes: Sizes::default(),
             has_sent: false,
             is_announced: false,
+        }
+    }
+
+    /// Does what others have called for, when all that came from the client was processed.
+    async fn run_errands(&mut self) {
+        let errands = self.deliveries.take_errands();
+        if errands.asks_permissions() {
+            self.cancel_forbidden();
+        }
+        if errands.has_overdue() {
+            self.end_overdue().await;
         }
     }
 
@@ -348,7 +359,8 @@ impl Channel {
         Err(AmqpError::new(ReplyCode::ChannelError, "expected 'channel.open'", method))
     }
 
-    /// COMPAT: a user who has as many channels as allowed loses the connection that asks for one more.
+    /// COMPAT: a user who has as many channels as allowed loses the connection that asks for one more, and is not told
+    /// by which method.
     fn take_place(&self) -> Result<ChannelPlace, AmqpError> {
         let connection = &self.connection;
         let user = connection.server.broker.access().user(&connection.user);
@@ -358,7 +370,7 @@ impl Channel {
                 "number of channels opened for user '{}' has reached the maximum allowed user limit of {limit}",
                 connection.user
             );
-            AmqpError::new(ReplyCode::NotAllowed, text, MethodId::CHANNEL_OPEN)
+            AmqpError::new(ReplyCode::NotAllowed, text, MethodId::NONE)
         })
     }
 

@@ -1,5 +1,6 @@
 //! The broker process: listeners, the connections they accept, and an orderly end.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -344,12 +345,23 @@ impl Bound {
         let all = all.into_iter().flat_map(|(spoken, tls, addresses)| {
             addresses.iter().map(move |&address| (address, Purpose { spoken, tls: tls.cloned() }))
         });
-        all.map(|(address, purpose)| Self::bind(address, purpose)).collect()
+        let all: Vec<_> = all.collect();
+        let of_ipv4 = all.iter().filter(|(address, _)| address.is_ipv4());
+        let ports_of_ipv4: HashSet<u16> = of_ipv4.map(|(address, _)| address.port()).collect();
+        let bind = |(address, purpose): (SocketAddr, Purpose)| {
+            let is_ipv6_only = address.is_ipv6() && ports_of_ipv4.contains(&address.port());
+            Self::bind(address, is_ipv6_only, purpose)
+        };
+        all.into_iter().map(bind).collect()
     }
 
-    fn bind(address: SocketAddr, purpose: Purpose) -> Result<Self, StartError> {
+    /// Unless it is told to be for IPv6 only, `[::]` takes clients of IPv4 as well.
+    fn bind(address: SocketAddr, is_ipv6_only: bool, purpose: Purpose) -> Result<Self, StartError> {
         let bind = || {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            if is_ipv6_only {
+                rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            }
             // A restart must not wait for the kernel to forget old connections.
             socket.set_reuseaddr(true)?;
             socket.bind(address)?;

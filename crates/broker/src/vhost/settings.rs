@@ -30,6 +30,16 @@ pub struct VhostSettings {
 }
 
 impl VhostSettings {
+    /// The type that a queue with these properties is given if it does not say one; none if it stays without.
+    #[must_use]
+    pub fn queue_type_for(&self, durable: bool, exclusive: bool, auto_delete: bool) -> Option<QueueType> {
+        let is_possible = |queue_type: &QueueType| {
+            // COMPAT: otherwise the queue is a classic one.
+            *queue_type == QueueType::Classic || (durable && !exclusive && !auto_delete)
+        };
+        self.default_queue_type.filter(is_possible)
+    }
+
     /// Checks what a vhost is to be.
     ///
     /// # Errors
@@ -84,11 +94,9 @@ impl Vhost {
         auto_delete: bool,
     ) -> FieldTable {
         let key = "x-queue-type";
-        let known = self.settings.read().default_queue_type;
+        let known = self.settings.read().queue_type_for(durable, exclusive, auto_delete);
         if let Some(queue_type) = known
             && !arguments.contains_key(key)
-            // COMPAT: otherwise the queue is a classic one.
-            && (queue_type == QueueType::Classic || (durable && !exclusive && !auto_delete))
         {
             arguments.insert(key, FieldValue::from(queue_type.as_str()));
         }

@@ -121,6 +121,27 @@ fn settings_come_from_flags_before_the_environment_before_the_file() {
 }
 
 #[test]
+fn in_the_brokers_own_environment_it_is_found_and_logged_in_to() {
+    let stub = Stub::new(&[("GET /api/users", 200, r#"[{"name":"guest","tags":[]}]"#)]);
+    let port = stub.url.rsplit(':').next().unwrap();
+    let list = ["rabbitmqctl", "-q", "list_users"];
+    let listed = "user\ttags\nguest\t[]\n";
+    let anywhere = format!("0.0.0.0:{port},[::]:{port}");
+    let listen = ("LEVERET_MANAGEMENT_LISTEN", anywhere.as_str());
+    assert_prints(&run_with(&list, &[listen], None), listed);
+    let user = [listen, ("RABBITMQ_DEFAULT_USER", "guest"), ("RABBITMQ_DEFAULT_PASS", "wrong")];
+    assert_fails(&run_with(&list, &user, None), 77, "Login failed");
+    // As the broker has it, its own variables go before those of RabbitMQ.
+    let own = [&user[..], &[("LEVERET_DEFAULT_PASSWORD", "guest")]].concat();
+    assert_prints(&run_with(&list, &own, None), listed);
+    // That password is nobody else's.
+    let another = [&own[..], &[("LEVERET_USER", "app")]].concat();
+    assert_fails(&run_with(&list, &another, None), 64, "no password for user 'app'");
+    let elsewhere = [listen, ("LEVERET_URL", "http://127.0.0.1:1")];
+    assert_fails(&run_with(&list, &elsewhere, None), 69, "127.0.0.1:1");
+}
+
+#[test]
 fn certificates_are_looked_at_before_they_are_used() {
     let folder = std::env::temp_dir().join(format!("leveret-ctl-ca-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();

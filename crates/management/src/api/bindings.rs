@@ -202,8 +202,7 @@ fn check(call: &Call, vhost: &Vhost, source: &str, routing_key: &str) -> Result<
     };
     call.check_exchange(vhost, Permission::Read, source)?;
     if let Ok(spec) = vhost.find_exchange(source) {
-        let grants = call.broker().access().grants(&call.user.name, vhost.name.as_str());
-        grants.check_topics(Permission::Read, (source, spec.exchange_type), &[routing_key])?;
+        call.grants(vhost).check_topics(Permission::Read, (source, spec.exchange_type), &[routing_key])?;
     }
     Ok(target)
 }

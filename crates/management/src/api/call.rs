@@ -8,7 +8,7 @@ use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use leveret_broker::access::Actor;
-use leveret_broker::access::permissions::{Permission, Resource};
+use leveret_broker::access::permissions::{Grants, Permission, Resource};
 use leveret_broker::names::ConnectionId;
 use leveret_broker::store::JournalPosition;
 use leveret_broker::{Broker, Queue, Vhost};
@@ -166,8 +166,12 @@ impl Call {
         resource: Resource,
         name: &str,
     ) -> Result<(), Refusal> {
-        let grants = self.broker().access().grants(&self.user.name, vhost.name.as_str());
-        Ok(grants.check(permission, resource, name)?)
+        Ok(self.grants(vhost).check(permission, resource, name)?)
+    }
+
+    /// What the user may do in a vhost.
+    pub(crate) fn grants(&self, vhost: &Vhost) -> Arc<Grants> {
+        self.broker().access().grants(&self.user.name, vhost.name.as_str())
     }
 
     /// The body, which has to be an object. COMPAT: no body is an empty one.

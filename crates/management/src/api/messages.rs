@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use leveret_broker::access::permissions::Permission;
+use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::queue::{Got, Settlement};
 use leveret_broker::vhost::QueueDeclaration;
 use leveret_broker::{BrokerError, Delivery, MessageRef, Queue, Vhost};
@@ -75,10 +75,8 @@ fn send(
     }
     let message = DirectMessage { user: &call.user.name, exchange, routing_key, properties, body };
     let published = call.api.node.publish(vhost, &message);
-    let published = published.map_err(|(code, text)| match code {
-        403 => Refusal::not_authorised("Access refused."),
-        code => Refusal::bad_request(format!("{code} {text}")),
-    })?;
+    // COMPAT: 400 whatever the reason, missing permissions too.
+    let published = published.map_err(|(code, text)| Refusal::bad_request(format!("{code} {text}")))?;
     if published.is_refused {
         return Err(Refusal::bad("rejected", "Unable to publish message. Check queue limits."));
     }
@@ -243,7 +241,10 @@ pub(crate) fn get(call: &Call) -> Answered {
     let object = call.object_with(&["ackmode", "count", "encoding"])?;
     let fetch = Fetch::of(&object)?;
     let name = call.param("queue");
-    call.check_queue(&vhost, Permission::Read, name)?;
+    let grants = call.grants(&vhost);
+    let permitted = grants.check(Permission::Read, Resource::Queue, name);
+    // COMPAT: here alone, what is missing is said.
+    permitted.map_err(|error| Refusal::not_authorised(&format!("ACCESS_REFUSED - {error}")))?;
     let queue = vhost.queue(name, NO_CONNECTION).map_err(|error| refusal(&error))?;
     let mut taken = Taken { queue: &queue, settlement: fetch.settlement, messages: Vec::new() };
     let (mut shown, mut bytes) = (Vec::new(), 0);

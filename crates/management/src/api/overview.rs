@@ -207,23 +207,34 @@ pub(crate) fn version(_: &Call) -> Answered {
     Ok(Answer::Json(COMPATIBLE_VERSION.into()))
 }
 
-/// GET feature-flags. COMPAT: what clients may look for is there, and cannot be turned off.
+/// COMPAT: what clients may look for, and that cannot be turned off.
+const FEATURE_FLAGS: [(&str, &str); 6] = [
+    ("classic_queue_type_delivery_support", "Bug fix for classic queue deliveries"),
+    ("direct_exchange_routing_v2", "Routes of direct exchanges are looked up by key"),
+    ("drop_unroutable_metric", "Counts unroutable messages that are dropped"),
+    ("empty_basic_get_metric", "Counts basic.get on empty queues"),
+    ("quorum_queue", "Support of quorum queues"),
+    ("user_limits", "Limits of connections and channels per user"),
+];
+
+/// GET feature-flags.
 pub(crate) fn feature_flags(_: &Call) -> Answered {
-    const FLAGS: [(&str, &str); 6] = [
-        ("classic_queue_type_delivery_support", "Bug fix for classic queue deliveries"),
-        ("direct_exchange_routing_v2", "Routes of direct exchanges are looked up by key"),
-        ("drop_unroutable_metric", "Counts unroutable messages that are dropped"),
-        ("empty_basic_get_metric", "Counts basic.get on empty queues"),
-        ("quorum_queue", "Support of quorum queues"),
-        ("user_limits", "Limits of connections and channels per user"),
-    ];
-    let flags = FLAGS.map(|(name, description)| {
+    let flags = FEATURE_FLAGS.map(|(name, description)| {
         json!({
             "name": name, "desc": description, "doc_url": "", "state": "enabled",
             "stability": "required", "provided_by": "leveret",
         })
     });
     Ok(Answer::Json(Value::from(flags.to_vec())))
+}
+
+/// PUT feature-flags/:name/enable: each one that there is, is on.
+pub(crate) fn enable_feature_flag(call: &Call) -> Answered {
+    let name = call.param("name");
+    if FEATURE_FLAGS.iter().any(|(known, _)| *known == name) {
+        return Ok(Answer::NoContent);
+    }
+    Err(Refusal::bad_request("unsupported"))
 }
 
 /// GET deprecated-features: nothing here is on its way out.

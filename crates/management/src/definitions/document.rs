@@ -71,6 +71,8 @@ pub(super) struct QueueEntry {
     pub(super) durable: bool,
     pub(super) auto_delete: bool,
     pub(super) arguments: FieldTable,
+    /// What it is, said beside its arguments.
+    pub(super) queue_type: Option<String>,
 }
 
 type Read<T> = Result<T, ImportError>;
@@ -274,16 +276,13 @@ fn exchange(entry: &Entry<'_>) -> Read<ExchangeEntry> {
 }
 
 fn queue(entry: &Entry<'_>) -> Read<QueueEntry> {
-    let mut arguments = entry.table("arguments")?;
-    if let Some(queue_type) = entry.text_if_any("type")?.filter(|_| !arguments.contains_key("x-queue-type")) {
-        arguments.insert("x-queue-type", queue_type);
-    }
     Ok(QueueEntry {
         vhost: entry.text("vhost")?,
         name: entry.text("name")?,
         durable: entry.flag("durable", true)?,
         auto_delete: entry.flag("auto_delete", false)?,
-        arguments,
+        arguments: entry.table("arguments")?,
+        queue_type: entry.text_if_any("type")?,
     })
 }
 

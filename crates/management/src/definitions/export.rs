@@ -117,16 +117,21 @@ fn user_entry(user: &User) -> Value {
 
 fn vhost_entry(vhost: &Vhost) -> Value {
     let settings = vhost.settings();
-    let queue_type = settings.default_queue_type.map_or("undefined", |queue_type| queue_type.as_str());
+    let mut metadata = json!({ "description": settings.description, "tags": settings.tags });
+    // COMPAT: RabbitMQ 3.10 refuses Erlang's word for nothing here, and only here.
+    if let Some(queue_type) = settings.default_queue_type {
+        metadata["default_queue_type"] = queue_type.as_str().into();
+    }
+    // COMPAT: RabbitMQ before 4.1 does not know the word.
+    if settings.is_protected {
+        metadata["protected_from_deletion"] = true.into();
+    }
     json!({
         "name": vhost.name.as_str(),
         "description": settings.description,
         "tags": settings.tags,
-        "default_queue_type": queue_type,
-        "metadata": {
-            "description": settings.description, "tags": settings.tags, "default_queue_type": queue_type,
-            "protected_from_deletion": settings.is_protected,
-        },
+        "default_queue_type": settings.default_queue_type.map_or("undefined", |queue_type| queue_type.as_str()),
+        "metadata": metadata,
     })
 }
 

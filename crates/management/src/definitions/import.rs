@@ -219,12 +219,21 @@ impl<'a> Import<'a> {
             ));
             return Ok(JournalPosition::SAFE);
         }
+        let mut arguments = queue.arguments.clone();
+        let by_itself = vhost.settings().queue_type_for(queue.durable, false, queue.auto_delete);
+        if let Some(queue_type) = &queue.queue_type
+            && !arguments.contains_key("x-queue-type")
+            // What it is without being told stays unsaid.
+            && *queue_type != by_itself.unwrap_or_default().as_str()
+        {
+            arguments.insert("x-queue-type", queue_type.as_str());
+        }
         let declaration = QueueDeclaration {
             name: &queue.name,
             durable: queue.durable,
             exclusive: false,
             auto_delete: queue.auto_delete,
-            arguments: queue.arguments.clone(),
+            arguments,
         };
         vhost.declare_queue(declaration, self.connection).map(|(_, position)| position)
     }

@@ -6,15 +6,16 @@ use leveret_broker::access::permissions::{Permission, Resource};
 use leveret_broker::names::generated;
 use leveret_broker::queue::arguments::ConsumerArguments;
 use leveret_broker::queue::{ConsumerHolder, ConsumerSpec, Got, Settlement};
-use leveret_broker::reply_to::REPLY_TO;
+use leveret_broker::reply_to::{REPLY_TO, REPLY_TO_PREFIX};
 use leveret_broker::unacked::DeliveryOrigin;
 use leveret_broker::{BrokerError, ConsumerId, Queue};
 use leveret_codec::method::{Method, MethodId, basic};
 
 use super::deliveries::{Consumer, ConsumerSink};
 use super::{Channel, Outcome};
+use crate::connection::outbound::GatherWakes;
 use crate::error::{AmqpError, ReplyCode};
-use crate::events::ConsumerFields;
+use crate::events::{Acting, ConsumerFields};
 
 /// The consumer of a channel's direct replies.
 pub(crate) struct ReplyConsumer {
@@ -157,6 +158,28 @@ impl Channel {
         self.deliveries.tell_consumer_deleted(tag, &consumer.queue);
         self.connection.vhost.cancel_consumer(&consumer.queue, consumer.id);
         self.forget_consumer(consumer);
+    }
+
+    /// Cancels the consumers of queues that the user may not read any more. COMPAT: as 4.x does after an update-secret;
+    /// what they have may still be settled.
+    pub(super) fn cancel_forbidden(&mut self) {
+        let _wakes = GatherWakes::begin();
+        let _acting = Acting::on_behalf_of(&self.connection);
+        let grants = self.grants();
+        let is_forbidden = |queue: &str| {
+            !queue.starts_with(REPLY_TO_PREFIX)
+                && grants.check(Permission::Read, Resource::Queue, queue).is_err()
+        };
+        let forbidden: Vec<_> = {
+            let mut state = self.deliveries.state.lock();
+            state.consumers.extract_if(|_, known| is_forbidden(known.queue.spec.name.as_str())).collect()
+        };
+        for (tag, consumer) in forbidden {
+            self.cancel_consumer(&tag, &consumer);
+            if self.connection.capabilities.consumer_cancel_notify {
+                self.send(&Method::BasicCancel(basic::Cancel { consumer_tag: &tag, no_wait: true }));
+            }
+        }
     }
 
     /// Forgets what the channel knows of a consumer that its queue does not know any more.

@@ -1,7 +1,7 @@
 //! The receiving side of a channel: its consumers, the deliveries it has not settled, and the encoding of
 //! deliveries. Shared with the queues, which deliver from whatever task published or settled.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Weak};
 
 use hashbrown::HashMap;
@@ -30,14 +30,14 @@ pub(crate) struct Deliveries {
     frame_max: u32,
     capabilities: Capabilities,
     pub(crate) connection: Arc<Connection>,
-    /// Poked when there is something to publish in `traced`, or a delivery is overdue.
+    /// Poked when there is something to publish in `traced`, or in `errands`.
     pub(super) inbox: Arc<Inbox>,
     /// Copies of deliveries that are to be published. Locked last of all.
     pub(super) traced: Mutex<MessageBatch>,
     /// Whether there are any.
     pub(super) has_traced: AtomicBool,
-    /// A delivery is overdue, and the channel's task was called to do something about it.
-    is_overdue: AtomicBool,
+    /// What the channel's task was called for, as bits of [`Errands`].
+    errands: AtomicU8,
     /// What others see of the channel's task. Locked alone.
     pub(crate) shown: Mutex<Shown>,
     /// Not async: held to note deliveries and to take settlements. Locked after a queue's lock and before
@@ -57,6 +57,25 @@ pub(crate) struct Shown {
     pub(crate) transaction: Option<UncommittedCounts>,
     /// Prefetch of consumers to come.
     pub(crate) consumer_prefetch: u16,
+}
+
+/// What somebody else wants a channel's task to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Errands(u8);
+
+impl Errands {
+    const OVERDUE: u8 = 1;
+    const PERMISSIONS: u8 = 2;
+
+    /// A delivery is overdue.
+    pub(super) fn has_overdue(self) -> bool {
+        self.0 & Self::OVERDUE != 0
+    }
+
+    /// Consumers may have lost the permission to read.
+    pub(super) fn asks_permissions(self) -> bool {
+        self.0 & Self::PERMISSIONS != 0
+    }
 }
 
 /// What waits for a commit.
@@ -113,7 +132,7 @@ impl Deliveries {
             inbox: Arc::clone(inbox),
             traced: Mutex::default(),
             has_traced: AtomicBool::new(false),
-            is_overdue: AtomicBool::new(false),
+            errands: AtomicU8::new(0),
             shown: Mutex::default(),
             state: Mutex::default(),
         })
@@ -140,16 +159,29 @@ impl Deliveries {
         let is_overdue = shortest.is_some() && !state.unacked.overdue(now, default_ms).is_empty();
         drop(state);
         if is_overdue {
-            self.is_overdue.store(true, Ordering::Release);
-            self.inbox.poke();
+            self.call_for(Errands::OVERDUE);
         }
         Some(shortest)
     }
 
-    /// Whether something was overdue when it was looked last; asked once for each time.
-    pub(super) fn take_overdue(&self) -> bool {
+    /// Has the channel's task look whether its consumers may still read their queues.
+    pub(crate) fn ask_permissions_again(&self) {
+        self.call_for(Errands::PERMISSIONS);
+    }
+
+    fn call_for(&self, errand: u8) {
+        self.errands.fetch_or(errand, Ordering::Release);
+        self.inbox.poke();
+    }
+
+    /// What the channel's task was called for since it asked last.
+    pub(super) fn take_errands(&self) -> Errands {
         // PERF: asked once per batch of runs; a load costs nothing where a swap would.
-        self.is_overdue.load(Ordering::Relaxed) && self.is_overdue.swap(false, Ordering::Acquire)
+        let errands = match self.errands.load(Ordering::Relaxed) {
+            0 => 0,
+            _ => self.errands.swap(0, Ordering::Acquire),
+        };
+        Errands(errands)
     }
 
     /// Sends a method on the channel.

@@ -91,12 +91,8 @@ impl Timeouts {
 }
 
 impl Channel {
-    /// Ends what has overdue deliveries: the consumer if it is one of a quorum queue, or else the channel. Called when
-    /// all that came from the client was processed.
+    /// Ends what has overdue deliveries: the consumer if it is one of a quorum queue, or else the channel.
     pub(super) async fn end_overdue(&mut self) {
-        if !self.deliveries.take_overdue() {
-            return;
-        }
         let ended = {
             let _wakes = GatherWakes::begin();
             self.cancel_overdue()

@@ -293,8 +293,9 @@ fn recv_on_channel_0(frame: &Frame<'_>) -> Result<Option<Vec<u8>>, ConnectionEnd
     }
 }
 
-/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid; a refusal ends the
-/// connection. Verifying takes a while, in which nothing more is read: one at a time is all that a peer can ask for.
+/// COMPAT: a password is good for the connection's life, so a new one is accepted if it is valid, and consumers that
+/// may not read their queues any more are cancelled; a refusal ends the connection. Verifying takes a while, in which
+/// nothing more is read: one at a time is all that a peer can ask for.
 async fn update_secret(connection: &Connection, new_secret: Vec<u8>) {
     let credentials = Credentials { user: connection.user.clone(), password: new_secret };
     let server = &connection.server;
@@ -309,6 +310,7 @@ async fn update_secret(connection: &Connection, new_secret: Vec<u8>) {
         Ok(_) => {
             let update_ok = Method::ConnectionUpdateSecretOk(connection::UpdateSecretOk);
             frame::encode_method(&mut connection.outbound.lock().pending.octets, 0, &update_ok);
+            connection.channels().iter().for_each(|channel| channel.ask_permissions_again());
             return;
         }
     };
