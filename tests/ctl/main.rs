@@ -92,6 +92,27 @@ fn a_node_is_looked_at() {
         node.succeed(&format!("rabbitmq-diagnostics -q {check}"));
     }
     node.succeed(&format!("rabbitmq-diagnostics -q check_port_listener {}", node.broker.port));
+    node.succeed("rabbitmqctl set_vm_memory_high_watermark absolute 1");
+    node.succeed("rabbitmqctl set_vm_memory_high_watermark 0.0");
+    assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
+    node.succeed("rabbitmqctl set_vm_memory_high_watermark absolute 1GiB");
+    node.succeed("rabbitmqctl set_disk_free_limit mem_relative 1e9");
+    assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
+    node.succeed("rabbitmqctl set_disk_free_limit 1MB");
+    node.succeed("rabbitmq-diagnostics -q check_local_alarms");
+    node.succeed("rabbitmqctl set_cluster_name rabbits");
+    assert!(node.succeed("leveretctl cluster_status").contains("Cluster name: rabbits"));
+    node.succeed("rabbitmqctl set_global_parameter n [1,2]");
+    assert_eq!(
+        node.succeed("rabbitmqctl -s list_global_parameters"),
+        "cluster_name\t\"rabbits\"\nn\t[1,2]\n"
+    );
+    node.succeed("rabbitmqctl clear_global_parameter n");
+    assert_eq!(node.code("rabbitmqctl clear_global_parameter n"), Some(69));
+    let limits = node.http("GET", "leveret/limits", "");
+    for limit in [r#""disk_free_limit":1000000"#, r#""memory_high_watermark":1073741824"#] {
+        assert!(limits.contains(limit), "{limits}");
+    }
     assert_eq!(node.code("rabbitmq-diagnostics check_protocol_listener mqtt"), Some(69));
     assert_eq!(node.code("rabbitmqctl --password wrong list_queues"), Some(77));
     assert_eq!(node.code("rabbitmqctl -n rabbit@elsewhere list_queues"), Some(69));
@@ -162,6 +183,9 @@ fn users_and_vhosts_are_managed() {
     assert!(vhosts.starts_with("name\tdescription\ttags\ttracing\n/\t"), "{vhosts}");
     assert!(vhosts.ends_with("shop\tShop\t[a, b]\tfalse\n"), "{vhosts}");
     node.succeed("rabbitmqctl trace_on -p shop");
+    node.succeed("rabbitmqctl enable_vhost_deletion_protection shop");
+    assert_eq!(node.code("rabbitmqctl delete_vhost shop"), Some(69));
+    node.succeed("rabbitmqctl disable_vhost_deletion_protection shop");
     node.succeed("rabbitmqctl set_vhost_tags shop c");
     let shop = node.succeed("rabbitmqctl -s list_vhosts name description tags tracing");
     assert!(shop.ends_with("shop\tShop\t[c]\ttrue\n"), "{shop}");

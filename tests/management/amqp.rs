@@ -85,10 +85,26 @@ impl Client {
         });
     }
 
+    /// Whether a message is published and confirmed within this time; it is confirmed later if not.
+    pub(crate) fn publishes_within(&self, limit: Duration) -> bool {
+        self.runtime.block_on(async {
+            let (exchange, key) = ("".into(), "quorum".into());
+            let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+            let published = self.channel.basic_publish(exchange, key, options, b"x", properties);
+            let confirm = published.await.expect("published");
+            tokio::time::timeout(limit, confirm).await.is_ok()
+        })
+    }
+
+    /// Whether the connection is open, as far as the client knows.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connection.status().connected()
+    }
+
     /// Waits until the client has learned that its connection was closed, which may be after others have.
     pub(crate) fn wait_until_closed(&self) {
         let deadline = Instant::now() + PROGRAM_MAX;
-        while self.connection.status().connected() {
+        while self.is_connected() {
             assert!(Instant::now() < deadline, "the connection is still open");
             thread::sleep(Duration::from_millis(10));
         }

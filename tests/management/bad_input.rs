@@ -1,11 +1,23 @@
 //! What nobody should send: refused in RabbitMQ's form, and the API goes on.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http::{Api, base64, read_answer};
+
+/// Flags of a broker whose clients have little time.
+const HURRIED: [&str; 2] = ["--management-timeout-ms", "400"];
+
+/// Reads to the end, be it one in order or not.
+fn read_to_end(socket: &mut TcpStream) -> Vec<u8> {
+    let mut octets = Vec::new();
+    if let Err(error) = socket.read_to_end(&mut octets) {
+        assert!(!matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "left open: {error}");
+    }
+    octets
+}
 
 #[test]
 fn without_a_good_login_there_is_401_and_nothing_else() {
@@ -56,6 +68,15 @@ fn bodies_that_are_not_what_is_asked_for_are_refused_with_a_reason() {
     api.expect(400, "PUT", "permissions/%2F/guest", Some(r#"{"configure":"("}"#));
     api.expect(400, "PUT", "vhost-limits/%2F/max-queues", Some(r#"{"value":"x"}"#));
     api.expect(400, "POST", "definitions", Some(r#"{"queues":[{"nam":"q"}]}"#));
+    let deep = format!("{}1{}", r#"{"a":"#.repeat(100), "}".repeat(100));
+    for (method, path, body) in [
+        ("PUT", "queues/%2F/q", format!(r#"{{"arguments":{deep}}}"#)),
+        ("PUT", "exchanges/%2F/e", format!(r#"{{"type":"topic","arguments":{deep}}}"#)),
+        ("PUT", "policies/%2F/p", format!(r#"{{"pattern":"a","definition":{deep}}}"#)),
+    ] {
+        let reason = api.expect(400, method, path, Some(&body)).reason();
+        assert!(reason.as_str().is_some_and(|reason| reason.contains("is nested too deeply")), "{reason}");
+    }
     api.expect(200, "GET", "overview", None);
 }
 
@@ -80,7 +101,7 @@ fn paths_are_taken_apart_before_they_are_decoded() {
 }
 
 #[test]
-fn too_much_is_refused_and_too_slow_is_cut_off() {
+fn too_much_is_refused() {
     let api = Api::start();
     let login = base64(b"guest:guest");
     let announced = format!(
@@ -100,14 +121,105 @@ fn too_much_is_refused_and_too_slow_is_cut_off() {
     assert_eq!(api.raw(long.as_bytes(), false).status, 431);
     let path = format!("GET /api/{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(200_000));
     assert!((400..500).contains(&api.raw(path.as_bytes(), false).status));
+}
 
-    // One that says nothing does not keep others from being answered.
-    let mut silent = TcpStream::connect(("127.0.0.1", api.port)).expect("the API takes connections");
-    silent.write_all(b"GET /api/over").expect("octets can be sent");
+#[test]
+fn one_that_takes_its_time_keeps_nobody_from_being_answered() {
+    let api = Api::start();
+    let mut slow = api.connect();
+    slow.write_all(b"GET /api/over").expect("octets can be sent");
     api.expect(200, "GET", "overview", None);
-    silent.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
-    silent.write_all(b"view HTTP/1.1\r\nHost: x\r\n\r\n").expect("octets can be sent");
-    assert_eq!(read_answer(&mut silent, false).status, 401);
+    slow.write_all(b"view HTTP/1.1\r\nHost: x\r\n\r\n").expect("octets can be sent");
+    assert_eq!(read_answer(&mut slow, false).status, 401);
+}
+
+#[test]
+fn who_says_nothing_or_never_comes_to_the_end_of_a_head_is_cut_off() {
+    let api = Api::start_with(&HURRIED);
+    for said in ["", "GET /api/overview HTTP/1.1\r\nHost: x\r\n"] {
+        let mut socket = api.connect();
+        socket.write_all(said.as_bytes()).expect("octets can be sent");
+        let answer = read_to_end(&mut socket);
+        assert!(!answer.starts_with(b"HTTP/1.1 2"), "{}", String::from_utf8_lossy(&answer));
+    }
+    // A head that grows a little at a time has no more time than one that does not.
+    let mut dripping = api.connect();
+    let begun = Instant::now();
+    let mut rest = b"GET /api/overview HTTP/1.1\r\nX-Long: ".iter().chain(std::iter::repeat(&b'x'));
+    dripping.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout can be set");
+    loop {
+        let is_sent = rest.next().is_some_and(|&octet| dripping.write_all(&[octet]).is_ok());
+        let read = dripping.read(&mut [0; 1024]);
+        if !is_sent
+            || matches!(&read, Ok(0))
+            || read.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
+        {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "left open");
+    }
+    // A connection between two requests.
+    let mut idle = api.connect();
+    let request = format!("GET /api/whoami HTTP/1.1\r\nHost: x\r\n{}\r\n", api.login_header());
+    idle.write_all(request.as_bytes()).expect("octets can be sent");
+    assert_eq!(read_answer(&mut idle, false).status, 200);
+    assert_eq!(read_to_end(&mut idle), b"");
+}
+
+#[test]
+fn a_body_that_does_not_come_is_not_waited_for() {
+    let api = Api::start_with(&HURRIED);
+    let head = format!("PUT /api/queues/%2F/q HTTP/1.1\r\nHost: x\r\n{}", api.login_header());
+    for rest in ["Content-Length: 100\r\n\r\n{", "Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n"] {
+        let mut socket = api.connect();
+        socket.write_all(format!("{head}{rest}").as_bytes()).expect("octets can be sent");
+        let refused = read_answer(&mut socket, false);
+        assert_eq!((refused.status, refused.json()["error"].as_str()), (408, Some("timeout")), "{rest}");
+        assert_eq!(read_to_end(&mut socket), b"", "the connection is closed");
+    }
+    api.expect(404, "GET", "queues/%2F/q", None);
+}
+
+#[test]
+fn an_answer_that_nobody_reads_is_given_up() {
+    let mut api =
+        Api::start_with(&["--management-timeout-ms", "1000", "--log", "info,leveret_management=debug"]);
+    let queues: Vec<String> = (0..10_000)
+        .map(|number| {
+            format!(
+                r#"{{"name":"q{number}","vhost":"/","durable":false,"auto_delete":false,"arguments":{{}}}}"#
+            )
+        })
+        .collect();
+    api.expect(204, "POST", "definitions", Some(&format!(r#"{{"queues":[{}]}}"#, queues.join(","))));
+    let mut socket = api.connect();
+    let request = format!("GET /api/queues HTTP/1.1\r\nHost: x\r\n{}\r\n", api.login_header());
+    socket.write_all(request.as_bytes()).expect("octets can be sent");
+    let line = api.wait_for_line("a connection to the HTTP API failed");
+    assert!(line.contains("the peer does not read"), "{line}");
+    // What the system had taken by then is all that comes.
+    let received = read_to_end(&mut socket);
+    let whole = api.get("queues").body.len();
+    assert!(received.len() < whole, "{} of {whole} octets", received.len());
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_a_place() {
+    let api = Api::start_with(&["--management-connections-max", "3"]);
+    let mut idle: Vec<_> = (0..3).map(|_| api.connect()).collect();
+    // Each has its place when it is answered.
+    for socket in &mut idle {
+        socket.write_all(b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n").expect("octets can be sent");
+        assert_eq!(read_answer(socket, false).status, 200);
+    }
+    let mut waiting = api.connect();
+    waiting.write_all(b"GET /api/version HTTP/1.1\r\nHost: x\r\n\r\n").expect("octets can be sent");
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout can be set");
+    let early = waiting.read(&mut [0; 1024]).map_err(|error| error.kind());
+    assert!(matches!(early, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{early:?}");
+    idle.pop();
+    waiting.set_read_timeout(Some(Duration::from_secs(30))).expect("a timeout can be set");
+    assert_eq!(read_answer(&mut waiting, false).status, 200);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Declaring, binding, setting and deleting over HTTP.
 
+use std::time::Duration;
+
 use serde_json::json;
 
+use crate::amqp::Client;
 use crate::http::Api;
 
 #[test]
@@ -124,4 +127,163 @@ fn definitions_go_out_and_come_in_again() {
     third.expect(201, "PUT", "vhosts/w", None);
     third.expect(204, "POST", "definitions/w", Some(&of_vhost.to_string()));
     assert_eq!(third.fetch("queues/w/q")["durable"], true);
+}
+
+#[test]
+fn limits_of_memory_and_disk_are_in_force_as_soon_as_they_are_set() {
+    let mut api = Api::start();
+    let client = Client::connect(api.amqp_port);
+    let (soon, long) = (Duration::from_millis(300), Duration::from_secs(30));
+    let before = api.fetch("leveret/limits");
+    let node = api.fetch("nodes")[0].clone();
+    assert_eq!(
+        (&node["mem_limit"], &node["disk_free_limit"]),
+        (&before["memory_high_watermark"], &before["disk_free_limit"])
+    );
+    assert_eq!(node["disk_free_limit"], 50_000_000);
+    let all = u64::MAX >> 11;
+    for (name, limit, resource, alarm) in [
+        ("memory_high_watermark", json!(0.0), "memory", "mem_alarm"),
+        ("disk_free_limit", json!(all), "disk space", "disk_free_alarm"),
+        ("disk_free_limit", json!({ "mem_relative": 1e9 }), "disk space", "disk_free_alarm"),
+    ] {
+        api.expect(204, "PUT", "leveret/limits", Some(&json!({ name: limit }).to_string()));
+        let line = api.wait_for_line("set by an administrator");
+        assert!(line.contains("by=\"guest\""), "{line}");
+        let failed = api.expect(503, "GET", "health/checks/alarms", None).json();
+        assert_eq!(failed["alarms"][0]["resource"], resource);
+        assert_eq!(api.fetch("nodes")[0][alarm], true);
+        assert_ne!(api.fetch("leveret/limits")[name], before[name]);
+        assert!(!client.publishes_within(soon), "publishers wait: {resource}");
+        api.expect(204, "PUT", "leveret/limits", Some(&before.to_string()));
+        api.expect(200, "GET", "health/checks/alarms", None);
+        assert_eq!(api.fetch("leveret/limits"), before);
+        assert!(client.publishes_within(long), "they go on: {resource}");
+    }
+    api.expect(204, "PUT", "leveret/limits", Some(r#"{"memory_high_watermark":0.5}"#));
+    assert_eq!(
+        api.fetch("leveret/limits")["disk_free_limit"],
+        before["disk_free_limit"],
+        "what is not named stays"
+    );
+}
+
+#[test]
+fn limits_that_make_no_sense_change_nothing() {
+    let api = Api::start();
+    let before = api.fetch("leveret/limits");
+    for body in [
+        r#"{"memory_high_watermark":1.5}"#,
+        r#"{"memory_high_watermark":"0.4"}"#,
+        r#"{"memory_high_watermark":-1}"#,
+        r#"{"memory_high_watermark":0.1,"disk_free_limit":-5}"#,
+        r#"{"disk_free_limit":{"mem_relative":-1}}"#,
+        r#"{"disk_free_limit":{"mem":1}}"#,
+        r#"{"memory_high_watermark":0.1,"other":1}"#,
+        "[]",
+    ] {
+        api.expect(400, "PUT", "leveret/limits", Some(body));
+    }
+    api.expect(201, "PUT", "users/watcher", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    let watcher = api.as_user("watcher", "secret");
+    watcher.expect(401, "PUT", "leveret/limits", Some(r#"{"disk_free_limit":0}"#));
+    assert_eq!(watcher.fetch("leveret/limits"), before);
+}
+
+#[test]
+fn the_name_of_the_cluster_and_global_parameters_are_kept_and_exported() {
+    let mut api = Api::start();
+    let node = api.fetch("overview")["node"].clone();
+    assert_eq!(api.fetch("cluster-name")["name"], node, "without a name it is that of the node");
+    assert_eq!(api.fetch("global-parameters"), json!([]));
+    api.expect(204, "PUT", "cluster-name", Some(r#"{"name":"rabbits"}"#));
+    assert_eq!(api.fetch("overview")["cluster_name"], "rabbits");
+    let value = json!({ "x": [1, 2.5, null, true, "t"] });
+    api.expect(201, "PUT", "global-parameters/a%2Fb", Some(r#"{"value":5}"#));
+    let put = json!({ "value": value, "name": "ignored" }).to_string();
+    api.expect(204, "PUT", "global-parameters/a%2Fb", Some(&put));
+    for (body, reason) in [(r#"{"nam":"x"}"#, "[{key_missing,name}]"), ("[]", "not_json")] {
+        assert_eq!(api.expect(400, "PUT", "cluster-name", Some(body)).reason(), reason);
+    }
+    assert_eq!(api.expect(400, "PUT", "global-parameters/c", Some("{}")).reason(), "[{key_missing,value}]");
+    for body in [r#"{"name":5}"#, r#"{"name":""}"#] {
+        api.expect(400, "PUT", "cluster-name", Some(body));
+    }
+    api.expect(400, "PUT", "global-parameters/cluster_name", Some(r#"{"value":5}"#));
+    let all = json!([{ "name": "a/b", "value": value }, { "name": "cluster_name", "value": "rabbits" }]);
+    assert_eq!(api.fetch("global-parameters"), all);
+
+    api.restart();
+    assert_eq!(api.fetch("global-parameters"), all);
+    assert_eq!(api.fetch("cluster-name")["name"], "rabbits");
+    let document = api.fetch("definitions");
+    assert_eq!(document["global_parameters"], all);
+    let other = Api::start();
+    other.expect(204, "POST", "definitions", Some(&document.to_string()));
+    assert_eq!(other.fetch("global-parameters"), all);
+
+    api.expect(204, "DELETE", "global-parameters/cluster_name", None);
+    api.expect(404, "DELETE", "global-parameters/cluster_name", None);
+    api.expect(404, "GET", "global-parameters/cluster_name", None);
+    api.restart();
+    assert_eq!(api.fetch("cluster-name")["name"], node);
+    assert_eq!(api.fetch("global-parameters/a%2Fb"), all[0]);
+
+    api.expect(201, "PUT", "users/maker", Some(r#"{"tags":"policymaker","password":"secret"}"#));
+    api.expect(201, "PUT", "users/watcher", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    let (maker, watcher) = (api.as_user("maker", "secret"), api.as_user("watcher", "secret"));
+    maker.expect(201, "PUT", "global-parameters/c", Some(r#"{"value":1}"#));
+    maker.expect(401, "PUT", "cluster-name", Some(r#"{"name":"x"}"#));
+    watcher.expect(401, "GET", "global-parameters", None);
+    watcher.expect(401, "DELETE", "global-parameters/c", None);
+    watcher.expect(200, "GET", "cluster-name", None);
+}
+
+#[test]
+fn a_vhost_that_is_protected_is_not_deleted() {
+    let mut api = Api::start();
+    api.expect(201, "PUT", "vhosts/kept%2F1", None);
+    api.expect(404, "POST", "vhosts/none/deletion/protection", None);
+    api.expect(204, "POST", "vhosts/kept%2F1/deletion/protection", None);
+    api.expect(204, "PUT", "vhosts/kept%2F1", Some(r#"{"description":"d"}"#));
+    api.restart();
+    let shown = api.fetch("vhosts/kept%2F1");
+    assert_eq!(
+        (&shown["protected_from_deletion"], &shown["metadata"]["protected_from_deletion"]),
+        (&json!(true), &json!(true))
+    );
+    let refused = api.expect(412, "DELETE", "vhosts/kept%2F1", None).json();
+    assert_eq!(refused["error"], "precondition_failed");
+    assert_eq!(
+        refused["reason"],
+        "Refusing to delete virtual host 'kept/1' because it is protected from deletion"
+    );
+    api.expect(201, "PUT", "users/watcher", Some(r#"{"tags":"monitoring","password":"secret"}"#));
+    api.as_user("watcher", "secret").expect(401, "DELETE", "vhosts/kept%2F1/deletion/protection", None);
+    api.expect(204, "DELETE", "vhosts/kept%2F1/deletion/protection", None);
+    api.expect(204, "DELETE", "vhosts/kept%2F1", None);
+    api.expect(201, "PUT", "vhosts/v", Some(r#"{"protected_from_deletion":true}"#));
+    api.expect(412, "DELETE", "vhosts/v", None);
+}
+
+#[test]
+fn logins_of_clients_are_counted_beside_those_to_the_api() {
+    let api = Api::start();
+    let node = api.fetch("overview")["node"].as_str().expect("a name").to_owned();
+    let path = format!("auth/attempts/{}", node.replace('@', "%40"));
+    let protocols = |api: &Api| api.fetch(&path).as_array().map_or(0, Vec::len);
+    assert_eq!(protocols(&api), 1, "nobody came but to the API");
+    let client = Client::connect(api.amqp_port);
+    assert!(client.is_connected());
+    let attempts = api.fetch(&path);
+    assert_eq!(attempts[0]["protocol"], "http");
+    assert_eq!(
+        attempts[1],
+        json!({
+            "protocol": "amqp091", "auth_attempts": 1, "auth_attempts_succeeded": 1, "auth_attempts_failed": 0,
+        })
+    );
+    assert_eq!(api.fetch(&format!("{path}/source")), json!([]));
+    api.expect(204, "DELETE", &path, None);
+    assert_eq!(protocols(&api), 1);
 }

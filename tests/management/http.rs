@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -20,7 +21,9 @@ pub(crate) struct Api {
     pub(crate) amqp_port: u16,
     /// Name and password, with a colon between.
     login: String,
-    _broker: Option<Running>,
+    broker: Option<Running>,
+    /// Where the broker keeps what it has.
+    data_dir: PathBuf,
 }
 
 /// What came back.
@@ -55,11 +58,28 @@ impl Answer {
 impl Api {
     /// Starts the binary with an API on a free port.
     pub(crate) fn start() -> Self {
-        let data_dir = unique_dir("management");
+        Self::start_with(&[])
+    }
+
+    /// The same with further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(unique_dir("management"), flags)
+    }
+
+    /// Ends the broker in good order and starts it again.
+    pub(crate) fn restart(&mut self) {
+        if let Some(mut broker) = self.broker.take() {
+            broker.signal("TERM");
+            broker.wait_for_exit(START_MAX);
+        }
+        *self = Self::start_in(self.data_dir.clone(), &[]);
+    }
+
+    fn start_in(data_dir: PathBuf, flags: &[&str]) -> Self {
         let mut command = tool(env!("CARGO_BIN_EXE_leveret"));
         command.args(["--amqp-listen", "127.0.0.1:0", "--management-listen", "127.0.0.1:0"]);
         command.args(["--metrics-listen", "none", "--data-dir"]);
-        command.arg(&data_dir).env("NO_COLOR", "1");
+        command.arg(&data_dir).args(flags).env("NO_COLOR", "1");
         let mut broker = Running::spawn(command);
         let mut port_of = |text: &str| {
             let line = broker.wait_for_line(text, START_MAX);
@@ -68,12 +88,29 @@ impl Api {
         let amqp_port = port_of("listening for AMQP connections");
         let port = port_of("listening for the HTTP API");
         broker.wait_for_line("Server startup complete", START_MAX);
-        Self { port, amqp_port, login: "guest:guest".to_owned(), _broker: Some(broker) }
+        Self { port, amqp_port, login: "guest:guest".to_owned(), broker: Some(broker), data_dir }
     }
 
     /// One that runs already.
     pub(crate) fn at(port: u16, amqp_port: u16) -> Self {
-        Self { port, amqp_port, login: "guest:guest".to_owned(), _broker: None }
+        Self { port, amqp_port, login: "guest:guest".to_owned(), broker: None, data_dir: PathBuf::new() }
+    }
+
+    /// Waits for a line of the log of a broker that was started here.
+    pub(crate) fn wait_for_line(&mut self, text: &str) -> String {
+        self.broker.as_mut().expect("a broker that was started here").wait_for_line(text, ANSWER_MAX)
+    }
+
+    /// A connection on which nothing was said yet.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let socket = TcpStream::connect(("127.0.0.1", self.port)).expect("the API takes connections");
+        socket.set_read_timeout(Some(ANSWER_MAX)).expect("a timeout can be set");
+        socket
+    }
+
+    /// The header line by which this user logs in.
+    pub(crate) fn login_header(&self) -> String {
+        format!("Authorization: Basic {}\r\n", base64(self.login.as_bytes()))
     }
 
     /// The same, for another user.
@@ -100,8 +137,7 @@ impl Api {
 
     /// Sends octets and reads one answer.
     pub(crate) fn raw(&self, octets: &[u8], is_head: bool) -> Answer {
-        let mut socket = TcpStream::connect(("127.0.0.1", self.port)).expect("the API takes connections");
-        socket.set_read_timeout(Some(ANSWER_MAX)).expect("a timeout can be set");
+        let mut socket = self.connect();
         // A server that refuses early may close while this is still sent.
         let _ = socket.write_all(octets);
         read_answer(&mut socket, is_head)

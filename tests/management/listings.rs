@@ -113,5 +113,65 @@ fn checks_say_what_is_well_and_what_is_not() {
     assert_eq!((&failed["status"], &failed["missing"]), (&json!("failed"), &json!(1)));
     api.expect(503, "GET", "health/checks/protocol-listener/mqtt", None);
     api.expect(400, "GET", "health/checks/port-listener/x", None);
-    api.expect(400, "GET", "health/checks/certificate-expiration/x/days", None);
+    for (period, reason) in [
+        ("x/days", "Invalid expiration value."),
+        ("1.5/days", "Invalid expiration value."),
+        ("1/day", "Time unit not recognised. Supported units: days, weeks, months, years."),
+    ] {
+        let path = format!("health/checks/certificate-expiration/{period}");
+        assert_eq!(api.expect(400, "GET", &path, None).reason(), reason);
+    }
+}
+
+#[test]
+fn paths_have_the_prefix_that_is_set_and_no_other() {
+    let api = Api::start_with(&["--management-path-prefix", "/a/rabbit"]);
+    let status = |path: &str| {
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\n{}Connection: close\r\n\r\n", api.login_header());
+        api.raw(head.as_bytes(), false)
+    };
+    let overview = status("/a/rabbit/api/overview");
+    assert_eq!(overview.status, 200);
+    assert_eq!(overview.json()["contexts"][0]["path"], "/a/rabbit");
+    for path in ["/api/overview", "/rabbit/api/overview", "/a/rabbit/overview", "/a%2Frabbit/api/overview"] {
+        assert_eq!(status(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn pages_of_the_sites_that_are_named_may_use_the_api() {
+    let api = Api::start_with(&["--management-cors-allow-origins", "http://a.example,https://b.example"]);
+    let origin =
+        |name: &str| format!("Origin: {name}\r\nAccess-Control-Request-Headers: authorization, x\r\n");
+    let get = api.request_with("GET", "cluster-name", None, &origin("https://b.example"));
+    assert_eq!(get.header("access-control-allow-origin"), Some("https://b.example"));
+    assert_eq!(get.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(get.header("access-control-allow-methods"), None, "only who asks is told");
+    assert!(get.header("vary").is_some_and(|vary| vary.contains("origin")));
+    let ask = format!("OPTIONS /api/cluster-name HTTP/1.1\r\nHost: x\r\n{}\r\n", origin("http://a.example"));
+    let asked = api.raw(ask.as_bytes(), false);
+    assert_eq!((asked.status, asked.header("allow")), (200, Some("HEAD, GET, PUT, OPTIONS")));
+    assert_eq!(asked.header("access-control-allow-origin"), Some("http://a.example"));
+    assert_eq!(asked.header("access-control-allow-methods"), Some("HEAD, GET, PUT, OPTIONS"));
+    assert_eq!(asked.header("access-control-allow-headers"), Some("authorization, x"));
+    assert_eq!(asked.header("access-control-max-age"), Some("1800"));
+    let refused =
+        api.as_user("guest", "wrong").request_with("GET", "cluster-name", None, &origin("http://a.example"));
+    assert_eq!(
+        (refused.status, refused.header("access-control-allow-origin")),
+        (401, Some("http://a.example"))
+    );
+    for other in ["http://c.example", "https://a.example", "http://a.example.org", "null"] {
+        let answer = api.request_with("GET", "cluster-name", None, &origin(other));
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, None), "{other}");
+    }
+
+    let open = Api::start_with(&["--management-cors-allow-origins", "*"]);
+    let answer = open.request_with("GET", "cluster-name", None, &origin("http://c.example"));
+    assert_eq!(answer.header("access-control-allow-origin"), Some("http://c.example"));
+    assert_eq!(answer.header("access-control-allow-credentials"), None, "no page has another's login");
+    let closed = Api::start();
+    let answer = closed.request_with("GET", "cluster-name", None, &origin("http://a.example"));
+    assert_eq!(answer.header("access-control-allow-origin"), None);
 }

@@ -55,6 +55,13 @@ impl Authority {
         self.sign_parameters(&parameters)
     }
 
+    /// A certificate that ends at the beginning of a year.
+    pub(crate) fn sign_until(&self, name: &str, hosts: &[&str], year: i32) -> Signed {
+        let mut parameters = named(name, hosts);
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+        self.sign_parameters(&parameters)
+    }
+
     fn sign_parameters(&self, parameters: &CertificateParams) -> Signed {
         let key = KeyPair::generate().expect("a key");
         let certificate = parameters.signed_by(&key, &self.issuer).expect("a certificate");

@@ -90,7 +90,7 @@ fn a_missing_or_malformed_header_ends_the_connection() {
         let mut stream = behind(broker.port, header);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        assert_eq!(answer, [], "nobody is answered who is not known");
+        assert_eq!(answer, b"", "nobody is answered who is not known");
         broker.process().wait_for_line(reason, PROGRAM_MAX);
     }
 }

@@ -14,6 +14,7 @@ use crate::error::BrokerError;
 use crate::events::Events;
 use crate::histogram::HistogramSnapshot;
 use crate::names::{QueueId, VhostName};
+use crate::parameters::GlobalParameters;
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
 use crate::queue::messages::PageOut;
@@ -31,6 +32,7 @@ pub(crate) type Vhosts = DashMap<VhostName, Arc<Vhost>>;
 pub struct Broker {
     vhosts: Arc<Vhosts>,
     access: Access,
+    pub(crate) parameters: GlobalParameters,
     services: Services,
 }
 
@@ -45,7 +47,8 @@ impl Broker {
     #[must_use]
     pub fn with(services: Services) -> Self {
         let vhosts = Arc::new(Vhosts::new());
-        Self { access: Access::new(Arc::clone(&vhosts), services.clone()), vhosts, services }
+        let access = Access::new(Arc::clone(&vhosts), services.clone());
+        Self { access, parameters: GlobalParameters::default(), vhosts, services }
     }
 
     /// Who may log in and do what.
@@ -84,8 +87,11 @@ impl Broker {
     /// are lost; where that is safe.
     ///
     /// # Errors
-    /// There is no such vhost.
+    /// There is no such vhost, or it is protected.
     pub fn delete_vhost(&self, by: Actor<'_>, name: &str) -> Result<JournalPosition, BrokerError> {
+        if self.vhost(name)?.settings().is_protected {
+            return Err(BrokerError::VhostProtected { vhost: name.to_owned() });
+        }
         let remove = || self.vhosts.remove(name).map(|(_, vhost)| vhost);
         let Some((vhost, forgotten)) = self.access.forget_vhost(name, remove) else {
             return Err(BrokerError::VhostNotFound { vhost: name.to_owned() });
@@ -128,6 +134,7 @@ impl Broker {
                 Definition::PutTopicPermissions(permissions) => {
                     refused.extend(self.access.restore_topic_permissions(permissions).err());
                 }
+                Definition::PutGlobalParameter(name, value) => self.restore_global_parameter(name, value),
                 Definition::PutVhost(vhost, settings) => {
                     self.restore_vhost(vhost.as_str()).restore_settings(settings);
                 }
@@ -150,6 +157,7 @@ impl Broker {
                 Definition::DeleteUser(..)
                 | Definition::DeletePermissions(..)
                 | Definition::DeleteTopicPermissions(..)
+                | Definition::DeleteGlobalParameter(..)
                 | Definition::DeleteVhost(..)
                 | Definition::DeleteExchange(..)
                 | Definition::DeleteQueue(..)

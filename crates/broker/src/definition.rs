@@ -1,7 +1,8 @@
-//! What a broker has beside its messages, and has again after a restart: users, vhosts, permissions, policies, durable
-//! exchanges, durable queues and the bindings between these, as changes in the order in which they happened.
+//! What a broker has beside its messages, and has again after a restart: users, vhosts, permissions, policies, global
+//! parameters, durable exchanges, durable queues and the bindings between these, as changes in the order in which they
+//! happened.
 
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::access::permissions::{Permissions, TopicPermissions};
 use crate::access::user::User;
@@ -37,6 +38,10 @@ pub enum Definition {
     PutUser(User),
     /// A user is gone. Permissions are deleted by changes of their own.
     DeleteUser(UserName),
+    /// A global parameter has this value.
+    PutGlobalParameter(String, FieldValue),
+    /// The global parameter of that name is gone.
+    DeleteGlobalParameter(String),
     /// A vhost exists, with these settings.
     PutVhost(VhostName, VhostSettings),
     /// A vhost is gone. What was in it is deleted by changes of its own.

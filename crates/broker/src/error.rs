@@ -397,6 +397,18 @@ pub enum BrokerError {
         /// All of the text.
         reason: String,
     },
+    /// Delete of a vhost that is protected from it.
+    #[error("Refusing to delete virtual host '{vhost}' because it is protected from deletion")]
+    VhostProtected {
+        /// The vhost.
+        vhost: String,
+    },
+    /// A global parameter that is not possible.
+    #[error("{reason}")]
+    InvalidParameter {
+        /// All of the text.
+        reason: String,
+    },
     /// As many queues as the vhost may have.
     #[error("cannot declare queue '{queue}': queue limit in vhost '{vhost}' ({limit}) is reached")]
     QueueLimitReached {

@@ -21,6 +21,7 @@ pub mod histogram;
 pub mod limits;
 pub mod message;
 pub mod names;
+pub mod parameters;
 pub mod policy;
 pub mod queue;
 pub mod reply_to;

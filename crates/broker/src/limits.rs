@@ -3,6 +3,9 @@
 /// Longest name of a queue, exchange or routing key in octets: what a short string holds.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// Longest value of a global parameter in octets: more than any tool keeps there, and little enough for the audit log.
+pub const PARAMETER_BYTES_MAX: usize = 64 * 1024;
+
 /// Bodies of this size and more are kept as reference-counted slices instead of being copied into a
 /// queue's chunks. Below, one copy (0.02 to 0.05 ns per octet) costs less than the two atomic
 /// operations, the allocation and the write vector entry that a shared slice takes.

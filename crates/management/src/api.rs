@@ -9,10 +9,10 @@ mod call;
 mod channels;
 mod connections;
 mod consumers;
+mod cors;
 mod definitions;
 mod exchanges;
 mod health;
-mod json;
 mod listing;
 mod messages;
 mod nodes;
@@ -33,6 +33,7 @@ use axum::Router;
 use axum::routing::any;
 
 use crate::access::{Authenticate, Tag};
+use crate::http::HttpSettings;
 use crate::node::Node;
 use crate::statistics::Statistics;
 use answer::Refusal;
@@ -44,6 +45,7 @@ pub(crate) struct Api {
     pub(crate) logins: Arc<dyn Authenticate>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) attempts: resource::Attempts,
+    pub(crate) settings: HttpSettings,
 }
 
 impl Api {
@@ -51,24 +53,29 @@ impl Api {
         node: Arc<dyn Node>,
         logins: Arc<dyn Authenticate>,
         statistics: Arc<Statistics>,
+        settings: HttpSettings,
     ) -> Self {
-        Self { node, logins, statistics, attempts: resource::Attempts::default() }
+        Self { node, logins, statistics, attempts: resource::Attempts::default(), settings }
     }
 }
 
 /// All paths. What is percent-encoded in a segment is decoded when the segment has been told from the others.
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new().fallback(async || Refusal::no_object().into_response(None));
+    let prefix = api.settings.path_prefix.clone();
     for (path, resource) in resources() {
         let api = Arc::clone(&api);
-        router = router
-            .route(&format!("/api/{path}"), any(move |request| serve(Arc::clone(&api), resource, request)));
+        router = router.route(
+            &format!("{prefix}/api/{path}"),
+            any(move |request| serve(Arc::clone(&api), resource, request)),
+        );
     }
     router
 }
 
 fn resources() -> Vec<(&'static str, Resource)> {
     let mut all = of_the_node();
+    all.extend(of_checks());
     all.extend(of_clients());
     all.extend(of_vhosts());
     all.extend(of_messages());
@@ -81,7 +88,10 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
     use Tag::{Administrator, Management, Monitoring};
     vec![
         ("overview", Resource::of(Management).get(overview::show)),
-        ("cluster-name", Resource::of(Management).get(overview::cluster_name)),
+        (
+            "cluster-name",
+            Resource::of(Management).get(overview::cluster_name).put(overview::put_cluster_name),
+        ),
         ("nodes", Resource::of(Monitoring).get(nodes::list)),
         ("nodes/{node}", Resource::of(Monitoring).get(nodes::show)),
         ("nodes/{node}/memory", Resource::of(Monitoring).get(nodes::memory)),
@@ -97,9 +107,22 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
             "auth/attempts/{node}",
             Resource::of(Monitoring).get(overview::attempts).delete(overview::forget_attempts),
         ),
+        (
+            "auth/attempts/{node}/source",
+            Resource::of(Monitoring).get(overview::attempts_by_source).delete(overview::forget_attempts),
+        ),
         ("rebalance/queues", Resource::of(Administrator).post(overview::rebalance)),
         ("reset", Resource::of(Administrator).delete(overview::reset)),
         ("reset/{node}", Resource::of(Administrator).delete(overview::reset)),
+        ("leveret/status", Resource::of(Monitoring).get(own::status)),
+        ("leveret/limits", Resource::of(Monitoring).get(own::limits).put(own::put_limits)),
+        ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
+    ]
+}
+
+fn of_checks() -> Vec<(&'static str, Resource)> {
+    use Tag::Management;
+    vec![
         ("aliveness-test/{vhost}", Resource::of(Management).get(health::aliveness)),
         ("healthchecks/node", Resource::of(Management).get(health::node)),
         ("healthchecks/node/{node}", Resource::of(Management).get(health::node)),
@@ -139,8 +162,6 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
             Resource::of(Management).get(health::below_connection_limit),
         ),
         ("health/checks/reached-target-cluster-size", Resource::of(Management).get(health::cluster_size)),
-        ("leveret/status", Resource::of(Monitoring).get(own::status)),
-        ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
     ]
 }
 
@@ -286,7 +307,14 @@ fn of_settings() -> Vec<(&'static str, Resource)> {
             settings.get(parameters::absent).put(parameters::put).delete(parameters::absent),
         ),
         ("global-parameters", settings.get(parameters::list_global)),
-        ("global-parameters/{name}", settings.get(parameters::show_global)),
+        (
+            "global-parameters/{name}",
+            settings
+                .get(parameters::show_global)
+                .put(parameters::put_global)
+                .delete(parameters::delete_global),
+        ),
+        ("vhosts/{vhost}/deletion/protection", all.post(vhosts::protect).delete(vhosts::unprotect)),
         ("vhosts/{vhost}/start/{node}", all.post(vhosts::start)),
         ("vhost-limits", Resource::of(Management).get(vhosts::list_limits)),
         ("vhost-limits/{vhost}", Resource::of(Management).get(vhosts::list_limits)),

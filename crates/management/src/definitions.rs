@@ -13,7 +13,6 @@ mod export;
 mod import;
 #[cfg(test)]
 mod tests;
-mod values;
 
 use leveret_broker::BrokerError;
 use leveret_broker::store::JournalPosition;

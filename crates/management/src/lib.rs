@@ -1,7 +1,8 @@
 //! The management side of Leveret. It shows and changes what the broker has; what it must know of sockets, limits and
 //! the process around it comes in through [`node::Node`], and who logs in through [`access::Authenticate`].
 //!
-//! - [`http`]: the listener of the HTTP API, its limits and its threads
+//! - [`listener`]: sockets that HTTP is spoken on
+//! - [`http`]: the HTTP API on them, its limits and its threads
 //! - `api`: the endpoints, one file for each kind of thing
 //! - [`definitions`]: all that was declared as one document, out and in
 //! - [`metrics`]: what Prometheus scrapes
@@ -11,6 +12,8 @@ pub mod access;
 mod api;
 pub mod definitions;
 pub mod http;
+mod json;
+pub mod listener;
 pub mod metrics;
 pub mod node;
 pub mod statistics;

@@ -12,13 +12,18 @@ use leveret_broker::time::Timestamp;
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_codec::table::FieldTable;
 
-/// A node, as whoever watches it sees it. Nothing of it waits for the disk or for clients.
+/// A node, as whoever watches it sees it, and what can be changed of it. Nothing of it waits for clients.
 pub trait Node: Send + Sync {
     /// What it keeps.
     fn broker(&self) -> &Arc<Broker>;
 
     /// Its name, as `leveret@host`.
     fn name(&self) -> &str;
+
+    /// The name that it was given for where several are told apart, else its own.
+    fn cluster_name(&self) -> String {
+        self.broker().cluster_name().unwrap_or_else(|| self.name().to_owned())
+    }
 
     /// The version of RabbitMQ that clients may take it for.
     fn compatible_version(&self) -> &'static str;
@@ -35,8 +40,17 @@ pub trait Node: Send + Sync {
     /// Where it listens.
     fn listeners(&self) -> Vec<ListenerInfo>;
 
+    /// The certificates of its TLS listeners; none without.
+    fn certificates(&self) -> Certificates;
+
     /// What it has, and may use.
     fn resources(&self) -> Resources;
+
+    /// From now on until its end, publishers wait while messages take this many octets of memory or more.
+    fn limit_memory(&self, bytes: u64);
+
+    /// From now on until its end, publishers wait while fewer octets of disk are free than this; 0 for never.
+    fn limit_disk_free(&self, bytes: u64);
 
     /// What has happened since it was started.
     fn totals(&self) -> Totals;
@@ -203,10 +217,28 @@ pub struct ChannelCounters {
 /// A listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerInfo {
-    /// What is spoken there: `amqp`, `amqp/ssl`, `http`, `http/prometheus`.
+    /// What is spoken there: `amqp`, `amqp/ssl`, `http`, `https`, `http/prometheus`, `https/prometheus`.
     pub protocol: &'static str,
     /// Where.
     pub address: SocketAddr,
+}
+
+/// The certificates in force.
+#[derive(Clone, Debug, Default)]
+pub struct Certificates {
+    /// What clients are shown, the one for all first.
+    pub served: Vec<CertificateFile>,
+    /// By what clients' certificates are judged, if they are asked for any.
+    pub authorities: Option<CertificateFile>,
+}
+
+/// A file of certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFile {
+    /// Where.
+    pub path: String,
+    /// When each of them ends, in seconds since 1970.
+    pub expires_s: Vec<u64>,
 }
 
 /// What a node has, and may use.
@@ -220,6 +252,8 @@ pub struct Resources {
     pub memory_alarm: bool,
     /// Octets of memory of messages above which those needed last are on the disk alone.
     pub message_cache_limit: u64,
+    /// Octets of memory that the process may take: the machine's, or its container's.
+    pub memory_bytes: u64,
     /// Octets of memory that the process takes.
     pub resident_bytes: u64,
     /// Octets free on the disk of the data directory, if the system tells.

@@ -6,7 +6,7 @@
 pub(crate) mod disk;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use leveret_broker::queue::memory::MemoryGauge;
 use tokio::sync::Notify;
@@ -63,14 +63,41 @@ impl Raised {
 }
 
 /// The alarms of a broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Alarms {
     /// Asked per publish.
     raised: AtomicU8,
     changed: Notify,
+    /// Octets of messages in memory from which on publishers wait.
+    memory_limit: AtomicUsize,
+    /// Octets of free disk below which they do; 0 for never.
+    disk_limit: AtomicU64,
+    /// The limit of the disk was changed.
+    disk_limit_changed: Notify,
 }
 
 impl Alarms {
+    /// None raised, with the limits that the operator has set.
+    pub(crate) fn new(memory_limit: u64, disk_limit: u64) -> Self {
+        Self {
+            raised: AtomicU8::new(0),
+            changed: Notify::new(),
+            memory_limit: AtomicUsize::new(usize::try_from(memory_limit).unwrap_or(usize::MAX)),
+            disk_limit: AtomicU64::new(disk_limit),
+            disk_limit_changed: Notify::new(),
+        }
+    }
+
+    /// Octets of messages in memory from which on publishers wait.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        self.memory_limit.load(Ordering::SeqCst) as u64
+    }
+
+    /// Octets of free disk below which publishers wait; 0 for never.
+    pub(crate) fn disk_limit(&self) -> u64 {
+        self.disk_limit.load(Ordering::SeqCst)
+    }
+
     /// Raises or clears an alarm and wakes whoever waits; whether that changed anything.
     pub(crate) fn set(&self, reason: Reason, on: bool) -> bool {
         let bit = reason as u8;
@@ -100,12 +127,50 @@ impl Alarms {
         self.changed.notified()
     }
 
-    /// Raises the alarm if messages take `limit` octets of memory or more; it is cleared when they take less.
-    pub(crate) fn watch_memory(self: &Arc<Self>, gauge: &MemoryGauge, limit: usize) {
+    /// Raises the alarm if messages take as much memory as they may; it is cleared when they take less.
+    pub(crate) fn watch_memory(self: &Arc<Self>, gauge: &MemoryGauge) {
+        let limit = self.memory_limit.load(Ordering::Relaxed);
         if gauge.bytes() >= limit && self.set(Reason::Memory, true) {
-            let alarms = Arc::clone(self);
-            gauge.when_below(limit, Box::new(move || _ = alarms.set(Reason::Memory, false)));
+            self.clear_below(gauge, limit);
+            if self.memory_limit.load(Ordering::SeqCst) != limit {
+                // Whoever changed it may have looked before the alarm was raised, by the limit from before.
+                self.judge_memory(gauge);
+            }
         }
+    }
+
+    /// Changes the limit of memory, by which the alarm is raised or cleared at once.
+    pub(crate) fn limit_memory(self: &Arc<Self>, gauge: &MemoryGauge, limit: u64) {
+        self.memory_limit.store(usize::try_from(limit).unwrap_or(usize::MAX), Ordering::SeqCst);
+        self.judge_memory(gauge);
+    }
+
+    fn judge_memory(self: &Arc<Self>, gauge: &MemoryGauge) {
+        let limit = self.memory_limit.load(Ordering::SeqCst);
+        let is_over = gauge.bytes() >= limit;
+        self.set(Reason::Memory, is_over);
+        if is_over {
+            self.clear_below(gauge, limit);
+        }
+    }
+
+    /// Clears the alarm of memory when messages take less than `limit`, if that is the limit then. Whoever changes it
+    /// sees to the alarm.
+    fn clear_below(self: &Arc<Self>, gauge: &MemoryGauge, limit: usize) {
+        let alarms = Arc::clone(self);
+        let clear = move || {
+            if alarms.memory_limit.load(Ordering::SeqCst) == limit {
+                alarms.set(Reason::Memory, false);
+            }
+        };
+        gauge.when_below(limit, Box::new(clear));
+    }
+}
+
+/// No limit of memory or disk.
+impl Default for Alarms {
+    fn default() -> Self {
+        Self::new(u64::MAX, 0)
     }
 }
 
@@ -155,6 +220,23 @@ mod tests {
         assert!(alarms.set(Reason::Disk, true) && !alarms.set(Reason::Disk, true));
         assert!(alarms.set(Reason::Disk, false) && !alarms.set(Reason::Disk, false));
         assert!(alarms.raised().is_empty());
+    }
+
+    #[test]
+    fn a_limit_that_changes_raises_and_clears_at_once_and_the_old_one_means_nothing() {
+        let (alarms, gauge) = (Arc::new(Alarms::new(1000, 0)), Arc::<MemoryGauge>::default());
+        let is_raised = || alarms.raised().has(Reason::Memory);
+        alarms.watch_memory(&gauge);
+        assert!(!is_raised());
+        // Nothing is in memory: only no octet at all is as much as there is.
+        alarms.limit_memory(&gauge, 0);
+        assert!(is_raised());
+        alarms.watch_memory(&gauge);
+        alarms.limit_memory(&gauge, 500);
+        assert!(!is_raised());
+        alarms.limit_memory(&gauge, 0);
+        alarms.limit_memory(&gauge, 1);
+        assert!(!is_raised() && alarms.memory_limit() == 1);
     }
 
     #[tokio::test]

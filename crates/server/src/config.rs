@@ -6,7 +6,7 @@
 
 mod error;
 mod kind;
-mod memory;
+pub(crate) mod memory;
 mod option;
 mod rabbitmq;
 mod sources;
@@ -107,8 +107,30 @@ options! {
     /// Addresses that the management HTTP API is served on. Port 0 picks a free port; none turns it off.
     management_listen: Vec<SocketAddr> = "0.0.0.0:15672", kind::addresses_or_none();
 
+    /// Addresses that the same API is served on with TLS, by the certificates and the checks of clients' certificates
+    /// that AMQP has. Its usual port is 15671.
+    management_tls_listen: Vec<SocketAddr> = "none", kind::addresses_or_none();
+
+    /// Time that a client of the HTTP API has to send the head of a request, or to send nothing between two, as much
+    /// for each MiB of a body, and as much to take some of its answer, in milliseconds.
+    management_timeout_ms: u64 = "30000", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
+
+    /// Connections to the HTTP API that are served at a time; others wait.
+    management_connections_max: usize = "1024", kind::number(1..=u64::from(u16::MAX), "connections");
+
+    /// What the paths of the HTTP API have before /api, for proxies that pass on a part of a site: /rabbit makes it
+    /// /rabbit/api.
+    management_path_prefix: String = "none", kind::path_prefix_or_none();
+
+    /// Origins of pages that browsers let use the HTTP API, each a scheme, a host and maybe a port; * for all, which are
+    /// not given the logins that a browser remembers.
+    management_cors_allow_origins: Vec<String> = "none", kind::names_or_none();
+
     /// Addresses where Prometheus finds metrics, for which nobody has to log in. Port 0 picks a free port.
     metrics_listen: Vec<SocketAddr> = "0.0.0.0:15692", kind::addresses_or_none();
+
+    /// Addresses of the same metrics with TLS, by the certificates and checks of the others. Their usual port is 15691.
+    metrics_tls_listen: Vec<SocketAddr> = "none", kind::addresses_or_none();
 
     /// What is logged: one level for everything, or levels per module.
     log: String = "info", kind::log_directives();
@@ -233,6 +255,14 @@ impl Config {
             (
                 !self.amqps_addresses().is_empty() && !self.has_certificate(),
                 "amqps_listen needs tls_certificate and tls_key, or tls_dev_certificate",
+            ),
+            (
+                !self.management_tls_listen.is_empty() && !self.has_certificate(),
+                "management_tls_listen needs tls_certificate and tls_key, or tls_dev_certificate",
+            ),
+            (
+                !self.metrics_tls_listen.is_empty() && !self.has_certificate(),
+                "metrics_tls_listen needs tls_certificate and tls_key, or tls_dev_certificate",
             ),
             (
                 self.tls_sni_dir.is_some() && !self.has_certificate(),

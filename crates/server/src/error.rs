@@ -217,6 +217,8 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::BlankPassword
         | BrokerError::PasswordNotHashed { .. }
         | BrokerError::InvalidPasswordHash
+        | BrokerError::VhostProtected { .. }
+        | BrokerError::InvalidParameter { .. }
         | BrokerError::InvalidVhost { .. } => ReplyCode::PreconditionFailed,
     }
 }

@@ -1,35 +1,28 @@
-//! What the HTTP API has to know of the server and asks it for: who may use it, and where it listens.
+//! What HTTP, be it of the API or of metrics, has to know of the server and asks it for: who may use it, and TLS.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::BytesMut;
 use leveret_management::access::{Authenticate, LoggingIn, LoginRefusal, User};
-use leveret_management::http::HttpApi;
-use leveret_management::node::{ListenerInfo, Node};
-use tracing::info;
+use leveret_management::http::{HttpApi, HttpSettings};
+use leveret_management::listener::{Listener, Secure, Securing, Socket};
+use leveret_management::node::Node;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tracing::{debug, warn};
 
 use crate::auth::{Claim, Credentials, LoginRefusal as Refusal};
-use crate::server::{Server, StartError};
+use crate::server::Server;
+use crate::tls::{Tls, TlsFailure, TlsOctets};
 
-/// What listeners speak of a plain HTTP API.
-pub(crate) const PROTOCOL: &str = "http";
-
-/// Binds the ports of the HTTP API.
-///
-/// # Errors
-/// One is taken, not ours, or not permitted.
-pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let bound = addresses
-        .iter()
-        .map(|&address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error }));
-    bound.collect()
-}
-
-/// Where they listen, as listed.
-pub(crate) fn infos(listeners: &[TcpListener]) -> Vec<ListenerInfo> {
-    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-    addresses.map(|address| ListenerInfo { protocol: PROTOCOL, address }).collect()
+/// A listener as HTTP takes it.
+pub(crate) fn listener(server: &Server, socket: TcpListener, tls: Option<Arc<Tls>>) -> Listener {
+    let limit = Duration::from_millis(server.config.handshake_timeout_ms);
+    let secure = tls.map(|tls| Arc::new(SecuredHttp { tls, limit }) as Arc<dyn Secure>);
+    Listener::new(socket, secure)
 }
 
 /// Begins to serve the API.
@@ -39,15 +32,42 @@ pub(crate) fn infos(listeners: &[TcpListener]) -> Vec<ListenerInfo> {
 pub(crate) fn start(
     server: &Arc<Server>,
     node: Arc<dyn Node>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
 ) -> io::Result<Option<HttpApi>> {
     if listeners.is_empty() {
         return Ok(None);
     }
-    for ListenerInfo { address, .. } in infos(&listeners) {
-        info!(%address, "listening for the HTTP API");
+    let settings = HttpSettings {
+        timeout: Duration::from_millis(server.config.management_timeout_ms),
+        connections_max: server.config.management_connections_max,
+        path_prefix: server.config.management_path_prefix.clone(),
+        cors_origins: server.config.management_cors_allow_origins.clone(),
+    };
+    HttpApi::start(node, Arc::new(Logins(Arc::clone(server))), listeners, settings).map(Some)
+}
+
+/// TLS as AMQP has it, with the same certificates and the same time for a handshake.
+struct SecuredHttp {
+    tls: Arc<Tls>,
+    limit: Duration,
+}
+
+impl Secure for SecuredHttp {
+    fn secure(&self, socket: TcpStream, peer: SocketAddr) -> Securing<'_> {
+        Box::pin(async move {
+            match timeout(self.limit, self.tls.accept(socket, BytesMut::new())).await {
+                Ok(Ok((stream, plaintext, _))) => {
+                    return Some(Box::new(TlsOctets::new(stream, plaintext)) as Socket);
+                }
+                Ok(Err(TlsFailure::Refused(reason))) => {
+                    warn!(%peer, "TLS handshake for HTTP failed: {reason}")
+                }
+                Ok(Err(TlsFailure::Io(error))) => debug!(%peer, "closed before it was open: {error}"),
+                Err(_) => warn!(%peer, "TLS handshake for HTTP not completed in {:?}", self.limit),
+            }
+            None
+        })
     }
-    HttpApi::start(node, Arc::new(Logins(Arc::clone(server))), listeners).map(Some)
 }
 
 /// Logs in as connections do.

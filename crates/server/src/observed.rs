@@ -8,21 +8,22 @@ use std::time::Instant;
 
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_management::node::{
-    ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo, Node,
-    Published, Resources, TlsInfo, Totals,
+    Certificates, ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo,
+    Node, Published, Resources, TlsInfo, Totals,
 };
 use leveret_store::DurableStore;
 use leveret_store::disk::{Disk, SystemDisk};
 use tokio::net::TcpListener;
 
 use crate::COMPATIBLE_VERSION;
-use crate::alarms::Reason;
+use crate::alarms::{self, Reason};
 use crate::channel::Deliveries;
+use crate::config::memory;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
 use crate::direct;
-use crate::management;
 use crate::server::{Purpose, Server};
+use crate::tls::Tls;
 
 /// Octets of a page of memory.
 const PAGE_BYTES: u64 = 4096;
@@ -32,13 +33,14 @@ pub(crate) fn node(
     server: &Arc<Server>,
     store: &Arc<DurableStore>,
     listeners: &[(TcpListener, Purpose)],
-    management: &[std::net::TcpListener],
 ) -> Arc<dyn Node> {
     let told = |(listener, purpose): &(TcpListener, Purpose)| {
         Some(ListenerInfo { protocol: purpose.protocol(), address: listener.local_addr().ok()? })
     };
-    let listeners = listeners.iter().filter_map(told).chain(management::infos(management)).collect();
-    Arc::new(ObservedNode::new(Arc::clone(server), Arc::clone(store), listeners))
+    let told = listeners.iter().filter_map(told).collect();
+    // All have the same.
+    let tls = listeners.iter().find_map(|(_, purpose)| purpose.tls.clone());
+    Arc::new(ObservedNode::new(Arc::clone(server), Arc::clone(store), told, tls))
 }
 
 /// A running server.
@@ -46,13 +48,19 @@ pub(crate) struct ObservedNode {
     server: Arc<Server>,
     store: Arc<DurableStore>,
     listeners: Vec<ListenerInfo>,
+    tls: Option<Arc<Tls>>,
     started: Instant,
 }
 
 impl ObservedNode {
     /// One that has just been started.
-    pub(crate) fn new(server: Arc<Server>, store: Arc<DurableStore>, listeners: Vec<ListenerInfo>) -> Self {
-        Self { server, store, listeners, started: Instant::now() }
+    fn new(
+        server: Arc<Server>,
+        store: Arc<DurableStore>,
+        listeners: Vec<ListenerInfo>,
+        tls: Option<Arc<Tls>>,
+    ) -> Self {
+        Self { server, store, listeners, tls, started: Instant::now() }
     }
 }
 
@@ -91,17 +99,22 @@ impl Node for ObservedNode {
         self.listeners.clone()
     }
 
+    fn certificates(&self) -> Certificates {
+        self.tls.as_ref().map(|tls| tls.certificates()).unwrap_or_default()
+    }
+
     fn resources(&self) -> Resources {
         let (config, raised) = (&self.server.config, self.server.alarms.raised());
         let limit = rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft);
         Resources {
             message_bytes: self.server.broker.memory().bytes() as u64,
-            message_bytes_limit: config.memory_high_watermark_bytes,
+            message_bytes_limit: self.server.alarms.memory_limit(),
             message_cache_limit: config.message_cache_bytes,
             memory_alarm: raised.has(Reason::Memory),
+            memory_bytes: memory::total_bytes(),
             resident_bytes: resident_bytes(),
             disk_free_bytes: SystemDisk.free_bytes(&config.data_dir).ok(),
-            disk_free_limit: config.disk_free_limit_bytes,
+            disk_free_limit: self.server.alarms.disk_limit(),
             disk_alarm: raised.is_disk_low(),
             open_files: entries_in("/proc/self/fd"),
             open_files_limit: limit,
@@ -111,6 +124,15 @@ impl Node for ObservedNode {
             consumer_timeout_ms: config.consumer_timeout_ms,
             message_bytes_max: config.message_bytes_max,
         }
+    }
+
+    fn limit_memory(&self, bytes: u64) {
+        self.server.alarms.limit_memory(self.server.broker.memory(), bytes);
+    }
+
+    fn limit_disk_free(&self, bytes: u64) {
+        let free = SystemDisk.free_bytes(&self.server.config.data_dir);
+        alarms::disk::limit(&self.server.alarms, bytes, free);
     }
 
     fn totals(&self) -> Totals {

@@ -12,7 +12,9 @@ use dashmap::DashMap;
 use leveret_broker::access::Gone;
 use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{Broker, BrokerError, ConnectionId};
+use leveret_management::listener::Listener;
 use leveret_management::metrics;
+use leveret_management::node::Node;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
@@ -91,7 +93,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn new(config: Config, store: Arc<dyn Store>) -> Self {
         let broker = Arc::new(Broker::new(store));
-        let (alarms, shutdown) = (Arc::default(), watch::Sender::new(false));
+        let alarms = Arc::new(Alarms::new(config.memory_high_watermark_bytes, config.disk_free_limit_bytes));
         let timeouts = Arc::new(Timeouts::new(config.consumer_timeout_ms, Arc::clone(broker.clock())));
         let (counters, connections) = (ServerCounters::default(), DashMap::new());
         Self {
@@ -104,7 +106,7 @@ impl Server {
             authenticator: Authenticator::new(),
             admission: Arc::default(),
             connections,
-            shutdown,
+            shutdown: watch::Sender::new(false),
         }
     }
 
@@ -174,8 +176,7 @@ impl Server {
 
     /// Raises the alarm if messages take more memory than publishers may fill.
     pub(crate) fn watch_memory(&self) {
-        let limit = usize::try_from(self.config.memory_high_watermark_bytes).unwrap_or(usize::MAX);
-        self.alarms.watch_memory(self.broker.memory(), limit);
+        self.alarms.watch_memory(self.broker.memory());
     }
 }
 
@@ -209,7 +210,6 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     // Bound at once, so that a port in use is told before anything else is done; clients are let in when all is
     // recovered.
     let bound = Bound::all(&config, tls.as_ref())?;
-    let management = management::bind(&config.management_listen)?;
     let closing = Duration::from_millis(config.closing_timeout_ms);
     let (store, recovered) = durable::open(&config)?;
     let server = Arc::new(Server::new(config, Arc::<DurableStore>::clone(&store)));
@@ -235,17 +235,12 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let timeouts = Arc::clone(&server.timeouts);
     tokio::spawn(async move { timeouts.run().await });
     let listeners = bound.into_iter().map(Bound::listen).collect::<Result<Vec<_>, _>>()?;
-    let node = observed::node(&server, &store, &listeners, &management);
-    let api = management::start(&server, Arc::clone(&node), management).map_err(StartError::Thread)?;
+    let node = observed::node(&server, &store, &listeners);
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
-    for (listener, purpose) in listeners {
-        match purpose {
-            Purpose::Amqp(tls) => _ = tokio::spawn(accept(Arc::clone(&server), listener, tls, alive.clone())),
-            Purpose::Metrics => _ = tokio::spawn(metrics::serve(Arc::clone(&node), listener)),
-        }
-    }
+    let of_api = serve_on(listeners, &server, &node, &alive);
     drop(alive);
+    let api = management::start(&server, node, of_api).map_err(StartError::Thread)?;
     tokio::spawn(tls::reload_on(hangup, tls));
     info!("Server startup complete");
 
@@ -280,37 +275,50 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
 /// Watches what publishers have to wait for, until the runtime ends.
 fn start_alarms(server: &Server) {
     tokio::spawn(alarms::log_memory_alarms(Arc::clone(&server.alarms)));
-    let limit = server.config.disk_free_limit_bytes;
-    if limit > 0 {
-        let data_dir = server.config.data_dir.clone();
-        let free_bytes = Arc::new(move || SystemDisk.free_bytes(&data_dir));
-        tokio::spawn(alarms::disk::watch(Arc::clone(&server.alarms), limit, free_bytes));
-    }
+    let data_dir = server.config.data_dir.clone();
+    let free_bytes = Arc::new(move || SystemDisk.free_bytes(&data_dir));
+    tokio::spawn(alarms::disk::watch(Arc::clone(&server.alarms), free_bytes));
+}
+
+/// What somebody listens for.
+pub(crate) struct Purpose {
+    spoken: Spoken,
+    /// What comes first.
+    pub(crate) tls: Option<Arc<Tls>>,
 }
 
 /// What is spoken where somebody listens.
-pub(crate) enum Purpose {
-    /// AMQP, in TLS or as it is.
-    Amqp(Option<Arc<Tls>>),
+#[derive(Clone, Copy)]
+enum Spoken {
+    /// AMQP.
+    Amqp,
     /// HTTP, by scrapers of metrics.
     Metrics,
+    /// HTTP, by users of the API.
+    Management,
 }
 
 impl Purpose {
     /// COMPAT: what RabbitMQ calls it.
     pub(crate) fn protocol(&self) -> &'static str {
-        match self {
-            Self::Amqp(None) => "amqp",
-            Self::Amqp(Some(_)) => "amqp/ssl",
-            Self::Metrics => "http/prometheus",
+        match (self.spoken, self.tls.is_some()) {
+            (Spoken::Amqp, false) => "amqp",
+            (Spoken::Amqp, true) => "amqp/ssl",
+            (Spoken::Metrics, false) => "http/prometheus",
+            (Spoken::Metrics, true) => "https/prometheus",
+            (Spoken::Management, false) => "http",
+            (Spoken::Management, true) => "https",
         }
     }
 
     fn described(&self) -> &'static str {
-        match self {
-            Self::Amqp(None) => "AMQP connections",
-            Self::Amqp(Some(_)) => "AMQP connections with TLS",
-            Self::Metrics => "scrapers of metrics",
+        match (self.spoken, self.tls.is_some()) {
+            (Spoken::Amqp, false) => "AMQP connections",
+            (Spoken::Amqp, true) => "AMQP connections with TLS",
+            (Spoken::Metrics, false) => "scrapers of metrics",
+            (Spoken::Metrics, true) => "scrapers of metrics with TLS",
+            (Spoken::Management, false) => "the HTTP API",
+            (Spoken::Management, true) => "the HTTP API with TLS",
         }
     }
 }
@@ -325,18 +333,25 @@ struct Bound {
 impl Bound {
     /// All addresses to listen on.
     fn all(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Self>, StartError> {
-        let plain = config.amqp_listen.iter().map(|&address| (address, Purpose::Amqp(None)));
-        let secured = config.amqps_addresses().into_iter();
-        let secured = secured.map(|address| (address, Purpose::Amqp(tls.cloned())));
-        let metrics = config.metrics_listen.iter().map(|&address| (address, Purpose::Metrics));
-        let all: Vec<_> = plain.chain(secured).chain(metrics).collect();
-        let of_ipv4 = all.iter().filter(|(address, _)| address.is_ipv4());
-        let ports_of_ipv4: HashSet<u16> = of_ipv4.map(|(address, _)| address.port()).collect();
+        let secured = config.amqps_addresses();
+        let all = [
+            (Spoken::Amqp, None, &config.amqp_listen),
+            (Spoken::Amqp, tls, &secured),
+            (Spoken::Metrics, None, &config.metrics_listen),
+            (Spoken::Metrics, tls, &config.metrics_tls_listen),
+            (Spoken::Management, None, &config.management_listen),
+            (Spoken::Management, tls, &config.management_tls_listen),
+        ];
+        let of_ipv4 = all.iter().flat_map(|(.., addresses)| *addresses).filter(|address| address.is_ipv4());
+        let ports_of_ipv4: HashSet<u16> = of_ipv4.map(SocketAddr::port).collect();
+        let all = all.iter().flat_map(|&(spoken, tls, addresses)| {
+            addresses.iter().map(move |&address| (address, Purpose { spoken, tls: tls.cloned() }))
+        });
         let bind = |(address, purpose): (SocketAddr, Purpose)| {
             let is_ipv6_only = address.is_ipv6() && ports_of_ipv4.contains(&address.port());
             Self::bind(address, is_ipv6_only, purpose)
         };
-        all.into_iter().map(bind).collect()
+        all.map(bind).collect()
     }
 
     /// Unless it is told to be for IPv6 only, `[::]` takes clients of IPv4 as well.
@@ -364,6 +379,27 @@ impl Bound {
         }
         Ok((listener, purpose))
     }
+}
+
+/// Lets clients in, but those of the HTTP API, whose listeners are given back: it has threads of its own.
+fn serve_on(
+    listeners: Vec<(TcpListener, Purpose)>,
+    server: &Arc<Server>,
+    node: &Arc<dyn Node>,
+    alive: &mpsc::Sender<Infallible>,
+) -> Vec<Listener> {
+    let mut of_api = Vec::new();
+    for (listener, Purpose { spoken, tls }) in listeners {
+        match spoken {
+            Spoken::Amqp => _ = tokio::spawn(accept(Arc::clone(server), listener, tls, alive.clone())),
+            Spoken::Metrics => {
+                let listener = management::listener(server, listener, tls);
+                tokio::spawn(metrics::serve(Arc::clone(node), listener));
+            }
+            Spoken::Management => of_api.push(management::listener(server, listener, tls)),
+        }
+    }
+    of_api
 }
 
 async fn accept(

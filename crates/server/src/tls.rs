@@ -9,13 +9,15 @@ mod development;
 mod failure;
 mod identity;
 mod session;
+mod stream;
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
-use parking_lot::{Mutex, RwLock};
+use leveret_management::node::Certificates as Served;
+use parking_lot::RwLock;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{
     ServerConfig, ServerSessionMemoryCache, UnbufferedServerConnection, WebPkiClientVerifier,
@@ -34,15 +36,22 @@ use certificates::{Certificates, authorities};
 pub(crate) use failure::{TlsFailure, plain_reason};
 pub(crate) use identity::PeerIdentity;
 pub(crate) use session::{Outgoing, Session, Stage};
+pub(crate) use stream::TlsOctets;
 
 /// What the TLS listeners share.
 pub(crate) struct Tls {
     config: Config,
     /// Replaced as a whole. Locked to copy the reference.
-    in_force: RwLock<Arc<ServerConfig>>,
+    in_force: RwLock<InForce>,
     /// Computations of handshakes at a time. Each takes up to milliseconds: so many that all threads may work on them,
     /// and so few that the connections that are open get their turn between them.
     computing: Semaphore,
+}
+
+/// What was read from the files.
+struct InForce {
+    server: Arc<ServerConfig>,
+    certificates: Served,
 }
 
 /// What was agreed upon, and who the peer is.
@@ -61,7 +70,7 @@ pub(crate) struct TlsFacts {
 /// A socket whose handshake is completed.
 pub(crate) struct TlsStream {
     pub(crate) socket: TcpStream,
-    pub(crate) session: Arc<Mutex<Session>>,
+    pub(crate) session: Box<Session>,
     /// Octets received behind the handshake that make no whole record.
     pub(crate) rest: Vec<u8>,
 }
@@ -77,16 +86,21 @@ impl Tls {
         let threads = tokio::runtime::Handle::current().metrics().num_workers();
         Ok(Some(Arc::new(Self {
             config: config.clone(),
-            in_force: RwLock::new(Arc::new(in_force)),
+            in_force: RwLock::new(in_force),
             computing: Semaphore::new(threads),
         })))
+    }
+
+    /// The certificates in force.
+    pub(crate) fn certificates(&self) -> Served {
+        self.in_force.read().certificates.clone()
     }
 
     /// Reads all files again; those that were in force stay so if there is a mistake in any.
     fn reload(&self) {
         match load(&self.config) {
             Ok(Some(loaded)) => {
-                *self.in_force.write() = Arc::new(loaded);
+                *self.in_force.write() = loaded;
                 info!("certificates read again: new connections use them");
             }
             // INVARIANT: the configuration stays the same, and it had one.
@@ -105,15 +119,14 @@ impl Tls {
         mut socket: TcpStream,
         received: BytesMut,
     ) -> Result<(TlsStream, BytesMut, TlsFacts), TlsFailure> {
-        let in_force = Arc::clone(&self.in_force.read());
+        let in_force = Arc::clone(&self.in_force.read().server);
         let tls = UnbufferedServerConnection::new(in_force)
             .map_err(|error| TlsFailure::Refused(error.to_string()))?;
-        let mut session = Session::new(tls);
+        let mut session = Box::new(Session::new(tls));
         let shaken = self.shake_hands(&mut socket, &mut session, received).await;
         match shaken {
             Ok((rest, plaintext)) => {
                 let facts = facts(&session);
-                let session = Arc::new(Mutex::new(session));
                 Ok((TlsStream { socket, session, rest }, plaintext, facts))
             }
             Err(failure) => {
@@ -223,7 +236,7 @@ pub(crate) async fn reload_on(mut hangup: Signal, tls: Option<Arc<Tls>>) {
     }
 }
 
-fn load(config: &Config) -> Result<Option<ServerConfig>, TlsError> {
+fn load(config: &Config) -> Result<Option<InForce>, TlsError> {
     let provider = Arc::new(ring::default_provider());
     if config.tls_dev_certificate {
         let files =
@@ -240,15 +253,17 @@ fn server_config(
     provider: &Arc<CryptoProvider>,
     files: (&Path, &Path),
     authority: Option<&Path>,
-) -> Result<ServerConfig, TlsError> {
+) -> Result<InForce, TlsError> {
     let unusable = |error: &dyn std::fmt::Display| TlsError::Unusable(error.to_string());
     let certificates = Certificates::load(provider, files, config.tls_sni_dir.as_deref())?;
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(|error| unusable(&error))?;
+    let mut served = Served { served: certificates.files().to_vec(), authorities: None };
     let builder = match authorities(config, authority)? {
         None => builder.with_no_client_auth(),
-        Some(authorities) => {
+        Some((authorities, file)) => {
+            served.authorities = Some(file);
             let verifier =
                 WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), Arc::clone(provider));
             let verifier = match config.tls_client_auth {
@@ -263,5 +278,5 @@ fn server_config(
     server.ticketer = ring::Ticketer::new().map_err(|error| unusable(&error))?;
     // Each resumption gives a new one: a client needs no more than one per connection.
     server.send_tls13_tickets = 1;
-    Ok(server)
+    Ok(InForce { server: Arc::new(server), certificates: served })
 }

@@ -4,6 +4,7 @@
 //! 'u' user = tags, limits, algorithm, hash     'a' vhost user = configure, write, read
 //! 'v' vhost = settings, if there are any       't' vhost user exchange = write, read
 //! 'e' vhost exchange = type, flags, alternate (if there is one), arguments
+//! 'g' global parameter = a table with its value
 //! 'q' vhost queue = queue id u64, flags, arguments
 //! 'b' vhost source target kind, target, routing key, arguments =
 //! 'p' vhost policy, 'o' vhost operator policy = apply-to, priority i64, pattern, definition
@@ -23,8 +24,9 @@ use leveret_broker::queue::arguments::QueueArguments;
 use leveret_codec::table::FieldTable;
 
 use crate::entries::{
-    Change, EntryError, KEY_ACCESS_BEGUN, KEY_BINDING, KEY_EXCHANGE, KEY_OPERATOR_POLICY, KEY_PERMISSIONS,
-    KEY_POLICY, KEY_QUEUE, KEY_TOPIC_PERMISSIONS, KEY_USER, KEY_VHOST, VALUE_VERSION, versioned,
+    Change, EntryError, KEY_ACCESS_BEGUN, KEY_BINDING, KEY_EXCHANGE, KEY_GLOBAL_PARAMETER,
+    KEY_OPERATOR_POLICY, KEY_PERMISSIONS, KEY_POLICY, KEY_QUEUE, KEY_TOPIC_PERMISSIONS, KEY_USER, KEY_VHOST,
+    VALUE_VERSION, versioned,
 };
 use crate::octets::{Reader, put_sized};
 
@@ -49,6 +51,10 @@ pub fn change_of(definition: &Definition) -> Change {
             Change::put(key_of(KEY_VHOST, &[vhost.as_str()]), access::vhost_value(settings))
         }
         Definition::DeleteVhost(vhost) => Change::delete(key_of(KEY_VHOST, &[vhost.as_str()])),
+        Definition::PutGlobalParameter(name, value) => {
+            Change::put(key_of(KEY_GLOBAL_PARAMETER, &[name]), access::parameter_value(value))
+        }
+        Definition::DeleteGlobalParameter(name) => Change::delete(key_of(KEY_GLOBAL_PARAMETER, &[name])),
         Definition::PutPermissions(permissions) => {
             let key = key_of(KEY_PERMISSIONS, &[permissions.vhost.as_str(), permissions.user.as_str()]);
             Change::put(
@@ -182,7 +188,9 @@ pub fn definition_of(key: &[u8], value: &[u8]) -> Result<Definition, EntryError>
     let cut_off = || EntryError::of_key(key, "its key is damaged");
     let mut names = Reader::new(key);
     let kind = names.u8().ok_or_else(cut_off)?;
-    if matches!(kind, KEY_ACCESS_BEGUN | KEY_USER | KEY_VHOST | KEY_PERMISSIONS | KEY_TOPIC_PERMISSIONS) {
+    let of_access =
+        [KEY_ACCESS_BEGUN, KEY_USER, KEY_VHOST, KEY_GLOBAL_PARAMETER, KEY_PERMISSIONS, KEY_TOPIC_PERMISSIONS];
+    if of_access.contains(&kind) {
         return access::definition_of(kind, names, versioned(key, value)?).ok_or_else(cut_off);
     }
     let kinds = [KEY_EXCHANGE, KEY_QUEUE, KEY_BINDING, KEY_POLICY, KEY_OPERATOR_POLICY];

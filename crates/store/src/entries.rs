@@ -17,6 +17,7 @@ use crate::octets::{Reader, put_sized, put_varint};
 pub(crate) const KEY_PERMISSIONS: u8 = b'a';
 pub(crate) const KEY_BINDING: u8 = b'b';
 pub(crate) const KEY_EXCHANGE: u8 = b'e';
+pub(crate) const KEY_GLOBAL_PARAMETER: u8 = b'g';
 pub(crate) const KEY_ACCESS_BEGUN: u8 = b'i';
 pub(crate) const KEY_OPERATOR_POLICY: u8 = b'o';
 pub(crate) const KEY_POLICY: u8 = b'p';

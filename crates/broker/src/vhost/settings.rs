@@ -1,4 +1,5 @@
-//! What an administrator says of a vhost: description, tags, the type of queues that do not say theirs, limits.
+//! What an administrator says of a vhost: description, tags, the type of queues that do not say theirs, limits,
+//! and whether it may be deleted.
 
 use std::sync::Arc;
 
@@ -24,6 +25,8 @@ pub struct VhostSettings {
     pub default_queue_type: Option<QueueType>,
     /// How much there may be of what.
     pub limits: VhostLimits,
+    /// It is not deleted.
+    pub is_protected: bool,
 }
 
 impl VhostSettings {

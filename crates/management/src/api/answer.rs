@@ -62,6 +62,11 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", reason)
     }
 
+    /// Something that could not be read again where it is kept.
+    pub(crate) fn too_deep(what: &str) -> Self {
+        Self::bad_request(format!("{what} is nested too deeply"))
+    }
+
     pub(crate) fn bad(error: &'static str, reason: impl Into<Value>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error, reason)
     }
@@ -88,6 +93,10 @@ impl Refusal {
 
     pub(crate) fn timeout() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request took too long to come")
+    }
+
+    pub(crate) fn precondition_failed(reason: impl Into<Value>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", reason)
     }
 
     pub(crate) fn internal() -> Self {
@@ -119,6 +128,9 @@ impl Refusal {
 /// COMPAT: what declarations and deletions are refused with: the explanation alone.
 impl From<BrokerError> for Refusal {
     fn from(error: BrokerError) -> Self {
+        if let BrokerError::VhostProtected { .. } = error {
+            return Self::precondition_failed(error.to_string());
+        }
         match reply_code(&error) {
             404 => Self::not_found(error.to_string()),
             403 => Self::not_authorised("Access refused."),

@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Refusal, of_channel};
 use super::call::{Call, NO_CONNECTION, text};
-use super::{exchanges, json as fields, listing};
+use super::{exchanges, listing};
+use crate::json as fields;
 
 /// COMPAT: what is written as it is in a properties key.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'_').remove(b'.').remove(b'-').remove(b' ');

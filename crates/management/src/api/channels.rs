@@ -90,7 +90,7 @@ fn put(call: &Call, one: &ChannelInfo, view: &mut View<'_>) {
             view.put_with("message_stats", || stats);
         }
         if measured.rates.changed_ms > 0 && measured.rates.per_second.iter().all(|&rate| rate == 0.0) {
-            view.put("idle_since", Value::from(super::json::moment(measured.rates.changed_ms)));
+            view.put("idle_since", Value::from(crate::json::moment(measured.rates.changed_ms)));
         }
     }
 }

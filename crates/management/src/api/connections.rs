@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
+use super::channels;
 use super::listing::{self, View};
 use super::rates::Measured;
-use super::{channels, json as fields};
+use crate::json as fields;
 use crate::node::ConnectionInfo;
 
 /// COMPAT: what is said where nobody gives a reason.

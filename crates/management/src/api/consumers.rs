@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::answer::Answered;
 use super::call::Call;
-use super::json as fields;
 use super::{connections, listing};
+use crate::json as fields;
 use crate::node::ConnectionInfo;
 
 type Connections = HashMap<ConnectionId, ConnectionInfo>;

@@ -14,8 +14,8 @@ const FIELD: &str = "name=\"file\"";
 
 /// GET definitions, GET all-configuration.
 pub(crate) fn show(call: &Call) -> Answered {
-    let name = call.api.node.name();
-    Ok(named(call, export(call.broker(), COMPATIBLE_VERSION, name), "rabbit_definitions.json"))
+    let name = call.api.node.cluster_name();
+    Ok(named(call, export(call.broker(), COMPATIBLE_VERSION, &name), "rabbit_definitions.json"))
 }
 
 /// GET definitions/:vhost.

@@ -14,8 +14,9 @@ use serde_json::{Map, Value, json};
 use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, flag, text};
 use super::listing::{self, View};
+use super::queues;
 use super::rates::Measured;
-use super::{json as fields, queues};
+use crate::json as fields;
 
 /// An exchange and what is beside it.
 struct Shown {
@@ -117,7 +118,9 @@ pub(crate) fn declare(call: &Call) -> Answered {
 pub(crate) fn arguments(object: &Map<String, Value>) -> Result<FieldTable, Refusal> {
     match object.get("arguments") {
         None | Some(Value::Null) => Ok(FieldTable::new()),
-        Some(Value::Object(arguments)) => Ok(fields::table(arguments)),
+        Some(Value::Object(arguments)) => {
+            fields::table(arguments).ok_or_else(|| Refusal::too_deep("arguments"))
+        }
         Some(Value::Array(list)) if list.is_empty() => Ok(FieldTable::new()),
         Some(_) => Err(Refusal::bad_request("arguments must be an object")),
     }

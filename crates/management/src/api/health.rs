@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
+use crate::json::moment;
+use crate::node::{CertificateFile, Certificates};
 
 fn ok() -> Answered {
     Ok(Answer::Json(json!({ "status": "ok" })))
@@ -67,21 +69,76 @@ fn normalised(name: &str) -> String {
         "https" => "https".to_owned(),
         "http" => "http".to_owned(),
         "http/prometheus" | "prometheus" => "http/prometheus".to_owned(),
+        "https/prometheus" => "https/prometheus".to_owned(),
         _ => name,
     }
 }
 
-/// Certificates are good for so long.
+/// Certificates are good for so long. COMPAT: a month is 30 days, a year 365; a negative number reaches into
+/// the past.
 pub(crate) fn certificates(call: &Call) -> Answered {
-    let is_number = call.param("within").parse::<u64>().is_ok_and(|within| within > 0);
-    let is_unit = matches!(call.param("unit"), "days" | "weeks" | "months" | "years");
-    if !is_number {
+    let within = call.param("within");
+    let Some(days_of_unit) =
+        UNITS.iter().find_map(|(unit, days)| (*unit == call.param("unit")).then_some(*days))
+    else {
+        return Err(Refusal::bad_request(
+            "Time unit not recognised. Supported units: days, weeks, months, years.",
+        ));
+    };
+    let digits = within.strip_prefix(['-', '+']).unwrap_or(within);
+    if digits.is_empty() || !digits.bytes().all(|octet| octet.is_ascii_digit()) {
         return Err(Refusal::bad_request("Invalid expiration value."));
     }
-    if !is_unit {
-        return Err(Refusal::bad_request("Time unit not recognised. Use days, weeks, months, years."));
+    // More than fits is for ever.
+    let count: u64 = digits.parse().unwrap_or(u64::MAX);
+    let seconds = count.saturating_mul(days_of_unit).saturating_mul(SECONDS_OF_DAY);
+    let now_s = call.broker().clock().now().0 / 1000;
+    let until_s =
+        if within.starts_with('-') { now_s.saturating_sub(seconds) } else { now_s.saturating_add(seconds) };
+    let expired = expired(call, until_s);
+    if expired.is_empty() {
+        return ok();
     }
-    ok()
+    failed("Certificates expiring", json!({ "expired": expired }))
+}
+
+const SECONDS_OF_DAY: u64 = 24 * 60 * 60;
+
+const UNITS: [(&str, u64); 4] = [("days", 1), ("weeks", 7), ("months", 30), ("years", 365)];
+
+/// What ends before then: of each listener with TLS, each file it serves.
+fn expired(call: &Call, until_s: u64) -> Vec<Value> {
+    let Certificates { served, authorities } = call.api.node.certificates();
+    let ends = |file: &CertificateFile| file.expires_s.iter().any(|&end| end < until_s);
+    let authorities_end = authorities.as_ref().is_some_and(ends);
+    let files: Vec<_> = served.iter().filter(|file| authorities_end || ends(file)).collect();
+    let listeners = call.api.node.listeners().into_iter().filter(super::overview::has_tls);
+    listeners
+        .flat_map(|listener| {
+            let entry = |file: &&CertificateFile| {
+                let mut entry = json!({
+                    "node": call.api.node.name(),
+                    "protocol": listener.protocol,
+                    "interface": listener.address.ip().to_string(),
+                    "port": listener.address.port(),
+                    "certfile": file.path,
+                    "certfile_expires_on": ends_of(file),
+                });
+                if let Some(authorities) = &authorities {
+                    entry["cacertfile"] = authorities.path.as_str().into();
+                    entry["cacertfile_expires_on"] = ends_of(authorities);
+                }
+                entry
+            };
+            files.iter().map(entry).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// When the certificates of a file end. COMPAT: without a zone.
+fn ends_of(file: &CertificateFile) -> Value {
+    let shown = |&end: &u64| moment(end.saturating_mul(1000)).get(..19).map(|text| text.replace('T', " "));
+    file.expires_s.iter().filter_map(shown).collect()
 }
 
 /// All vhosts work: they are there, or the process is not.

@@ -15,7 +15,8 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal, of_channel};
 use super::call::{Call, NO_CONNECTION, integer, text};
-use super::{exchanges, json as fields};
+use super::exchanges;
+use crate::json as fields;
 use crate::node::DirectMessage;
 
 /// Messages fetched at a time, at most: their bodies are all in memory then.
@@ -113,11 +114,13 @@ fn properties(object: &Map<String, Value>, user: &str) -> Result<Vec<u8>, Refusa
     };
     let headers = match given.get("headers") {
         None | Some(Value::Null) => None,
-        Some(Value::Object(headers)) => Some(fields::table(headers).encoded()),
+        Some(Value::Object(headers)) => {
+            let headers = fields::table(headers).ok_or_else(|| Refusal::too_deep("headers"))?;
+            Some(headers.encoded())
+        }
         Some(Value::Array(list)) if list.is_empty() => None,
         Some(_) => return Err(Refusal::bad_request(json!(["not_object", "headers"]))),
     };
-    // Refused where it is nested too deeply.
     let headers = headers.as_deref().map(FieldTableRef::parse).transpose();
     let headers = headers.map_err(|error| Refusal::bad_request(format!("headers: {error}")))?;
     let user_id = short("user_id")?;

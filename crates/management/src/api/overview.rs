@@ -1,12 +1,14 @@
 //! The broker as a whole, and small facts about it.
 
 use leveret_broker::exchange::ExchangeType;
+use leveret_broker::parameters::CLUSTER_NAME;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
-use super::call::Call;
+use super::call::{Call, text};
 use super::listing;
 use super::rates::{CHANNEL_COUNTS, Measured};
+use super::vhosts::administrators_only;
 use crate::node::ListenerInfo;
 use crate::statistics::overview_values;
 
@@ -59,7 +61,7 @@ pub(crate) fn show(call: &Call) -> Answered {
         view.put("product_name", "Leveret");
         view.put("product_version", env!("CARGO_PKG_VERSION"));
         view.put("rabbitmq_version", COMPATIBLE_VERSION);
-        view.put("cluster_name", node.name());
+        view.put("cluster_name", node.cluster_name());
         view.put("cluster_tags", json!({}));
         view.put("node_tags", json!({}));
         // COMPAT: tools show them, some must have them; there is no Erlang here.
@@ -122,19 +124,26 @@ pub(crate) fn shown_listener(listener: &ListenerInfo, node: &str) -> Value {
         "ip_address": listener.address.ip().to_string(),
         "port": listener.address.port(),
         "socket_opts": { "backlog": 4096, "nodelay": true },
-        "tls": listener.protocol.ends_with("/ssl") || listener.protocol == "https",
+        "tls": has_tls(listener),
     })
+}
+
+/// Whether TLS is spoken there.
+pub(crate) fn has_tls(listener: &ListenerInfo) -> bool {
+    listener.protocol.ends_with("/ssl") || listener.protocol.starts_with("https")
 }
 
 /// Where HTTP is spoken.
 pub(crate) fn contexts(call: &Call) -> Value {
     let node = &call.api.node;
     let listeners = node.listeners().into_iter().filter(|listener| listener.protocol.starts_with("http"));
+    let prefix = call.api.settings.path_prefix.as_str();
     let shown = listeners.map(|listener| {
+        let is_metrics = listener.protocol.ends_with("/prometheus");
         json!({
             "node": node.name(),
-            "description": if listener.protocol == "http/prometheus" { "Prometheus" } else { "Management" },
-            "path": "/",
+            "description": if is_metrics { "Prometheus" } else { "Management" },
+            "path": if is_metrics || prefix.is_empty() { "/" } else { prefix },
             "ip": listener.address.ip().to_string(),
             "port": listener.address.port().to_string(),
             "cowboy_opts": "[]",
@@ -167,7 +176,20 @@ pub(crate) fn exchange_types() -> Value {
 
 /// GET cluster-name.
 pub(crate) fn cluster_name(call: &Call) -> Answered {
-    Ok(Answer::Json(json!({ "name": call.api.node.name() })))
+    Ok(Answer::Json(json!({ "name": call.api.node.cluster_name() })))
+}
+
+/// PUT cluster-name.
+pub(crate) fn put_cluster_name(call: &Call) -> Answered {
+    administrators_only(call)?;
+    let object = call.object_with(&["name"])?;
+    // COMPAT: RabbitMQ breaks over what is no text, and takes a blank one.
+    let name = text(&object, "name")?.filter(|name| !name.is_empty());
+    let name =
+        name.ok_or_else(|| Refusal::bad_request("the name of a cluster is a text that is not empty"))?;
+    let (position, _) = call.broker().set_global_parameter(call.actor(), CLUSTER_NAME, name.into())?;
+    call.wait_until_safe(position)?;
+    Ok(Answer::NoContent)
 }
 
 /// GET extensions: scripts for RabbitMQ's own pages, of which there are none.
@@ -220,25 +242,38 @@ pub(crate) fn deprecated_features(_: &Call) -> Answered {
     Ok(Answer::Json(json!([])))
 }
 
-/// GET auth/attempts/:node.
+/// GET auth/attempts/:node. COMPAT: of AMQP only when there were any.
 pub(crate) fn attempts(call: &Call) -> Answered {
     this_node(call)?;
-    let (succeeded, failed) = call.api.attempts.counts();
-    Ok(Answer::Json(json!([{
-        "protocol": "http",
-        "auth_attempts": succeeded + failed,
-        "auth_attempts_succeeded": succeeded,
-        "auth_attempts_failed": failed,
-    }])))
+    let shown = |protocol: &str, (succeeded, failed): (u64, u64)| {
+        json!({
+            "protocol": protocol,
+            "auth_attempts": succeeded + failed,
+            "auth_attempts_succeeded": succeeded,
+            "auth_attempts_failed": failed,
+        })
+    };
+    let (attempts, totals) = (&call.api.attempts, call.api.node.totals());
+    let of_amqp = attempts.of_amqp(totals.logins_accepted, totals.logins_refused);
+    let http = shown("http", attempts.counts());
+    let amqp = (of_amqp != (0, 0)).then(|| shown("amqp091", of_amqp));
+    Ok(Answer::Json([http].into_iter().chain(amqp).collect()))
 }
 
-/// DELETE auth/attempts/:node.
+/// GET auth/attempts/:node/source. COMPAT: nothing, as where it is not asked for in the configuration.
+pub(crate) fn attempts_by_source(call: &Call) -> Answered {
+    this_node(call)?;
+    Ok(Answer::Json(json!([])))
+}
+
+/// DELETE auth/attempts/:node and below.
 pub(crate) fn forget_attempts(call: &Call) -> Answered {
     this_node(call)?;
     if !call.user.has(crate::access::Tag::Administrator) {
         return Err(Refusal::not_authorised(crate::access::Tag::Administrator.refusal()));
     }
-    call.api.attempts.forget();
+    let totals = call.api.node.totals();
+    call.api.attempts.forget(totals.logins_accepted, totals.logins_refused);
     Ok(Answer::NoContent)
 }
 

@@ -1,10 +1,13 @@
-//! Runtime parameters. Those of plugins (shovels, federation) are not here, so no component is; policies, limits and
-//! permissions have endpoints of their own.
+//! Runtime parameters. Global ones are kept for whoever sets them; those of plugins (shovels, federation) are not here,
+//! so no component is; policies, limits and permissions have endpoints of their own.
 
-use serde_json::json;
+use leveret_codec::table::FieldValue;
+use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
+use super::listing;
+use crate::json as fields;
 
 /// GET parameters and below.
 pub(crate) fn list(call: &Call) -> Answered {
@@ -30,13 +33,33 @@ pub(crate) fn put(call: &Call) -> Answered {
 
 /// GET global-parameters.
 pub(crate) fn list_global(call: &Call) -> Answered {
-    Ok(Answer::Json(json!([{ "name": "cluster_name", "value": call.api.node.name() }])))
+    let all = call.broker().global_parameters();
+    listing::list_values(call, all.iter().map(|(name, value)| shown(name, value)).collect())
 }
 
 /// GET global-parameters/:name.
 pub(crate) fn show_global(call: &Call) -> Answered {
-    match call.param("name") {
-        "cluster_name" => Ok(Answer::Json(json!({ "name": "cluster_name", "value": call.api.node.name() }))),
-        _ => Err(Refusal::no_object()),
-    }
+    let name = call.param("name");
+    let value = call.broker().global_parameter(name).ok_or_else(Refusal::no_object)?;
+    Ok(Answer::Json(shown(name, &value)))
+}
+
+/// PUT global-parameters/:name.
+pub(crate) fn put_global(call: &Call) -> Answered {
+    let object = call.object_with(&["value"])?;
+    let value = object.get("value").and_then(fields::field).ok_or_else(|| Refusal::too_deep("value"))?;
+    let (position, is_new) = call.broker().set_global_parameter(call.actor(), call.param("name"), value)?;
+    call.wait_until_safe(position)?;
+    Ok(if is_new { Answer::Created(None) } else { Answer::NoContent })
+}
+
+/// DELETE global-parameters/:name.
+pub(crate) fn delete_global(call: &Call) -> Answered {
+    let deleted = call.broker().delete_global_parameter(call.actor(), call.param("name"));
+    call.wait_until_safe(deleted.ok_or_else(Refusal::no_object)?)?;
+    Ok(Answer::NoContent)
+}
+
+fn shown(name: &str, value: &FieldValue) -> Value {
+    json!({ "name": name, "value": fields::value(value) })
 }

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
-use super::{json as fields, listing};
+use super::listing;
 use crate::access::Tag;
+use crate::json as fields;
 
 /// A policy as listed.
 pub(crate) fn shown(vhost: &str, policy: &Policy) -> Value {
@@ -120,7 +121,7 @@ pub(crate) fn read(name: &str, kind: PolicyKind, object: &Map<String, Value>) ->
     let Some(Value::Object(definition)) = object.get("definition") else {
         return Err(failed("definition should be a map"));
     };
-    let definition = fields::table(definition);
+    let definition = fields::table(definition).ok_or_else(|| failed("definition is nested too deeply"))?;
     let pattern = text("pattern")?.unwrap_or_default();
     Ok(Policy { name: name.to_owned(), pattern, apply_to: known, priority, definition })
 }

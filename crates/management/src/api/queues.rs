@@ -15,7 +15,8 @@ use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, NO_CONNECTION, flag, text};
 use super::listing::{self, View};
 use super::rates::{Measured, QUEUE_COUNTS};
-use super::{connections, consumers, exchanges, json as fields};
+use super::{connections, consumers, exchanges};
+use crate::json as fields;
 use crate::node::ConnectionInfo;
 use crate::statistics::{QUEUE, Rates, queue_values};
 

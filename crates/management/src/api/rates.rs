@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::call::Call;
-use super::json::float;
+use crate::json::float;
 use crate::statistics::{History, INTERVAL, Rates};
 
 /// COMPAT: values that a history shows at most.

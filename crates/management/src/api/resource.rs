@@ -2,6 +2,7 @@
 //! thread that may wait.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,18 +16,20 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::Method;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::error;
 
-use super::Api;
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
+use super::{Api, cors};
 use crate::access::{LoginRefusal, Tag, User};
 
 /// COMPAT: octets of a request's body.
 const BODY_BYTES_MAX: usize = 20_000_000;
 
-/// How long a body may take.
-const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Octets of a body after which its sender has as much time again.
+const BODY_BYTES_PER_TIMEOUT: usize = 1 << 20;
 
 /// Answers a request.
 pub(crate) type Handler = fn(&Call) -> Answered;
@@ -103,6 +106,8 @@ impl Resource {
 pub(crate) struct Attempts {
     succeeded: AtomicU64,
     failed: AtomicU64,
+    /// Those of AMQP that are not to be counted any more, good and bad.
+    forgotten: Mutex<(u64, u64)>,
 }
 
 impl Attempts {
@@ -111,8 +116,15 @@ impl Attempts {
         (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
     }
 
-    /// Counts from zero again.
-    pub(crate) fn forget(&self) {
+    /// Good and bad ones of AMQP, of so many in all.
+    pub(crate) fn of_amqp(&self, accepted: u64, refused: u64) -> (u64, u64) {
+        let forgotten = *self.forgotten.lock();
+        (accepted.saturating_sub(forgotten.0), refused.saturating_sub(forgotten.1))
+    }
+
+    /// Counts from zero again, those of AMQP from what there are by now.
+    pub(crate) fn forget(&self, accepted: u64, refused: u64) {
+        *self.forgotten.lock() = (accepted, refused);
         self.succeeded.store(0, Ordering::Relaxed);
         self.failed.store(0, Ordering::Relaxed);
     }
@@ -120,6 +132,15 @@ impl Attempts {
 
 /// Answers a request to a path that there is.
 pub(crate) async fn serve(api: Arc<Api>, resource: Resource, request: Request) -> Response {
+    let page = cors::page(&api.settings.cors_origins, request.method(), request.headers());
+    let mut response = respond(api, resource, request).await;
+    if let Some(page) = page {
+        page.allow(resource.allows(), &mut response);
+    }
+    response
+}
+
+async fn respond(api: Arc<Api>, resource: Resource, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let gzip = takes_gzip(&parts.headers).then_some(());
     let Some(handler) = resource.handler(&parts.method) else {
@@ -160,7 +181,7 @@ async fn answer(
             user
         }
     };
-    let body = read_body(&parts.headers, body).await?;
+    let body = read_body(&parts.headers, body, api.settings.timeout).await?;
     let Parts { method, uri, headers, .. } = parts;
     let query = uri.query().unwrap_or_default();
     let call = Call::new(api, user, peer.to_string(), method, params, query, headers, body);
@@ -215,7 +236,9 @@ fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
     Some((String::from_utf8(name.to_vec()).ok()?, password.to_vec()))
 }
 
-async fn read_body(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes, Refusal> {
+/// Reads a body, which may take `timeout` for each mebibyte that is begun: none is read for ever, and a large one need
+/// not come at once.
+async fn read_body(headers: &HeaderMap, body: axum::body::Body, timeout: Duration) -> Result<Bytes, Refusal> {
     let too_large =
         || Refusal::bad_request(format!("Exceeded HTTP request body size limit of {BODY_BYTES_MAX} bytes"));
     let announced =
@@ -223,12 +246,19 @@ async fn read_body(headers: &HeaderMap, body: axum::body::Body) -> Result<Bytes,
     if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(too_large());
     }
-    let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect());
-    match read.await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refusal::bad_request("the body cannot be read")),
-        Err(_) => Err(Refusal::timeout()),
+    let (begun, mut received) = (Instant::now(), Vec::new());
+    let mut body = pin!(Limited::new(body, BODY_BYTES_MAX));
+    loop {
+        let times =
+            u32::try_from(received.len() / BODY_BYTES_PER_TIMEOUT).unwrap_or(u32::MAX).saturating_add(1);
+        let frame = tokio::time::timeout_at(begun + timeout.saturating_mul(times), body.frame()).await;
+        match frame {
+            Ok(None) => return Ok(received.into()),
+            Ok(Some(Ok(frame))) => received.extend_from_slice(&frame.into_data().unwrap_or_default()),
+            Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
+            Ok(Some(Err(_))) => return Err(Refusal::bad_request("the body cannot be read")),
+            Err(_) => return Err(Refusal::timeout()),
+        }
     }
 }
 

@@ -41,9 +41,10 @@ fn fields(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
             "description": settings.description,
             "tags": settings.tags,
             "default_queue_type": default_type,
+            "protected_from_deletion": settings.is_protected,
         })
     });
-    view.put("protected_from_deletion", false);
+    view.put("protected_from_deletion", settings.is_protected);
     view.put("tracing", vhost.is_tracing());
     view.put_with("cluster_state", || json!({ call.api.node.name(): "running" }));
     let stats = ["messages", "messages_ready", "messages_unacknowledged", "message_stats"];
@@ -117,8 +118,8 @@ pub(crate) fn put(call: &Call) -> Answered {
             settings.default_queue_type = Some(known.ok_or_else(unknown)?);
         }
     }
-    if flag(&object, "protected_from_deletion")? == Some(true) {
-        return Err(Refusal::bad_request("protection from deletion is not supported"));
+    if let Some(is_protected) = flag(&object, "protected_from_deletion")? {
+        settings.is_protected = is_protected;
     }
     let (position, is_new) = call.broker().put_vhost(call.actor(), name, settings)?;
     call.wait_until_safe(position)?;
@@ -152,11 +153,30 @@ pub(crate) fn delete(call: &Call) -> Answered {
     Ok(Answer::NoContent)
 }
 
-fn administrators_only(call: &Call) -> Result<(), Refusal> {
+/// Refuses everybody else, where what can be seen by more cannot be changed by them.
+pub(crate) fn administrators_only(call: &Call) -> Result<(), Refusal> {
     if call.user.has(Tag::Administrator) {
         return Ok(());
     }
     Err(Refusal::not_authorised(Tag::Administrator.refusal()))
+}
+
+/// POST vhosts/:vhost/deletion/protection: keeps it from being deleted.
+pub(crate) fn protect(call: &Call) -> Answered {
+    set_protection(call, true)
+}
+
+/// DELETE vhosts/:vhost/deletion/protection.
+pub(crate) fn unprotect(call: &Call) -> Answered {
+    set_protection(call, false)
+}
+
+fn set_protection(call: &Call, is_protected: bool) -> Answered {
+    let vhost = call.vhost()?;
+    let settings = VhostSettings { is_protected, ..VhostSettings::clone(&vhost.settings()) };
+    let (position, _) = call.broker().put_vhost(call.actor(), vhost.name.as_str(), settings)?;
+    call.wait_until_safe(position)?;
+    Ok(Answer::NoContent)
 }
 
 /// POST vhosts/:vhost/start/:node: one that is there runs.

@@ -9,7 +9,7 @@ use leveret_broker::definition::BindingSpec;
 use leveret_broker::exchange::BindingTarget;
 use leveret_broker::policy::{ApplyTo, Policy, PolicyKind};
 use leveret_broker::queue::QueueType;
-use leveret_codec::table::FieldTable;
+use leveret_codec::table::{FieldTable, FieldValue};
 use serde_json::{Map, Value};
 
 use super::ImportError;
@@ -28,6 +28,7 @@ pub(super) struct Document {
     pub(super) exchanges: Vec<ExchangeEntry>,
     pub(super) queues: Vec<QueueEntry>,
     pub(super) bindings: Vec<(String, BindingSpec)>,
+    pub(super) global_parameters: Vec<(String, FieldValue)>,
     pub(super) skipped: Vec<String>,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct VhostEntry {
     pub(super) description: Option<String>,
     pub(super) tags: Option<Vec<String>>,
     pub(super) default_queue_type: Option<QueueType>,
+    pub(super) is_protected: Option<bool>,
 }
 
 pub(super) struct ExchangeEntry {
@@ -119,7 +121,8 @@ impl Document {
         let (name, known) = (entry.text("name")?, |entry: &Entry<'_>| {
             let description = entry.text_if_any("description")?;
             let tags = entry.get("tags").map(|_| entry.words("tags")).transpose()?;
-            Ok((description, tags, entry.text_if_any("default_queue_type")?))
+            let is_protected = entry.flag_if_any("protected_from_deletion")?;
+            Ok((description, tags, entry.text_if_any("default_queue_type")?, is_protected))
         });
         let (inner, own) = (entry.inner("metadata", known)?, known(entry)?);
         let queue_type = own.2.or(inner.2);
@@ -133,8 +136,8 @@ impl Document {
         if limits != VhostLimits::default() {
             self.limits.push((name.clone(), limits));
         }
-        let (description, tags) = (own.0.or(inner.0), own.1.or(inner.1));
-        self.vhosts.push(VhostEntry { name, description, tags, default_queue_type });
+        let (description, tags, is_protected) = (own.0.or(inner.0), own.1.or(inner.1), own.3.or(inner.3));
+        self.vhosts.push(VhostEntry { name, description, tags, default_queue_type, is_protected });
         Ok(())
     }
 
@@ -156,10 +159,10 @@ impl Document {
     }
 
     fn global_parameter(&mut self, entry: &Entry<'_>) -> Read<()> {
-        // COMPAT: every export has these; they name a cluster.
         let name = entry.text("name")?;
-        if !["cluster_name", "internal_cluster_id", "cluster_tags"].contains(&name.as_str()) {
-            self.skipped.push(format!("{}: not known here", entry.what()));
+        // COMPAT: each export has one, which is that of another broker.
+        if name != "internal_cluster_id" {
+            self.global_parameters.push((name, entry.value("value")?));
         }
         Ok(())
     }

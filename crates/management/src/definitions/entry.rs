@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::ImportError;
-use super::values::table_of;
-use leveret_codec::table::FieldTable;
+use crate::json;
+use leveret_codec::table::{FieldTable, FieldValue};
 
 /// An object of one kind.
 pub(super) struct Entry<'a> {
@@ -70,9 +70,14 @@ impl<'a> Entry<'a> {
 
     /// A flag, or what it is if it is missing.
     pub(super) fn flag(&self, key: &str, otherwise: bool) -> Read<bool> {
+        Ok(self.flag_if_any(key)?.unwrap_or(otherwise))
+    }
+
+    /// A flag that need not be there.
+    pub(super) fn flag_if_any(&self, key: &str) -> Read<Option<bool>> {
         match self.get(key) {
-            None => Ok(otherwise),
-            Some(Value::Bool(flag)) => Ok(*flag),
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
             Some(_) => Err(self.malformed(format!("{key} is not true or false"))),
         }
     }
@@ -123,8 +128,14 @@ impl<'a> Entry<'a> {
 
     /// An object as a table.
     pub(super) fn table(&self, key: &str) -> Read<FieldTable> {
-        let table = table_of(&self.object(key)?);
+        let table = json::table(&self.object(key)?);
         table.ok_or_else(|| self.malformed(format!("{key} is nested too deeply")))
+    }
+
+    /// A value of any kind, that has to be there.
+    pub(super) fn value(&self, key: &str) -> Read<FieldValue> {
+        let value = self.fields.get(key).ok_or_else(|| self.malformed(format!("{key} is missing")))?;
+        json::field(value).ok_or_else(|| self.malformed(format!("{key} is nested too deeply")))
     }
 
     /// An object of this one, to be read like it.

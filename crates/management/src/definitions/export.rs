@@ -9,7 +9,7 @@ use leveret_broker::vhost::Binding;
 use leveret_broker::{Broker, Vhost};
 use serde_json::{Map, Value, json};
 
-use super::values::object_of;
+use crate::json as fields;
 
 /// The whole broker. `version` is the version of RabbitMQ whose form this is, `cluster` the name of the broker.
 #[must_use]
@@ -35,7 +35,7 @@ pub fn export(broker: &Broker, version: &str, cluster: &str) -> Value {
     document.insert("vhosts".to_owned(), vhosts.iter().map(|vhost| vhost_entry(vhost)).collect());
     document.insert("permissions".to_owned(), permissions.collect());
     document.insert("topic_permissions".to_owned(), topics.collect());
-    document.insert("global_parameters".to_owned(), json!([{ "name": "cluster_name", "value": cluster }]));
+    document.insert("global_parameters".to_owned(), global_parameters(broker));
     for (key, entries) in SECTIONS {
         let entries = vhosts.iter().flat_map(|vhost| {
             let in_vhost = |mut entry: Map<String, Value>| {
@@ -77,6 +77,11 @@ const SECTIONS: [Section; 5] = [
     ("bindings", bindings),
 ];
 
+fn global_parameters(broker: &Broker) -> Value {
+    let all = broker.global_parameters().into_iter();
+    all.map(|(name, value)| json!({ "name": name, "value": fields::value(&value) })).collect()
+}
+
 fn header(version: &str, format: &str) -> Map<String, Value> {
     let header = json!({
         "rabbit_version": version,
@@ -112,7 +117,11 @@ fn user_entry(user: &User) -> Value {
 
 fn vhost_entry(vhost: &Vhost) -> Value {
     let settings = vhost.settings();
-    let mut metadata = json!({ "description": settings.description, "tags": settings.tags });
+    let mut metadata = json!({
+        "description": settings.description,
+        "tags": settings.tags,
+        "protected_from_deletion": settings.is_protected,
+    });
     // COMPAT: RabbitMQ 3.10 refuses Erlang's word for nothing here, and only here.
     if let Some(queue_type) = settings.default_queue_type {
         metadata["default_queue_type"] = queue_type.as_str().into();
@@ -161,7 +170,7 @@ fn policy_value(policy: &Policy) -> Map<String, Value> {
         "pattern": policy.pattern,
         "apply-to": policy.apply_to.as_str(),
         "priority": policy.priority,
-        "definition": object_of(&policy.definition),
+        "definition": fields::object(&policy.definition),
     }))
 }
 
@@ -175,7 +184,7 @@ fn queues(vhost: &Vhost) -> Entries {
             "type": spec.arguments.queue_type().as_str(),
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
-            "arguments": object_of(spec.arguments.table()),
+            "arguments": fields::object(spec.arguments.table()),
         }))
     };
     queues.iter().map(|queue| entry(&queue.spec)).collect()
@@ -192,7 +201,7 @@ fn exchanges(vhost: &Vhost) -> Entries {
             "durable": spec.durable,
             "auto_delete": spec.auto_delete,
             "internal": spec.internal,
-            "arguments": object_of(&spec.arguments),
+            "arguments": fields::object(&spec.arguments),
         }))
     };
     exchanges.into_iter().map(entry).collect()
@@ -218,7 +227,7 @@ fn bindings(vhost: &Vhost) -> Entries {
             "destination": destination,
             "destination_type": kind,
             "routing_key": binding.routing_key,
-            "arguments": object_of(&table_of(&binding.arguments)),
+            "arguments": fields::object(&table_of(&binding.arguments)),
         }))
     };
     let mut entries: Entries = vhost.bindings().into_iter().filter(is_exported).map(entry).collect();

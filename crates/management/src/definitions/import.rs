@@ -6,6 +6,7 @@ use leveret_broker::policy::{Policy, PolicyKind};
 use leveret_broker::store::JournalPosition;
 use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
 use leveret_broker::{Actor, Broker, BrokerError, ConnectionId, VhostSettings};
+use leveret_codec::table::FieldValue;
 
 use super::document::{Document, ExchangeEntry, ImportedPassword, QueueEntry, UserEntry, VhostEntry};
 use super::{ImportError, Imported};
@@ -112,6 +113,10 @@ impl<'a> Import<'a> {
             let what = || format!("binding of {:?} to '{source}' in vhost '{vhost}'", binding.target);
             self.note(what, made)?;
         }
+        for (name, value) in document.global_parameters {
+            let made = self.global_parameter(&name, value);
+            self.note(|| format!("global parameter '{name}'"), made)?;
+        }
         Ok(Imported { position: self.position, skipped: self.skipped })
     }
 
@@ -145,6 +150,7 @@ impl<'a> Import<'a> {
             tags: entry.tags.unwrap_or(before.tags),
             default_queue_type: entry.default_queue_type.or(before.default_queue_type),
             limits: before.limits,
+            is_protected: entry.is_protected.unwrap_or(before.is_protected),
         };
         if known.is_some_and(|known| *known == settings) {
             return Ok(JournalPosition::SAFE);
@@ -190,6 +196,13 @@ impl<'a> Import<'a> {
             return Ok(JournalPosition::SAFE);
         }
         vhost.set_policy(kind, policy)
+    }
+
+    fn global_parameter(&self, name: &str, value: FieldValue) -> Made {
+        if self.broker.global_parameter(name).as_ref() == Some(&value) {
+            return Ok(JournalPosition::SAFE);
+        }
+        self.broker.set_global_parameter(self.by, name, value).map(|(position, _)| position)
     }
 
     /// COMPAT: as for exchanges.

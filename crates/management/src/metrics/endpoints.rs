@@ -122,9 +122,10 @@ fn end(mut page: Page<'_>, view: &View<'_>, endpoint: &str) -> String {
         ("product_name", "Leveret"),
         ("product_version", env!("CARGO_PKG_VERSION")),
     ]);
+    let cluster = view.node.cluster_name();
     let identity = labels(&[
         ("rabbitmq_node", node.name()),
-        ("rabbitmq_cluster", node.name()),
+        ("rabbitmq_cluster", &cluster),
         ("rabbitmq_cluster_permanent_id", node.name()),
         ("rabbitmq_endpoint", endpoint),
     ]);

@@ -21,24 +21,21 @@ use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use leveret_broker::limits::PATTERN_STEPS_MAX;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::endpoints::{self, Wanted};
 use super::families::FAMILIES;
 use super::page::Grown;
 use super::view::Filter;
+use crate::listener::{Listener, Socket};
 use crate::node::Node;
 
 /// Scrapers that are served at a time. There are few in earnest, and each may have to hold a page of many octets.
 const CONNECTIONS_MAX: usize = 32;
 
-/// From accepting a connection to its last octet. Longer than Prometheus lets a scrape take.
+/// From the first octet of a request to the last one of its page. Longer than Prometheus lets a scrape take.
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(60);
-
-/// Pause after a connection could not be accepted: the reason is mostly that files are short, and passes.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Octets that a compiled pattern of queue names may take.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
@@ -54,28 +51,14 @@ struct Pages {
 }
 
 /// Answers scrapers, for ever.
-pub async fn serve(node: Arc<dyn Node>, listener: TcpListener) {
+pub async fn serve(node: Arc<dyn Node>, listener: Listener) {
     let service = TowerToHyperService::new(router(node));
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
-            Err(error) => {
-                warn!(%error, "cannot accept connections of scrapers");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let service = service.clone();
-        tokio::spawn(async move {
-            serve_connection(socket, service).await;
-            drop(place);
-        });
-    }
+    let serve = move |socket, _| serve_connection(socket, service.clone());
+    listener.accept(places, CONNECTION_TIME_MAX, serve).await;
 }
 
-async fn serve_connection(socket: TcpStream, service: TowerToHyperService<Router>) {
+async fn serve_connection(socket: Socket, service: TowerToHyperService<Router>) {
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(socket), service);
     match tokio::time::timeout(CONNECTION_TIME_MAX, connection).await {
         Ok(Ok(())) => {}

@@ -87,6 +87,19 @@ pub(super) fn text() -> Kind<String> {
     })
 }
 
+/// Segments of a path with a slash before each; empty for none.
+pub(super) fn path_prefix_or_none() -> Kind<String> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "._~-".contains(letter);
+    let is_segment =
+        move |segment: &str| !["", ".", ".."].contains(&segment) && segment.chars().all(is_plain);
+    Kind::new("a path such as /rabbit of letters, digits and ._~-, or none", move |typed| {
+        match typed.text()? {
+            "none" => Some(String::new()),
+            text => text.strip_prefix('/')?.split('/').all(is_segment).then(|| text.to_owned()),
+        }
+    })
+}
+
 pub(super) fn name() -> Kind<String> {
     Kind::new(format!("a name of 1 to {NAME_BYTES_MAX} octets"), |typed| {
         typed.text().filter(|name| (1..=NAME_BYTES_MAX).contains(&name.len())).map(str::to_owned)

@@ -1,6 +1,6 @@
 //! How much memory this process may use: the machine's, or its control group's limit if that is lower.
 //!
-//! Only the kind that turns shares of the memory into octets asks here, once per start.
+//! Asked where shares of the memory become octets: at the start, and when an operator changes a limit.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::path::Path;
 const MEMORY_BYTES_ASSUMED: u64 = 1024 * 1024 * 1024;
 
 /// Memory that this process may use.
-pub(super) fn total_bytes() -> u64 {
+pub(crate) fn total_bytes() -> u64 {
     total_bytes_below(Path::new("/"))
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::OPTIONS;
 use super::error::ConfigError;
@@ -34,7 +34,7 @@ enum Meaning {
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 28] = [
+const KEYS: [(&str, Meaning); 32] = [
     ("load_definitions", Meaning::Same("load_definitions")),
     ("management.load_definitions", Meaning::Same("load_definitions")),
     ("definitions.local.path", Meaning::Same("load_definitions")),
@@ -58,7 +58,11 @@ const KEYS: [(&str, Meaning); 28] = [
     ("ssl_options.keyfile", Meaning::Same("tls_key")),
     ("ssl_options.cacertfile", Meaning::Same("tls_ca_file")),
     ("prometheus.tcp.port", Meaning::Address("metrics_listen")),
+    ("prometheus.ssl.port", Meaning::Address("metrics_tls_listen")),
     ("management.tcp.port", Meaning::Address("management_listen")),
+    ("management.ssl.port", Meaning::Address("management_tls_listen")),
+    ("management.path_prefix", Meaning::Same("management_path_prefix")),
+    ("management.tcp.request_timeout", Meaning::Same("management_timeout_ms")),
     ("log.console.level", Meaning::Level("log")),
     ("log.default.level", Meaning::Level("log")),
     ("log.file.level", Meaning::Level("log")),
@@ -69,6 +73,14 @@ const KEYS: [(&str, Meaning); 28] = [
 const LOOPBACK: &str = "loopback_users.";
 const TCP_LISTENERS: &str = "listeners.tcp.";
 const TLS_LISTENERS: &str = "listeners.ssl.";
+const CORS_ORIGINS: &str = "management.cors.allow_origins.";
+
+/// What TLS needs, for each listener of its own. Here all have the same: that of AMQP, or if there is none the first
+/// one that there is. What differs is told of as meaning nothing.
+const TLS_OPTIONS: &str = "ssl_options.";
+const TLS_OPTIONS_OF_HTTP: [&str; 2] = ["management.ssl.", "prometheus.ssl."];
+
+const TLS_NAMES: [&str; 5] = ["certfile", "keyfile", "cacertfile", "verify", "fail_if_no_peer_cert"];
 
 /// COMPAT: whether a client's certificate is verified, and whether it must have one.
 const VERIFY: &str = "ssl_options.verify";
@@ -105,10 +117,16 @@ struct Reading<'a> {
     /// Addresses by the last part of their keys.
     listeners: Gathered<String>,
     tls_listeners: Gathered<String>,
+    /// Origins by the last part of their keys.
+    origins: Gathered<String>,
     /// Users, and whether they may connect from this machine only.
     loopback: Gathered<bool>,
     /// What is asked of clients' certificates.
     client_certificates: Gathered<bool>,
+    /// What TLS of AMQP needs, as it was written.
+    tls_options: BTreeMap<String, String>,
+    /// What TLS of HTTP needs, and the whole key of each, with its file and line.
+    of_http: Vec<(String, String, String, PathBuf, usize)>,
 }
 
 /// Values of several keys that make one of ours, and where the first one stands.
@@ -137,8 +155,11 @@ impl<'a> Reading<'a> {
             conf: RabbitmqConf::default(),
             listeners: Gathered::default(),
             tls_listeners: Gathered::default(),
+            origins: Gathered::default(),
             loopback: Gathered::default(),
             client_certificates: Gathered::default(),
+            tls_options: BTreeMap::new(),
+            of_http: Vec::new(),
         }
     }
 
@@ -167,12 +188,23 @@ impl<'a> Reading<'a> {
         if let Some(name) = key.strip_prefix(TLS_LISTENERS) {
             return self.tls_listeners.add(name, address(&value), origin);
         }
+        if let Some(name) = key.strip_prefix(CORS_ORIGINS) {
+            return self.origins.add(name, value, origin);
+        }
         if key == "loopback_users" && value == "none" {
             self.loopback = Gathered { values: BTreeMap::new(), at: Some(origin) };
             return;
         }
         if let Some(name) = key.strip_prefix(LOOPBACK) {
             return self.loopback.add(name, value == "true", origin);
+        }
+        let of_http = TLS_OPTIONS_OF_HTTP.iter().find_map(|prefix| key.strip_prefix(prefix));
+        if let Some(name) = of_http.filter(|name| TLS_NAMES.contains(name)) {
+            let name = format!("{TLS_OPTIONS}{name}");
+            return self.of_http.push((name, value, key.to_owned(), path.to_owned(), number));
+        }
+        if key.starts_with(TLS_OPTIONS) {
+            self.tls_options.insert(key.to_owned(), value.clone());
         }
         if [VERIFY, REQUIRE].contains(&key) {
             return self.client_certificates.add(
@@ -224,12 +256,33 @@ impl<'a> Reading<'a> {
         Ok(out)
     }
 
+    /// What TLS of HTTP needs becomes what all need.
+    fn share_tls_options(&mut self) {
+        let has_amqps = !self.tls_options.is_empty() || self.tls_listeners.at.is_some();
+        for (name, value, key, path, number) in std::mem::take(&mut self.of_http) {
+            match self.tls_options.get(&name) {
+                Some(shared) if *shared == value => {}
+                None if !has_amqps => {
+                    // COMPAT: that HTTP has TLS does not give it to AMQP.
+                    self.tls_listeners.at.get_or_insert(Origin::File(path.clone(), number));
+                    self.line(&name, value, &path, number);
+                }
+                _ => self.conf.ignored.push(format!("{key} ({}:{number})", path.display())),
+            }
+        }
+    }
+
     fn finish(mut self) -> RabbitmqConf {
-        let listeners = [("amqp_listen", std::mem::take(&mut self.listeners))];
-        let tls_listeners = [("amqps_listen", std::mem::take(&mut self.tls_listeners))];
-        for (option, Gathered { values, at }) in listeners.into_iter().chain(tls_listeners) {
+        self.share_tls_options();
+        let lists = [
+            ("amqp_listen", std::mem::take(&mut self.listeners)),
+            ("amqps_listen", std::mem::take(&mut self.tls_listeners)),
+            ("management_cors_allow_origins", std::mem::take(&mut self.origins)),
+        ];
+        for (option, Gathered { values, at }) in lists {
             if let Some(origin) = at {
-                self.set(option, values.into_values().collect::<Vec<_>>().join(","), origin);
+                let list = values.into_values().collect::<Vec<_>>().join(",");
+                self.set(option, if list.is_empty() { "none".to_owned() } else { list }, origin);
             }
         }
         let Gathered { values, at } = std::mem::take(&mut self.client_certificates);
@@ -385,6 +438,46 @@ ssl_options.verify     = verify_peer
         let conf = read_text(&text.replace("verify_peer", "verify_none"), &[]).unwrap();
         let expected = [("amqps_listen", "0.0.0.0:5671"), ("tls_client_auth", "none")];
         assert_eq!(words(&conf), [&files[1..], &expected[..]].concat());
+    }
+
+    #[test]
+    fn tls_of_http_has_the_settings_of_amqp_or_all_have_its_own() {
+        let http = "\
+management.ssl.port     = 15671
+management.ssl.certfile = server.pem
+management.ssl.keyfile  = key.pem
+prometheus.ssl.port     = 15691
+prometheus.ssl.certfile = server.pem
+";
+        let conf = read_text(http, &[]).unwrap();
+        let listeners = [("management_tls_listen", "0.0.0.0:15671"), ("metrics_tls_listen", "0.0.0.0:15691")];
+        let files = [("tls_certificate", "server.pem"), ("tls_key", "key.pem")];
+        assert_eq!(words(&conf), [&listeners[..], &files[..], &[("amqps_listen", "none")]].concat());
+        assert_eq!(conf.ignored, [""; 0]);
+
+        let both = format!(
+            "listeners.ssl.default = 5671\nssl_options.certfile = server.pem\nssl_options.keyfile = other.pem\n{http}"
+        );
+        let conf = read_text(&both, &[]).unwrap();
+        let files = [("tls_certificate", "server.pem"), ("tls_key", "other.pem")];
+        let expected = [&files[..], &listeners[..], &[("amqps_listen", "0.0.0.0:5671")]].concat();
+        assert_eq!(words(&conf), expected);
+        assert_eq!(conf.ignored, ["management.ssl.keyfile (rabbitmq.conf:6)"]);
+    }
+
+    #[test]
+    fn settings_of_the_management_become_ours() {
+        let text = "\
+management.path_prefix = /rabbit
+management.cors.allow_origins.2 = https://b
+management.cors.allow_origins.1 = https://a
+management.cors.max_age = 60
+";
+        let conf = read_text(text, &[]).unwrap();
+        let expected =
+            [("management_path_prefix", "/rabbit"), ("management_cors_allow_origins", "https://a,https://b")];
+        assert_eq!(words(&conf), expected);
+        assert_eq!(conf.ignored, ["management.cors.max_age (rabbitmq.conf:4)"]);
     }
 
     #[test]

@@ -106,8 +106,20 @@ const SAMPLES: &[Sample] = &[
     sample("management_listen", "none", "['127.0.0.1:0']", |c| {
         c.management_listen.is_empty() || c.management_listen == ["127.0.0.1:0".parse().unwrap()]
     }),
+    sample("management_tls_listen", "[::]:6", "['[::]:6']", |c| {
+        c.management_tls_listen == ["[::]:6".parse().unwrap()]
+    }),
+    sample("management_timeout_ms", "250", "250", |c| c.management_timeout_ms == 250),
+    sample("management_connections_max", "7", "7", |c| c.management_connections_max == 7),
+    sample("management_path_prefix", "/a/b.c", "'/a/b.c'", |c| c.management_path_prefix == "/a/b.c"),
+    sample("management_cors_allow_origins", "https://a, *", "['https://a', '*']", |c| {
+        c.management_cors_allow_origins == ["https://a", "*"]
+    }),
     sample("metrics_listen", "none", "['127.0.0.1:0']", |c| {
         c.metrics_listen.is_empty() || c.metrics_listen == ["127.0.0.1:0".parse().unwrap()]
+    }),
+    sample("metrics_tls_listen", "[::]:7", "['[::]:7']", |c| {
+        c.metrics_tls_listen == ["[::]:7".parse().unwrap()]
     }),
     sample("log", "warn,leveret_server=trace", "'warn,leveret_server=trace'", |c| {
         c.log == "warn,leveret_server=trace"
@@ -149,7 +161,8 @@ const FOR_TLS: [(&str, &str); 4] = [
 
 /// The environment in which a sample is tried.
 fn companions(key: &str) -> Vec<(&'static str, &'static str)> {
-    let is_of_tls = key == "amqps_listen" || key.starts_with("tls_") && key != "tls_dev_certificate";
+    let needs_certificate = ["amqps_listen", "management_tls_listen", "metrics_tls_listen"].contains(&key);
+    let is_of_tls = needs_certificate || key.starts_with("tls_") && key != "tls_dev_certificate";
     let mut companions = if is_of_tls { FOR_TLS.to_vec() } else { Vec::new() };
     companions.retain(|(name, _)| *name != format!("LEVERET_{}", key.to_uppercase()));
     companions
@@ -262,11 +275,13 @@ fn tls_is_spoken_once_there_is_a_certificate() {
 #[test]
 fn options_that_do_not_go_together_are_refused() {
     let own = ["--tls-certificate", "/c", "--tls-key", "/k"];
-    let wrong: [(&[&str], &str); 9] = [
+    let wrong: [(&[&str], &str); 11] = [
         (&["--tls-certificate", "/c"], "tls_certificate and tls_key belong together"),
         (&["--tls-key", "/k"], "tls_certificate and tls_key belong together"),
         (&[&own[..], &["--tls-dev-certificate"]].concat(), "tls_dev_certificate takes the place"),
         (&["--amqps-listen", "[::]:5671"], "amqps_listen needs tls_certificate"),
+        (&["--management-tls-listen", "[::]:15671"], "management_tls_listen needs tls_certificate"),
+        (&["--metrics-tls-listen", "[::]:15691"], "metrics_tls_listen needs tls_certificate"),
         (&["--tls-sni-dir", "/s"], "tls_sni_dir needs tls_certificate"),
         (&["--tls-client-auth", "required"], "tls_client_auth needs tls_certificate"),
         (&[&own[..], &["--tls-client-auth", "required"]].concat(), "tls_client_auth needs tls_ca_file"),

@@ -142,7 +142,7 @@ impl Handshake<'_> {
         let start = connection::Start {
             version_major: 0,
             version_minor: 9,
-            server_properties: server_properties(),
+            server_properties: server_properties(self.server.broker.cluster_name()),
             mechanisms: auth::mechanisms(self.external_user().as_deref()).as_bytes(),
             locales: b"en_US",
         };
@@ -351,7 +351,7 @@ fn capabilities(client_properties: &FieldTable) -> Capabilities {
 }
 
 /// What clients look at before they use an extension. COMPAT: some go by the product's name and version.
-fn server_properties() -> FieldTable {
+fn server_properties(given_name: Option<String>) -> FieldTable {
     let capabilities = [
         "publisher_confirms",
         "exchange_exchange_bindings",
@@ -366,7 +366,8 @@ fn server_properties() -> FieldTable {
     let announced = capabilities.iter().fold(FieldTable::new(), |table, name| table.with(name, true));
     FieldTable::new()
         .with("capabilities", announced)
-        .with("cluster_name", "leveret")
+        // The name of the machine is nothing for those who have not logged in.
+        .with("cluster_name", given_name.as_deref().unwrap_or("leveret"))
         .with("copyright", "The Leveret authors; Apache-2.0")
         .with("information", concat!("Leveret ", env!("CARGO_PKG_VERSION")))
         .with("platform", "Rust")

@@ -36,7 +36,7 @@ impl Stream {
             }
             Self::Tls(TlsStream { socket, session, rest }) => {
                 let (read, write) = socket.into_split();
-                let outbound = Arc::clone(outbound);
+                let (session, outbound) = (Arc::new(Mutex::new(*session)), Arc::clone(outbound));
                 let reader =
                     TlsReader { socket: read, session: Arc::clone(&session), rest, outbound, ended: false };
                 let writer =

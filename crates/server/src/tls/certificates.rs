@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use leveret_management::node::CertificateFile;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -112,6 +113,8 @@ pub(super) struct Certificates {
     /// For clients that name no host, or one that is not known.
     default: Arc<CertifiedKey>,
     by_name: HashMap<String, Arc<CertifiedKey>>,
+    /// The files they are from.
+    files: Vec<CertificateFile>,
 }
 
 impl ResolvesServerCert for Certificates {
@@ -130,11 +133,13 @@ impl Certificates {
     ) -> Result<Self, TlsError> {
         let option = "tls_certificate";
         let (default, _) = certified(provider, (option, certificate), ("tls_key", key))?;
+        let mut files = vec![file_of(certificate, &default.cert)];
         let mut by_name = HashMap::new();
         for certificate in further.map(certificates_of).transpose()?.unwrap_or_default() {
             let option = "tls_sni_dir";
             let key = certificate.with_extension("key");
             let (further, names) = certified(provider, (option, &certificate), (option, &key))?;
+            files.push(file_of(&certificate, &further.cert));
             if names.is_empty() {
                 warn!(path = %certificate.display(), "a certificate without host names: no client will see it");
             }
@@ -144,7 +149,12 @@ impl Certificates {
                 }
             }
         }
-        Ok(Self { default, by_name })
+        Ok(Self { default, by_name, files })
+    }
+
+    /// The files they are from, the one for all first.
+    pub(super) fn files(&self) -> &[CertificateFile] {
+        &self.files
     }
 
     /// The certificate for a host: its own, or that for all hosts of its domain.
@@ -216,6 +226,17 @@ fn inspect(der: &CertificateDer<'_>, source: (&'static str, &Path)) -> Result<Ve
     Ok(names.collect())
 }
 
+/// When the certificates of a file end.
+pub(super) fn file_of(path: &Path, certificates: &[CertificateDer<'_>]) -> CertificateFile {
+    let end_of = |der: &CertificateDer<'_>| {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        u64::try_from(certificate.validity().not_after.timestamp()).ok()
+    };
+    // One that ended before 1970, or cannot be read, has ended.
+    let expires_s = certificates.iter().map(|der| end_of(der).unwrap_or_default()).collect();
+    CertificateFile { path: path.display().to_string(), expires_s }
+}
+
 /// Seconds since 1970.
 pub(super) fn now_s() -> i64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -223,14 +244,19 @@ pub(super) fn now_s() -> i64 {
 }
 
 /// The authorities that clients' certificates may come from, if clients are asked for any.
-pub(super) fn authorities(config: &Config, path: Option<&Path>) -> Result<Option<RootCertStore>, TlsError> {
+pub(super) fn authorities(
+    config: &Config,
+    path: Option<&Path>,
+) -> Result<Option<(RootCertStore, CertificateFile)>, TlsError> {
     let Some(path) = path.filter(|_| config.tls_client_auth != ClientAuth::None) else { return Ok(None) };
     let source = ("tls_ca_file", path);
     let mut authorities = RootCertStore::empty();
-    for certificate in read_certificates(source)? {
+    let certificates = read_certificates(source)?;
+    let file = file_of(path, &certificates);
+    for certificate in certificates {
         authorities.add(certificate).map_err(|error| malformed(source, error.to_string()))?;
     }
-    Ok(Some(authorities))
+    Ok(Some((authorities, file)))
 }
 
 fn malformed((option, path): (&'static str, &Path), reason: String) -> TlsError {

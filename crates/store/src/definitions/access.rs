@@ -1,5 +1,5 @@
-//! Entries of users, vhosts and permissions. What grows with time is a field table, in which an older value may lack
-//! a key.
+//! Entries of users, vhosts, permissions and global parameters. What grows with time is a field table, in which an
+//! older value may lack a key.
 
 use leveret_broker::access::password::{HashAlgorithm, PasswordHash};
 use leveret_broker::access::permissions::{Permissions, TopicPermissions};
@@ -11,7 +11,8 @@ use leveret_broker::vhost::VhostSettings;
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use crate::entries::{
-    KEY_ACCESS_BEGUN, KEY_PERMISSIONS, KEY_TOPIC_PERMISSIONS, KEY_USER, KEY_VHOST, VALUE_VERSION,
+    KEY_ACCESS_BEGUN, KEY_GLOBAL_PARAMETER, KEY_PERMISSIONS, KEY_TOPIC_PERMISSIONS, KEY_USER, KEY_VHOST,
+    VALUE_VERSION,
 };
 use crate::octets::{Reader, put_sized};
 
@@ -23,6 +24,8 @@ const ALGORITHM: &str = "hashing_algorithm";
 const HASH: &str = "password_hash";
 const DESCRIPTION: &str = "description";
 const QUEUE_TYPE: &str = "default_queue_type";
+const PROTECTED: &str = "protected_from_deletion";
+const VALUE: &str = "value";
 
 pub(super) fn user_value(user: &User) -> Vec<u8> {
     let mut table = FieldTable::new().with(TAGS, texts(&user.tags));
@@ -46,7 +49,14 @@ pub(super) fn vhost_value(settings: &VhostSettings) -> Vec<u8> {
     if let Some(queue_type) = settings.default_queue_type {
         table.insert(QUEUE_TYPE, queue_type.as_str());
     }
+    if settings.is_protected {
+        table.insert(PROTECTED, true);
+    }
     value_of(&table)
+}
+
+pub(super) fn parameter_value(value: &FieldValue) -> Vec<u8> {
+    value_of(&FieldTable::new().with(VALUE, value.clone()))
 }
 
 pub(super) fn patterns_value<const COUNT: usize>(patterns: [&String; COUNT]) -> Vec<u8> {
@@ -75,6 +85,10 @@ pub(super) fn definition_of(kind: u8, mut names: Reader<'_>, mut value: Reader<'
         KEY_ACCESS_BEGUN => Definition::BeginAccess,
         KEY_USER => Definition::PutUser(user(names.text()?, value)?),
         KEY_VHOST => Definition::PutVhost(VhostName::from(names.text()?), settings(value)?),
+        KEY_GLOBAL_PARAMETER => {
+            let table = FieldTable::decode(value.rest()).ok()?;
+            Definition::PutGlobalParameter(names.text()?.to_owned(), table.get(VALUE)?.clone())
+        }
         KEY_PERMISSIONS => Definition::PutPermissions(Permissions {
             vhost: names.text()?.into(),
             user: names.text()?.into(),
@@ -125,7 +139,12 @@ fn settings(value: Reader<'_>) -> Option<VhostSettings> {
         max_queues: limit(&table, MAX_QUEUES)?,
     };
     let description = table.get(DESCRIPTION)?.as_str()?.to_owned();
-    Some(VhostSettings { description, tags: tags(&table)?, default_queue_type, limits })
+    let is_protected = match table.get(PROTECTED) {
+        None => false,
+        Some(FieldValue::Boolean(flag)) => *flag,
+        Some(_) => return None,
+    };
+    Some(VhostSettings { description, tags: tags(&table)?, default_queue_type, limits, is_protected })
 }
 
 fn tags(table: &FieldTable) -> Option<Vec<String>> {

@@ -140,14 +140,16 @@ fn user() -> impl Strategy<Value = User> {
 fn settings() -> impl Strategy<Value = VhostSettings> {
     let queue_type = prop::sample::select(vec![QueueType::Classic, QueueType::Quorum, QueueType::Stream]);
     let limits = (any::<Option<i64>>(), any::<Option<i64>>());
-    (name(), prop::collection::vec(name(), 0..3), prop::option::of(queue_type), limits).prop_map(
-        |(description, tags, default_queue_type, (max_connections, max_queues))| VhostSettings {
-            description,
-            tags,
-            default_queue_type,
-            limits: VhostLimits { max_connections, max_queues },
-        },
-    )
+    (name(), prop::collection::vec(name(), 0..3), prop::option::of(queue_type), limits, any::<bool>())
+        .prop_map(|(description, tags, default_queue_type, (max_connections, max_queues), is_protected)| {
+            VhostSettings {
+                is_protected,
+                description,
+                tags,
+                default_queue_type,
+                limits: VhostLimits { max_connections, max_queues },
+            }
+        })
 }
 
 /// Any change of definitions.
@@ -159,6 +161,9 @@ pub(crate) fn definition() -> impl Strategy<Value = Definition> {
         name().prop_map(|name| Definition::DeleteUser(name.into())),
         (vhost(), settings()).prop_map(|(vhost, settings)| Definition::PutVhost(vhost, settings)),
         vhost().prop_map(Definition::DeleteVhost),
+        (name(), table())
+            .prop_map(|(name, value)| { Definition::PutGlobalParameter(name, FieldValue::Table(value)) }),
+        name().prop_map(Definition::DeleteGlobalParameter),
         [name(), name(), name(), name(), name()].prop_map(|[user, vhost, configure, write, read]| {
             let (user, vhost) = (user.into(), vhost.into());
             Definition::PutPermissions(Permissions { user, vhost, configure, write, read })

@@ -1,6 +1,7 @@
-//! Field tables as JSON and back.
+//! Field tables as JSON and back, for answers, requests and definitions. Not every value has a form in JSON: octets
+//! that are no text are shown with replacement characters, a timestamp is its seconds.
 
-use leveret_codec::table::{FieldTable, FieldValue};
+use leveret_codec::table::{FIELD_NESTING_MAX, FieldTable, FieldValue};
 use serde_json::{Map, Number, Value};
 
 /// A table as an object.
@@ -9,7 +10,7 @@ pub(crate) fn object(table: &FieldTable) -> Value {
     Value::Object(fields.collect())
 }
 
-/// A value; text that is not UTF-8 loses what cannot be shown.
+/// A value.
 pub(crate) fn value(value: &FieldValue) -> Value {
     match value {
         FieldValue::Boolean(flag) => Value::Bool(*flag),
@@ -36,28 +37,49 @@ pub(crate) fn float(number: f64) -> Value {
     Number::from_f64(number).map_or(Value::Null, Value::Number)
 }
 
+/// Text, of which what is not UTF-8 is lost.
 pub(crate) fn lossy(octets: &[u8]) -> String {
     String::from_utf8_lossy(octets).into_owned()
 }
 
-/// An object as a table. COMPAT: whole numbers become 64 bits wide; those beyond become floats.
-pub(crate) fn table(object: &Map<String, Value>) -> FieldTable {
-    object.iter().map(|(key, value)| (key.as_str(), field(value))).collect()
+/// An object as a table; nothing if it is nested deeper than tables may be. COMPAT: whole numbers become 64 bits wide;
+/// those beyond become floats.
+pub(crate) fn table(object: &Map<String, Value>) -> Option<FieldTable> {
+    table_at(object, 1)
 }
 
-/// A value of a table.
-pub(crate) fn field(value: &Value) -> FieldValue {
-    match value {
+/// A value of a table; nothing if it is nested deeper than it may be there.
+pub(crate) fn field(value: &Value) -> Option<FieldValue> {
+    field_at(value, 1)
+}
+
+fn table_at(object: &Map<String, Value>, depth: usize) -> Option<FieldTable> {
+    if depth > FIELD_NESTING_MAX {
+        return None;
+    }
+    let mut table = FieldTable::new();
+    for (key, value) in object {
+        table.insert(key, field_at(value, depth)?);
+    }
+    Some(table)
+}
+
+/// A value in a table of that depth.
+fn field_at(value: &Value, depth: usize) -> Option<FieldValue> {
+    Some(match value {
         Value::Null => FieldValue::Void,
         Value::Bool(flag) => FieldValue::Boolean(*flag),
         Value::Number(number) => match number.as_i64() {
             Some(integer) => FieldValue::I64(integer),
-            None => FieldValue::F64(number.as_f64().unwrap_or_default()),
+            None => FieldValue::F64(number.as_f64()?),
         },
         Value::String(text) => FieldValue::LongString(text.as_bytes().to_vec()),
-        Value::Array(values) => FieldValue::Array(values.iter().map(field).collect()),
-        Value::Object(object) => FieldValue::Table(table(object)),
-    }
+        Value::Array(_) if depth >= FIELD_NESTING_MAX => return None,
+        Value::Array(values) => {
+            FieldValue::Array(values.iter().map(|one| field_at(one, depth + 1)).collect::<Option<_>>()?)
+        }
+        Value::Object(object) => FieldValue::Table(table_at(object, depth + 1)?),
+    })
 }
 
 /// A moment as RabbitMQ writes it, `2026-11-21T14:49:59.460+00:00`.
@@ -86,11 +108,31 @@ mod tests {
     #[test]
     fn what_json_can_say_survives_the_way_there_and_back() {
         let value = json!({ "t": { "n": [1, -2, 3.5, "x", true, null] }, "big": u64::MAX });
-        let there = table(value.as_object().expect("an object"));
+        let there = table(value.as_object().expect("an object")).expect("not deep");
         assert_eq!(there.get("t").and_then(FieldValue::as_table).map(FieldTable::len), Some(1));
         let mut back = object(&there);
         assert_eq!(back["t"], value["t"]);
         assert_eq!(back["big"].take().as_f64(), Some(u64::MAX as f64));
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_no_table() {
+        let nested =
+            |depth: usize, wrap: fn(Value) -> Value| (1..depth).fold(json!({}), |inner, _| wrap(inner));
+        for wrap in
+            [|inner| json!({ "a": inner }), |inner| json!({ "a": [inner] })] as [fn(Value) -> Value; 2]
+        {
+            for depth in 1..=2 * FIELD_NESTING_MAX {
+                let value = nested(depth, wrap);
+                let table = table(value.as_object().expect("an object"));
+                let is_read =
+                    table.as_ref().is_some_and(|table| FieldTable::decode(&table.encoded()).is_ok());
+                assert_eq!(is_read, table.is_some(), "{depth}");
+            }
+        }
+        let deepest = nested(FIELD_NESTING_MAX, |inner| json!({ "a": inner }));
+        assert!(table(deepest.as_object().expect("an object")).is_some());
+        assert!(field(&json!([deepest])).is_none());
     }
 
     #[test]
