@@ -96,7 +96,7 @@ impl Client {
         })
     }
 
-    /// Whether the connection is open, as far as the client knows.
+    /// Whether the connection is open.
     pub(crate) fn is_connected(&self) -> bool {
         self.connection.status().connected()
     }

@@ -107,8 +107,7 @@ fn definitions_go_from_leveret_to_leveret_and_lose_nothing() {
     let first = one.fetch("definitions");
     let shop = first["vhosts"].as_array().expect("a list").iter().find(|vhost| vhost["name"] == "shop");
     let tags = ["production", "eu west"];
-    let metadata = json!({ "description": "Orders & more", "tags": tags, "default_queue_type": "quorum",
-        "protected_from_deletion": false });
+    let metadata = json!({ "description": "Orders & more", "tags": tags, "default_queue_type": "quorum" });
     assert_eq!(shop.expect("the vhost is there")["metadata"], metadata);
     let other = Api::start();
     import(&other, &first);

@@ -342,16 +342,17 @@ impl Bound {
             (Spoken::Management, None, &config.management_listen),
             (Spoken::Management, tls, &config.management_tls_listen),
         ];
-        let of_ipv4 = all.iter().flat_map(|(.., addresses)| *addresses).filter(|address| address.is_ipv4());
-        let ports_of_ipv4: HashSet<u16> = of_ipv4.map(SocketAddr::port).collect();
-        let all = all.iter().flat_map(|&(spoken, tls, addresses)| {
+        let all = all.into_iter().flat_map(|(spoken, tls, addresses)| {
             addresses.iter().map(move |&address| (address, Purpose { spoken, tls: tls.cloned() }))
         });
+        let all: Vec<_> = all.collect();
+        let of_ipv4 = all.iter().filter(|(address, _)| address.is_ipv4());
+        let ports_of_ipv4: HashSet<u16> = of_ipv4.map(|(address, _)| address.port()).collect();
         let bind = |(address, purpose): (SocketAddr, Purpose)| {
             let is_ipv6_only = address.is_ipv6() && ports_of_ipv4.contains(&address.port());
             Self::bind(address, is_ipv6_only, purpose)
         };
-        all.map(bind).collect()
+        all.into_iter().map(bind).collect()
     }
 
     /// Unless it is told to be for IPv6 only, `[::]` takes clients of IPv4 as well.

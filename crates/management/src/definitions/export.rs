@@ -117,14 +117,14 @@ fn user_entry(user: &User) -> Value {
 
 fn vhost_entry(vhost: &Vhost) -> Value {
     let settings = vhost.settings();
-    let mut metadata = json!({
-        "description": settings.description,
-        "tags": settings.tags,
-        "protected_from_deletion": settings.is_protected,
-    });
+    let mut metadata = json!({ "description": settings.description, "tags": settings.tags });
     // COMPAT: RabbitMQ 3.10 refuses Erlang's word for nothing here, and only here.
     if let Some(queue_type) = settings.default_queue_type {
         metadata["default_queue_type"] = queue_type.as_str().into();
+    }
+    // COMPAT: RabbitMQ before 4.1 does not know the word.
+    if settings.is_protected {
+        metadata["protected_from_deletion"] = true.into();
     }
     json!({
         "name": vhost.name.as_str(),
