@@ -186,6 +186,9 @@ fn it_makes_lists_and_deletes_vhosts_users_permissions_and_limits() {
     admin.does("vhosts declare --name v --description d --default-queue-type quorum");
     admin.does("vhosts declare --name v --tracing");
     admin.says("vhosts list", &["/ classic false", "v d quorum false"]);
+    admin.does("vhosts enable_deletion_protection --name v");
+    admin.fails("vhosts delete --name v", REFUSED, "protected from deletion");
+    admin.does("vhosts disable_deletion_protection --name v");
     admin.does("users declare --name u --password p --tags management,policymaker");
     let hash = "kI3GCqW5JLMJa4iX1lo7X4D6XbYqlLgxIs30+P6tENUV2POR";
     admin.does(&format!("users declare --name hashed --password-hash {hash}"));
@@ -365,4 +368,13 @@ fn what_needs_streams_shovels_or_federation_is_refused_with_the_reason() {
     admin.fails("federation list_all_links", REFUSED, "404 Not Found");
     admin.fails("parameters set --component c --name n --value {}", REFUSED, "component c not found");
     assert_eq!(admin.does("parameters list_all"), "");
+}
+
+#[test]
+fn it_sets_and_clears_global_parameters() {
+    let Some(admin) = Admin::start() else { return };
+    admin.does("global_parameters set --name team --value {\"floor\":3}");
+    admin.says("global_parameters list", &["team {\"floor\":3}"]);
+    admin.does("global_parameters clear --name team");
+    admin.says_nothing_of("global_parameters list", "team");
 }

@@ -19,13 +19,13 @@ const PLUGINS: [&str; 4] = [
     "rabbitmq_sharding",
 ];
 
-/// Names of clusters, and what people note there.
-const NOT_KEPT: &str = "global_parameters";
+/// A global parameter that RabbitMQ makes for itself.
+const OWN_PARAMETER: &str = "internal_cluster_id";
 
 /// The entries of each section.
 fn sections(document: &Value) -> BTreeMap<&str, Vec<Value>> {
     let lists = document.as_object().expect("an object").iter().filter_map(|(section, entries)| {
-        let entries = entries.as_array().filter(|_| section != NOT_KEPT)?.iter();
+        let entries = entries.as_array()?.iter().filter(|entry| entry["name"] != OWN_PARAMETER);
         Some((section.as_str(), entries.map(|entry| comparable(section, entry)).collect()))
     });
     lists.collect()
@@ -69,7 +69,7 @@ fn empty(api: &Api) {
         let names = listed.as_array().expect("a list").iter().map(|one| one["name"].clone());
         names.map(|name| name.as_str().expect("a name").to_owned()).collect::<Vec<_>>()
     };
-    for (path, kept) in [("vhosts", ""), ("users", "guest"), ("global-parameters", "internal_cluster_id")] {
+    for (path, kept) in [("vhosts", ""), ("users", "guest"), ("global-parameters", OWN_PARAMETER)] {
         for name in names(path).into_iter().filter(|name| name != kept) {
             let name: String = name.bytes().map(|octet| format!("%{octet:02X}")).collect();
             api.expect(204, "DELETE", &format!("{path}/{name}"), None);

@@ -280,6 +280,30 @@ fn published(queue: &str, body: &str) -> Vec<u8> {
     octets
 }
 
+/// More than its limit, once messages come back that were handed out.
+#[test]
+fn a_queue_that_refuses_does_not_drop_what_it_has_taken() {
+    let broker = Broker::start();
+    let (mut peer, queue) = refusing(&broker, 2);
+    peer.publish(1, "", &queue, "1");
+    peer.publish(1, "", &queue, "2");
+    assert_eq!(fates(&mut peer, 1, 2), [true, true]);
+    peer.get(1, &queue, "1");
+    peer.get(1, &queue, "2");
+    peer.publish(1, "", &queue, "3");
+    peer.publish(1, "", &queue, "4");
+    assert_eq!(fates(&mut peer, 3, 4), [true, true]);
+    peer.send(1, nack(2, true, true));
+    peer.expect_quiet(1, &queue, 4);
+    peer.publish(1, "", &queue, "5");
+    assert_eq!(fates(&mut peer, 5, 5), [false]);
+    for body in ["1", "2", "3", "4"] {
+        peer.get(1, &queue, body);
+    }
+    peer.expect_empty(1, &queue);
+    peer.close();
+}
+
 #[test]
 fn a_transaction_that_a_full_queue_refuses_fails() {
     let broker = Broker::start();

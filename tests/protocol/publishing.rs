@@ -183,6 +183,41 @@ fn close_of_a_channel_rolls_back() {
     peer.close();
 }
 
+/// What was settled in a transaction that does not come to its commit goes back like any other delivery.
+#[test]
+fn what_was_settled_and_not_committed_comes_back_when_the_channel_ends() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let queue = peer.queue(1);
+    for body in ["acked", "rejected", "nacked", "unsettled"] {
+        peer.publish(1, "", &queue, body);
+    }
+    peer.expect_quiet(1, &queue, 4);
+    let take_and_settle = |peer: &mut Peer| {
+        peer.open_channel(2);
+        peer.ask(2, tx::Select, tx::SelectOk);
+        for body in ["acked", "rejected", "nacked", "unsettled"] {
+            peer.get(2, &queue, body);
+        }
+        peer.send(2, ack(1));
+        peer.send(2, crate::say::reject(2, false));
+        peer.send(2, crate::say::nack(3, false, false));
+    };
+    take_and_settle(&mut peer);
+    peer.ask(2, channel_close(), channel::CloseOk);
+    peer.expect_quiet(1, &queue, 4);
+    // By an error too.
+    take_and_settle(&mut peer);
+    peer.send(2, ack(99));
+    let text = "PRECONDITION_FAILED - unknown delivery tag 99";
+    peer.expect_channel_close(2, 406, text, MethodId::BASIC_ACK);
+    peer.expect_quiet(1, &queue, 4);
+    for body in ["acked", "rejected", "nacked", "unsettled"] {
+        assert!(peer.get(1, &queue, body).redelivered, "{body}");
+    }
+    peer.close();
+}
+
 #[test]
 fn returns_of_a_transaction_come_with_its_commit() {
     let broker = Broker::start();

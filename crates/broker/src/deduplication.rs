@@ -8,7 +8,7 @@
 mod cache;
 mod octets;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use leveret_codec::properties::Properties;
@@ -117,6 +117,8 @@ pub struct Deduplication {
     /// Locked before any queue.
     cache: Mutex<Cache>,
     duplicates: AtomicU64,
+    /// The exchange is gone. Set with the cache locked.
+    is_ended: AtomicBool,
 }
 
 impl std::fmt::Debug for Deduplication {
@@ -185,6 +187,7 @@ impl Deduplication {
             clock: Arc::clone(&hidden.services().clock),
             queue: OnceLock::new(),
             duplicates: AtomicU64::new(0),
+            is_ended: AtomicBool::new(false),
         })
     }
 
@@ -254,6 +257,9 @@ impl Deduplication {
 
     /// The exchange is gone. Called with the topology locked.
     pub(crate) fn end(&self, changes: &mut Changes) {
+        // Under the lock under which ids are kept: a channel that remembers the exchange must not make its queue anew.
+        let _cache = self.cache.lock();
+        self.is_ended.store(true, Ordering::Relaxed);
         self.queue.get().into_iter().for_each(|queue| self.hidden.delete(queue, changes));
     }
 
@@ -262,9 +268,9 @@ impl Deduplication {
         DeduplicationSnapshot { exchange: self.exchange.clone(), ids: self.cache.lock().len(), duplicates }
     }
 
-    /// Keeps an id for a restart; where that is safe. Called with nothing locked, or the cache.
+    /// Keeps an id for a restart; where that is safe. Called with the cache locked.
     fn keep(&self, id: &Id) -> JournalPosition {
-        if !self.durable {
+        if !self.durable || self.is_ended.load(Ordering::Relaxed) {
             return JournalPosition::SAFE;
         }
         let queue = self.queue.get_or_init(|| {
@@ -357,7 +363,16 @@ impl OwnIds {
 
     /// The queues have the messages.
     pub(crate) fn keep(self) -> JournalPosition {
-        self.0.iter().map(NewId::keep).max().unwrap_or(JournalPosition::SAFE)
+        let keep = |new: &NewId| {
+            let _cache = new.by.cache.lock();
+            new.keep()
+        };
+        self.0.iter().map(keep).max().unwrap_or(JournalPosition::SAFE)
+    }
+
+    /// They have not, and the messages will be published again.
+    pub(crate) fn forget(self) {
+        self.0.iter().for_each(|new| new.by.cache.lock().forget(&new.id));
     }
 }
 

@@ -246,7 +246,8 @@ impl DelayedMessages {
             }
         }
         for (queue, taker) in opened {
-            self.waiting.lock().entries.reserve(queue.snapshot().ready);
+            let ready = queue.snapshot().ready;
+            self.waiting.lock().entries.reserve(ready);
             let id = taker.id;
             let spec = ConsumerSpec {
                 id,

@@ -42,6 +42,7 @@ use arguments::QueueArguments;
 pub use consumers::{ConsumerActivity, ConsumerHolder, ConsumerSnapshot, ConsumerSpec};
 use consumers::{Consumers, SingleActive};
 pub use dying::DeathReason;
+use dying::Dying;
 use levels::Levels;
 use messages::Messages;
 use probe::Probe;
@@ -216,7 +217,7 @@ struct State {
     /// are delivered again.
     is_limited: bool,
     /// Messages that are neither ready nor unacked any more, on their way to the dead-letter exchange, and why.
-    dying: VecDeque<(MessageRef, DeathReason)>,
+    dying: VecDeque<Dying>,
     /// Letters of messages that died before they came into the queue.
     refused: Option<MessageBatch>,
     /// Somebody publishes what died.

@@ -84,6 +84,10 @@ pub struct UnackedList {
     entries: VecDeque<(u64, Option<(OriginIndex, MessageRef)>)>,
     settled: usize,
     origins: Vec<Option<Origin>>,
+    /// Places in there that are free.
+    free: Vec<OriginIndex>,
+    /// Of some entries the message was taken back.
+    has_taken_back: bool,
     /// Up to which tag deliveries were handed out at these times or before, both growing.
     ///
     /// PERF: noted now and then by who looks for overdue ones, so that a delivery costs no look at the clock.
@@ -104,11 +108,11 @@ impl UnackedList {
         self.entries.len() - self.settled
     }
 
-    /// The same without those of quorum queues. Takes its time where there are such.
+    /// The same without those of quorum queues and those that were taken back. Takes its time where there are such.
     #[must_use]
     pub fn len_of_classic(&self) -> usize {
         let is_quorum = |origin: &Origin| origin.origin.queue.spec.is_quorum();
-        if !self.origins.iter().flatten().any(is_quorum) {
+        if !self.has_taken_back && !self.origins.iter().flatten().any(is_quorum) {
             return self.len();
         }
         let origins = self.entries.iter().filter_map(|(_, entry)| entry.as_ref().map(|(origin, _)| origin.0));
@@ -125,12 +129,15 @@ impl UnackedList {
     /// Makes an origin known before its first delivery.
     pub fn add_origin(&mut self, origin: DeliveryOrigin) -> OriginIndex {
         let entry = Some(Origin { origin, outstanding: 0, released: false });
-        if let Some(index) = self.origins.iter().position(Option::is_none) {
-            self.origins[index] = entry;
-            OriginIndex(index as u32)
-        } else {
-            self.origins.push(entry);
-            OriginIndex((self.origins.len() - 1) as u32)
+        match self.free.pop() {
+            Some(index) => {
+                self.origins[index.0 as usize] = entry;
+                index
+            }
+            None => {
+                self.origins.push(entry);
+                OriginIndex((self.origins.len() - 1) as u32)
+            }
         }
     }
 
@@ -140,6 +147,7 @@ impl UnackedList {
             origin.released = true;
             if origin.outstanding == 0 {
                 self.origins[index.0 as usize] = None;
+                self.free.push(index);
             }
         }
     }
@@ -214,6 +222,7 @@ impl UnackedList {
         let result = origin.origin.clone();
         if origin.released && origin.outstanding == 0 {
             *slot = None;
+            self.free.push(index);
         }
         Some(result)
     }
@@ -282,6 +291,7 @@ impl UnackedList {
             {
                 taken.push(Unacked { delivery_tag: *delivery_tag, origin: index, message: *message });
                 *origin = OriginIndex::NOBODY;
+                self.has_taken_back = true;
             }
         }
     }
@@ -305,8 +315,11 @@ impl UnackedList {
             self.entries.retain(|(_, entry)| entry.is_some());
             self.settled = 0;
         }
-        if self.entries.is_empty() && self.entries.capacity() > 1024 {
-            self.entries = VecDeque::new();
+        if self.entries.is_empty() {
+            self.has_taken_back = false;
+            if self.entries.capacity() > 1024 {
+                self.entries = VecDeque::new();
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ mod declare;
 pub(crate) mod hidden;
 mod policies;
 pub mod redrive;
-mod republish;
+pub(crate) mod republish;
 mod restore;
 mod settings;
 mod topology;

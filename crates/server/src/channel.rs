@@ -575,7 +575,9 @@ impl Channel {
     /// Gives everything back that the channel holds: consumers, deliveries not settled, its transaction.
     fn clean_up(&mut self) {
         self.place = None;
-        self.transaction = None;
+        if let Some(transaction) = self.transaction.take() {
+            self.take_back_settlements(&transaction.settlements);
+        }
         self.replies = Replies::default();
         self.routes.discard();
         self.confirms = None;

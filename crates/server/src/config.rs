@@ -122,8 +122,8 @@ options! {
     /// /rabbit/api.
     management_path_prefix: String = "none", kind::path_prefix_or_none();
 
-    /// Origins of pages that browsers let use the HTTP API, each a scheme, a host and maybe a port; * for all, which are
-    /// not given the logins that a browser remembers.
+    /// Origins of pages that browsers let use the HTTP API, each a scheme, a host and maybe a port; * for all, which
+    /// are not given the logins that a browser remembers.
     management_cors_allow_origins: Vec<String> = "none", kind::names_or_none();
 
     /// Addresses where Prometheus finds metrics, for which nobody has to log in. Port 0 picks a free port.

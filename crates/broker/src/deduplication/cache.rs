@@ -92,6 +92,10 @@ impl Cache {
         }
     }
 
+    pub(super) fn forget(&mut self, id: &Id) {
+        self.number_of(&id.octets, id.hash).into_iter().for_each(|number| self.unchain(number));
+    }
+
     fn get(&self, number: u64) -> Option<&Known> {
         self.known.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }

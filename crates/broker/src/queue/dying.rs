@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::{Queue, State};
 use crate::dead_letter::{DeadLetter, Grave};
 use crate::message::{MessageBatch, MessageRef, MessageView};
+use crate::names::QueueId;
 use crate::store::JournalPosition;
+use crate::vhost::republish::Untaken;
 
 /// Why a message died, as x-death names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +58,19 @@ thread_local! {
     static BURIALS: RefCell<Option<VecDeque<Arc<Queue>>>> = const { RefCell::new(None) };
 }
 
+/// A dead message that the queue still has.
+pub(super) struct Dying {
+    pub(super) message: MessageRef,
+    reason: DeathReason,
+    /// Queues that have its letter, where others have not taken it yet.
+    had_by: Option<Box<[QueueId]>>,
+}
+
 /// Dead messages on their way.
 struct Burial {
     letters: MessageBatch,
     /// What the queue lets go of when they are published: the last ones of the letters.
-    dead: Vec<(MessageRef, DeathReason)>,
+    dead: Vec<Dying>,
     /// What no queue takes stays.
     is_sure: bool,
 }
@@ -85,6 +95,19 @@ fn bury_waiting() {
         queue.bury_own();
     }
     BURIALS.set(None);
+}
+
+impl Burial {
+    /// The number of the first letter that the queue still has the message of.
+    fn first(&self) -> usize {
+        self.letters.len() - self.dead.len()
+    }
+
+    /// Queues that have a letter already.
+    fn had_by(&self, number: usize) -> &[QueueId] {
+        let dying = number.checked_sub(self.first()).and_then(|index| self.dead.get(index));
+        dying.and_then(|dying| dying.had_by.as_deref()).unwrap_or_default()
+    }
 }
 
 impl State {
@@ -116,7 +139,7 @@ impl Queue {
         }
         // What becomes of one may come back to this queue before it lets go of the message.
         messages.iter().for_each(|&message| state.messages.release_id(message));
-        state.dying.extend(messages.iter().map(|&message| (message, reason)));
+        state.dying.extend(messages.iter().map(|&message| Dying { message, reason, had_by: None }));
         JournalPosition::SAFE
     }
 
@@ -153,11 +176,13 @@ impl Queue {
             let mut untaken = Vec::new();
             if let Some(vhost) = self.vhost.upgrade() {
                 match burial.is_sure {
-                    true => untaken = vhost.publish_dead_surely(&burial.letters),
+                    true => {
+                        untaken = vhost.publish_dead_surely(&burial.letters, |number| burial.had_by(number))
+                    }
                     false => vhost.publish_dead(&burial.letters),
                 }
             }
-            self.end_burial(burial, &untaken);
+            self.end_burial(burial, untaken);
         }
         // Whoever came here has other work as well: the timer's thread goes on.
         let mut state = self.state.lock();
@@ -171,56 +196,66 @@ impl Queue {
     fn begin_burial(&self) -> Option<Burial> {
         let mut state = self.state.lock();
         let now = self.services.clock.now();
-        if state.is_burying || state.deleted || state.buried_again_at.is_some_and(|at| now < at) {
+        if state.is_burying || state.deleted {
+            return None;
+        }
+        if let Some(again_at) = state.buried_again_at.filter(|&at| now < at) {
+            // What has brought us here may have been the only ring that was asked for.
+            self.arm(&mut state, again_at);
             return None;
         }
         state.buried_again_at = None;
         let grave = Grave::of(&self.spec, &state.settings);
         let Some(grave) = grave else {
             // The exchange was taken off them meanwhile.
-            let dead: Vec<_> = state.dying.drain(..).map(|(message, _)| message).collect();
+            let dead: Vec<_> = state.dying.drain(..).map(|dying| dying.message).collect();
             state.refused = None;
             self.let_go(&mut state, &dead);
             return None;
         };
         let mut letters = state.refused.take().unwrap_or_default();
         let mut dead = Vec::new();
-        while let Some(&(message, reason)) = state.dying.front() {
+        while let Some(dying) = state.dying.pop_front() {
             if dead.len() == BURIED_AT_ONCE || letters.record_bytes() > BURIED_BYTES {
+                state.dying.push_front(dying);
                 break;
             }
-            let Some(view) = state.messages.view(message) else {
+            let Some(view) = state.messages.view(dying.message) else {
+                state.dying.push_front(dying);
                 self.load_soon(&mut state);
                 break;
             };
-            letters.push_dead(&grave, &view, reason, now);
-            dead.push((message, reason));
-            state.dying.pop_front();
+            letters.push_dead(&grave, &view, dying.reason, now);
+            dead.push(dying);
         }
         state.is_burying = !letters.is_empty();
         let is_sure = state.settings.buries_surely();
         state.is_burying.then_some(Burial { letters, dead, is_sure })
     }
 
-    /// Lets go of what was published; of `untaken`, numbers of letters, not yet.
-    fn end_burial(&self, burial: Burial, untaken: &[usize]) {
+    /// Lets go of what was published; of letters that are `untaken`, not yet.
+    fn end_burial(&self, burial: Burial, untaken: Vec<Untaken>) {
         let mut state = self.state.lock();
         state.is_burying = false;
         if state.deleted {
             return;
         }
         // Before them may be letters of messages that were refused: nobody keeps these.
-        let first = burial.letters.len() - burial.dead.len();
+        let first = burial.first();
+        let mut untaken = untaken.into_iter().skip_while(|letter| letter.number < first).peekable();
         let (mut buried, mut left) = (Vec::new(), Vec::new());
-        for (number, dead) in (first..).zip(burial.dead) {
-            if untaken.contains(&number) { left.push(dead) } else { buried.push(dead.0) }
+        for (number, dying) in (first..).zip(burial.dead) {
+            match untaken.next_if(|letter| letter.number == number) {
+                Some(letter) => left.push(Dying { had_by: letter.had_by, ..dying }),
+                None => buried.push(dying.message),
+            }
         }
         if burial.is_sure {
             state.counters.deaths.confirmed += buried.len() as u64;
         }
         self.let_go(&mut state, &buried);
         if !left.is_empty() {
-            left.into_iter().rev().for_each(|dead| state.dying.push_front(dead));
+            left.into_iter().rev().for_each(|dying| state.dying.push_front(dying));
             let again_at = self.services.clock.now().after_ms(BURIED_AGAIN_AFTER_MS);
             state.buried_again_at = Some(again_at);
             self.arm(&mut state, again_at);

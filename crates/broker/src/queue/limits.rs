@@ -197,8 +197,12 @@ impl Queue {
     }
 
     /// Takes out what is too much, the oldest first; whether anything was. COMPAT: of a priority queue, the oldest of
-    /// the highest priority.
+    /// the highest priority. What refuses messages keeps those it has: it may hold more than its limit once messages
+    /// come back, or the limit is lowered.
     fn drop_excess(&self, state: &mut State) -> bool {
+        if state.settings.refuses() {
+            return false;
+        }
         let mut dropped: Vec<MessageRef> = Vec::new();
         while state.settings.is_exceeded_by(state.counted(), state.counted_bytes()) {
             match state.messages.take_next() {

@@ -43,7 +43,7 @@ impl Queue {
     /// Brings the messages back into memory that are to be delivered next, and delivers them. Waits for the disk.
     pub fn load(&self) {
         let mut state = self.state.lock();
-        let mut wanted = state.messages.wanted(state.dying.iter().map(|&(reference, _)| reference));
+        let mut wanted = state.messages.wanted(state.dying.iter().map(|dying| dying.message));
         loop {
             wanted.extend(state.messages.take_awaited());
             if wanted.is_empty() {

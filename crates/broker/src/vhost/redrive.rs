@@ -248,7 +248,9 @@ impl Vhost {
         view: &MessageView<'_>,
         death: Option<Death<'_>>,
     ) -> Result<(), RedriveFailure> {
-        let death = death.ok_or(RedriveFailure::NoDeath)?;
+        // What a client has written there would lead anywhere.
+        let is_own = Extras::decode(view.extras).has_deaths;
+        let death = death.filter(|_| is_own).ok_or(RedriveFailure::NoDeath)?;
         let target = self.queues.get(death.queue).map(|queue| Arc::clone(&queue));
         let target = target.filter(|target| target.id != source.id).ok_or(RedriveFailure::QueueGone)?;
         let names = match (death.exchange, death.routing_key) {

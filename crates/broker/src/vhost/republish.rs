@@ -26,11 +26,21 @@ pub(crate) struct Outgoing {
     last: Option<(Vec<u8>, u64, Route)>,
     /// What exchanges on the way are to remember.
     ids: OwnIds,
+    /// An exchange on the way had a message before, and dropped it.
+    has_known: bool,
+}
+
+/// A letter that is to be published again.
+pub(crate) struct Untaken {
+    /// Its number among the letters.
+    pub(crate) number: usize,
+    /// Queues that have it already, if there are any.
+    pub(crate) had_by: Option<Box<[QueueId]>>,
 }
 
 impl Outgoing {
     pub(crate) fn new(now: Timestamp) -> Self {
-        Self { now, targets: Vec::new(), last: None, ids: OwnIds::default() }
+        Self { now, targets: Vec::new(), last: None, ids: OwnIds::default(), has_known: false }
     }
 
     /// Adds a message for a queue; a hidden one keeps it until `deliver_at`.
@@ -60,18 +70,31 @@ impl Outgoing {
         }
     }
 
-    /// Hands everything over; from when on it is safe, and which queues refused some of it.
-    pub(crate) fn hand_over(self) -> (JournalPosition, Vec<QueueId>) {
-        let mut safe_at = JournalPosition::SAFE;
-        let mut refusing = Vec::new();
+    /// Hands everything over; from when on it is safe. What queues refuse is lost.
+    pub(crate) fn hand_over(self) -> JournalPosition {
+        let taken = self.targets.into_iter().map(|(queue, _, mut batch)| queue.publish(&mut batch));
+        let safe_at = taken.fold(JournalPosition::SAFE, JournalPosition::max);
+        safe_at.max(self.ids.keep())
+    }
+
+    /// Hands one message over that must not be lost: which queues took it, and whether all did. Exchanges remember its
+    /// id only then, and not if it `leads_nowhere`.
+    fn hand_over_surely(self, leads_nowhere: bool) -> (Vec<QueueId>, bool) {
+        let (mut taken, mut is_whole) = (Vec::new(), !leads_nowhere);
         for (queue, _, mut batch) in self.targets {
             let mut refused = Vec::new();
-            safe_at = safe_at.max(queue.publish_or_refuse(&mut batch, &mut refused));
-            if !refused.is_empty() {
-                refusing.push(queue.id);
-            }
+            let position = queue.publish_or_refuse(&mut batch, &mut refused);
+            // One that is stopped never is safe.
+            let is_taken = refused.is_empty() && position < JournalPosition::NEVER;
+            taken.extend(is_taken.then_some(queue.id));
+            is_whole &= is_taken;
         }
-        (safe_at.max(self.ids.keep()), refusing)
+        if is_whole {
+            self.ids.keep();
+        } else {
+            self.ids.forget();
+        }
+        (taken, is_whole)
     }
 }
 
@@ -88,11 +111,16 @@ impl Vhost {
         outgoing.hand_over();
     }
 
-    /// The same where none may be lost: numbers of those that no queue took, or that one refused.
-    pub(crate) fn publish_dead_surely(&self, letters: &MessageBatch) -> Vec<usize> {
+    /// The same where none may be lost: those that no queue took, or not all of them. `had_by` tells by a letter's
+    /// number which queues have it already.
+    pub(crate) fn publish_dead_surely<'a>(
+        &self,
+        letters: &MessageBatch,
+        had_by: impl Fn(usize) -> &'a [QueueId],
+    ) -> Vec<Untaken> {
         let mut untaken = Vec::new();
         for (number, letter) in letters.iter().enumerate() {
-            let headers = headers_of(&letter);
+            let (headers, had_by) = (headers_of(&letter), had_by(number));
             let mut outgoing = Outgoing::new(self.services.clock.now());
             // COMPAT: what would go in circles is dropped all the same.
             let is_circle = Cell::new(false);
@@ -100,14 +128,15 @@ impl Vhost {
                 let name = queue.spec.name.as_str();
                 let turns = headers.is_some_and(|headers| goes_in_circles(&headers, name));
                 is_circle.set(is_circle.get() || turns);
-                !turns
+                !turns && !had_by.contains(&queue.id)
             });
-            if outgoing.targets.is_empty() && !is_circle.get() {
-                untaken.push(number);
-                continue;
-            }
-            if !outgoing.hand_over().1.is_empty() {
-                untaken.push(number);
+            let leads_nowhere =
+                outgoing.targets.is_empty() && had_by.is_empty() && !is_circle.get() && !outgoing.has_known;
+            let (taken, is_whole) = outgoing.hand_over_surely(leads_nowhere);
+            if !is_whole {
+                let had_by = [had_by, &taken].concat();
+                let had_by = (!had_by.is_empty()).then(|| had_by.into());
+                untaken.push(Untaken { number, had_by });
             }
         }
         untaken
@@ -144,7 +173,7 @@ impl Vhost {
             outgoing.ids.add(route.take_new_ids(message.persistent));
             route.queues.iter().for_each(|queue| outgoing.add(queue, &message, route.deliver_at));
         }
-        outgoing.hand_over().0
+        outgoing.hand_over()
     }
 
     /// Gives a destination that was bound what the exchange had before, oldest first. COMPAT: names and properties are
@@ -211,6 +240,7 @@ impl Vhost {
             let addressing = Addressing::of(&keys, message);
             let mut route = topology.route(exchange, &addressing, self, PublishedBy::Broker).ok()?;
             outgoing.ids.add(route.take_new_ids(message.persistent));
+            outgoing.has_known |= route.known_at.is_some();
             Some((message.names.to_vec(), generation, route))
         });
         let Some((names, generation, route)) = known else { return };

@@ -2,6 +2,7 @@
 //! then go.
 
 mod definitions;
+mod letters;
 mod mortality;
 mod policies;
 mod types;

@@ -475,10 +475,15 @@ impl Routes {
         for index in self.dirty.drain(..) {
             let Some(target) = self.targets.get_mut(index as usize) else { continue };
             shared_at.into_iter().for_each(|position| target.batch.shared_at(position));
-            let mut refused = Vec::new();
+            let (mut refused, count) = (Vec::new(), target.batch.len());
             safe = safe.max(target.queue.publish_or_refuse(&mut target.batch, &mut refused));
-            let sequence = |number: u32| target.sequences.get(number as usize);
-            self.refused.extend(refused.into_iter().filter_map(sequence));
+            if refused.is_empty() || target.sequences.len() == count {
+                let sequence = |number: u32| target.sequences.get(number as usize);
+                self.refused.extend(refused.into_iter().filter_map(sequence));
+            } else {
+                // It refuses only since some of them were looked up: which ones they are is not known.
+                safe = JournalPosition::NEVER;
+            }
             target.sequences.clear();
         }
         self.now = None;

@@ -75,10 +75,16 @@ impl Channel {
         self.routes.discard();
         transaction.returns.clear();
         (transaction.messages, transaction.body_bytes) = (0, 0);
-        let taken: Vec<_> = transaction.settlements.drain(..).map(|(unacked, _)| unacked).collect();
-        self.deliveries.state.lock().unacked.restore(&taken);
+        let settlements = std::mem::take(&mut transaction.settlements);
+        self.take_back_settlements(&settlements);
         self.send_when_safe(JournalPosition::SAFE, &Method::TxRollbackOk(tx::RollbackOk));
         Ok(())
+    }
+
+    /// Makes deliveries outstanding again whose settlements were not committed.
+    pub(super) fn take_back_settlements(&self, settlements: &[(Unacked, Settlement)]) {
+        let taken: Vec<_> = settlements.iter().map(|&(unacked, _)| unacked).collect();
+        self.deliveries.state.lock().unacked.restore(&taken);
     }
 
     /// Counts a message's body. A transaction that is never committed must not take all memory, be it by

@@ -142,7 +142,7 @@ impl World {
         while self.ready.front().is_some_and(|known| known.has_expired(self.now())) {
             self.dead.extend(self.ready.pop_front().map(|known| known.id));
         }
-        while self.is_exceeded(0, 0) && !self.ready.is_empty() {
+        while !self.limits.refuses && self.is_exceeded(0, 0) && !self.ready.is_empty() {
             self.dead.extend(self.ready.pop_front().map(|known| known.id));
         }
         while self.ready.front().is_some_and(|known| known.has_expired(self.now())) {
