@@ -61,8 +61,9 @@ impl Listener {
         Ok(Self { socket, ..self })
     }
 
-    /// Serves connections for ever, each in a task of its own, as many at a time as there are `places`; others wait to
-    /// be accepted, or are closed if their address has as many as it may. A connection whose peer takes nothing of what is written to it for `write_timeout` fails.
+    /// Serves connections for ever, each in a task of its own, as many at a time as there are `places`; others wait
+    /// to be accepted, or are closed if their address has as many as it may.
+    /// A connection whose peer takes nothing of what is written to it for `write_timeout` fails.
     pub(crate) async fn accept<Served>(
         self,
         places: Arc<Places>,

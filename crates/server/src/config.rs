@@ -115,7 +115,7 @@ options! {
     /// for each MiB of a body, and as much to take some of its answer, in milliseconds.
     management_timeout_ms: u64 = "30000", kind::number(1..=WAIT_MS_LIMIT, "milliseconds");
 
-    /// Connections to the HTTP API that are served at a time; others wait. One address has three quarters of them at most.
+    /// Connections to the HTTP API that are served at a time; others wait. An address has three quarters at most.
     management_connections_max: usize = "1024", kind::number(1..=u64::from(u16::MAX), "connections");
 
     /// What the paths of the HTTP API have before /api, for proxies that pass on a part of a site: /rabbit makes it

@@ -1,5 +1,6 @@
-//! The log: lines on standard error, as text or as JSON. What peers say comes into it, so that in a line of text control
-//! characters are escaped, wherever they come from: nobody begins a line of their own, or speaks to a terminal.
+//! The log: lines on standard error, as text or as JSON. What peers say comes into it, so that in a line of text
+//! control characters are escaped, wherever they come from: nobody begins a line of their own, or speaks to a
+//! terminal.
 
 use std::fmt::{self, Debug, Write};
 use std::io::IsTerminal as _;

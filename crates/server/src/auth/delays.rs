@@ -98,8 +98,8 @@ impl Delays {
         }
     }
 
-    /// Ends an attempt with a right password, before which the user's failures from there are forgotten. Those for other
-    /// users are not: an account of one's own must not help to guess others'.
+    /// Ends an attempt with a right password: the user's failures from there are forgotten. Those for other users are
+    /// not, since an account of one's own must not help to guess others'.
     pub(super) fn succeeded(&mut self, user: &str, peer: IpAddr) {
         let [(of_user, _), (of_address, _)] = keys(user, peer);
         self.records.remove(&of_user);
