@@ -15,7 +15,7 @@ use leveret_broker::access::{AUDIT, Access, password};
 use leveret_codec::table::{FieldTable, FieldValue};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 use tracing::{error, info};
 
@@ -202,8 +202,15 @@ impl Authenticator {
             Begun::Turn(attempt) => attempt,
         };
         for _ in 0..CHANGES_MAX {
+            // Not closed ever.
+            let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { break };
             let user = access.user(name);
-            if !self.is_right(user.clone(), password.clone()).await {
+            // Others may have shown it meanwhile.
+            if let Some(user) = user.as_ref().filter(|user| self.verified.lock().knows(user, password)) {
+                attempt.succeeded();
+                return Ok(Arc::clone(user));
+            }
+            if !self.is_right(user.clone(), password.clone(), place).await {
                 return Err(LoginRefusal::WrongCredentials);
             }
             // Who is gone, or has another password by now, is looked at again.
@@ -251,9 +258,12 @@ impl Authenticator {
     }
 
     /// Takes as long for who does not exist as for who does.
-    async fn is_right(&self, user: Option<Arc<User>>, password: Vec<u8>) -> bool {
-        // Not closed ever.
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { return false };
+    async fn is_right(
+        &self,
+        user: Option<Arc<User>>,
+        password: Vec<u8>,
+        place: OwnedSemaphorePermit,
+    ) -> bool {
         let verified = self.runtime.spawn_blocking(move || {
             // The work has the place: who hangs up meanwhile makes no room for more of it.
             let _place = place;
