@@ -100,7 +100,7 @@ impl Document {
         read.topic_permissions = entries.iter().map(topic_permissions).collect::<Read<_>>()?;
         for entry in section(&document, "policies", "policy")? {
             let policy = policy(&entry, entry.text("name")?, &entry)?;
-            read.policies.push((entry.text("vhost")?, PolicyKind::Policy, policy));
+            read.policy(entry.text("vhost")?, PolicyKind::Policy, policy);
         }
         for entry in section(&document, "parameters", "parameter")? {
             read.parameter(&entry)?;
@@ -141,6 +141,22 @@ impl Document {
         Ok(())
     }
 
+    /// Notes a policy without what mirrored queues in RabbitMQ before 4.0, where nearly every cluster had one.
+    fn policy(&mut self, vhost: String, kind: PolicyKind, mut policy: Policy) {
+        let keys = policy.definition.iter().map(|(key, _)| key.to_string());
+        let mirroring: Vec<_> = keys.filter(|key| key.starts_with("ha-")).collect();
+        mirroring.iter().for_each(|key| _ = policy.definition.remove(key));
+        if !mirroring.is_empty() {
+            let what = format!("policy '{}' in vhost '{vhost}'", policy.name);
+            let keys = mirroring.join(", ");
+            self.skipped
+                .push(format!("{what}: {keys}: queues are not mirrored here, nor from RabbitMQ 4.0 on"));
+        }
+        if mirroring.is_empty() || !policy.definition.is_empty() {
+            self.policies.push((vhost, kind, policy));
+        }
+    }
+
     fn parameter(&mut self, entry: &Entry<'_>) -> Read<()> {
         match entry.text("component")?.as_str() {
             "vhost-limits" => {
@@ -149,7 +165,7 @@ impl Document {
             "operator_policy" => {
                 let name = entry.text("name")?;
                 let policy = entry.inner("value", |value| policy(value, name, entry))?;
-                self.policies.push((entry.text("vhost")?, PolicyKind::Operator, policy));
+                self.policy(entry.text("vhost")?, PolicyKind::Operator, policy);
             }
             component => {
                 self.skipped.push(format!("{}: component '{component}' is not known here", entry.what()));

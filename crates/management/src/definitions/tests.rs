@@ -97,6 +97,29 @@ fn an_export_of_rabbitmq_loads_unchanged() {
     assert_eq!(hash(&exported, "alice"), hash(&document, "alice"), "hashes go out as they came");
 }
 
+/// Nearly every cluster before 4.0 has such policies.
+#[test]
+fn what_mirrored_queues_is_passed_over() {
+    let broker = broker();
+    let policy = |name: &str, definition: Value| json!({ "vhost": "/", "name": name, "pattern": ".*", "definition": definition });
+    let mirroring = json!({ "ha-mode": "all", "ha-sync-mode": "automatic" });
+    let both = json!({ "ha-mode": "exactly", "ha-params": 2, "expires": 1000 });
+    let document = json!({ "vhosts": [{ "name": "/" }], "policies": [policy("mirrored", mirroring), policy("both", both)] });
+    let skipped = import_json(&broker, &document).unwrap().skipped;
+    assert_eq!(
+        skipped,
+        [
+            "policy 'mirrored' in vhost '/': ha-mode, ha-sync-mode: queues are not mirrored here, nor from RabbitMQ \
+             4.0 on",
+            "policy 'both' in vhost '/': ha-mode, ha-params: queues are not mirrored here, nor from RabbitMQ 4.0 on",
+        ]
+    );
+    let policies = broker.vhost("/").unwrap().policies();
+    let left: Vec<_> = policies.of_kind(PolicyKind::Policy).iter().map(|active| &active.policy).collect();
+    assert_eq!(left.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>(), ["both"]);
+    assert_eq!(left[0].definition.iter().count(), 1);
+}
+
 #[test]
 fn what_is_exported_makes_the_same_broker_again() {
     let one = broker();
