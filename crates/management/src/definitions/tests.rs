@@ -101,19 +101,23 @@ fn an_export_of_rabbitmq_loads_unchanged() {
 #[test]
 fn what_mirrored_queues_is_passed_over() {
     let broker = broker();
-    let policy = |name: &str, definition: Value| json!({ "vhost": "/", "name": name, "pattern": ".*", "definition": definition });
+    let policy = |name: &str, definition: Value| {
+        let common = json!({ "vhost": "/", "pattern": ".*" });
+        let mut policy = common.as_object().unwrap().clone();
+        policy.extend([("name".to_owned(), name.into()), ("definition".to_owned(), definition)]);
+        policy
+    };
     let mirroring = json!({ "ha-mode": "all", "ha-sync-mode": "automatic" });
     let both = json!({ "ha-mode": "exactly", "ha-params": 2, "expires": 1000 });
-    let document = json!({ "vhosts": [{ "name": "/" }], "policies": [policy("mirrored", mirroring), policy("both", both)] });
+    let policies = [policy("mirrored", mirroring), policy("both", both)];
+    let document = json!({ "vhosts": [{ "name": "/" }], "policies": policies });
     let skipped = import_json(&broker, &document).unwrap().skipped;
-    assert_eq!(
-        skipped,
-        [
-            "policy 'mirrored' in vhost '/': ha-mode, ha-sync-mode: queues are not mirrored here, nor from RabbitMQ \
-             4.0 on",
-            "policy 'both' in vhost '/': ha-mode, ha-params: queues are not mirrored here, nor from RabbitMQ 4.0 on",
-        ]
-    );
+    let of = |policy: &str, keys: &str| {
+        format!(
+            "policy '{policy}' in vhost '/': {keys}: queues are not mirrored here, nor from RabbitMQ 4.0 on"
+        )
+    };
+    assert_eq!(skipped, [of("mirrored", "ha-mode, ha-sync-mode"), of("both", "ha-mode, ha-params")]);
     let policies = broker.vhost("/").unwrap().policies();
     let left: Vec<_> = policies.of_kind(PolicyKind::Policy).iter().map(|active| &active.policy).collect();
     assert_eq!(left.iter().map(|policy| policy.name.as_str()).collect::<Vec<_>>(), ["both"]);
