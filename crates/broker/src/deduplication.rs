@@ -142,7 +142,7 @@ pub enum Seen {
 pub(crate) struct Id {
     octets: IdOctets,
     /// What the exchange finds it by.
-    hash: u64,
+    hash: u32,
     expires_at: Option<Timestamp>,
     /// How many ids the exchange had been given when it did not know this one.
     looked_at: u64,

@@ -1,8 +1,8 @@
 //! Ids in the order in which they came: so many at most, each for as long as it says.
 //!
 //! PERF: with more ids than the processor's caches hold, what counts is how many places are touched. A new id takes the
-//! end of a ring and one head of a table of chains, the one that gives way the ring's other end and its own head. Most
-//! chains have one id, and nothing is ever moved but when the table grows.
+//! end of a ring and one head of a table of chains; the one that gives way takes the ring's other end, and no place
+//! else: what points to it points to nothing from then on. Most chains have one id.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -22,7 +22,9 @@ const CHAINS_MIN: usize = 16;
 /// An id that came.
 struct Known {
     octets: IdOctets,
-    hash: u64,
+    hash: u32,
+    /// It is over, or was inserted again since.
+    is_dead: bool,
     /// The number of the next older one of its chain.
     next: u64,
     expires_at: Timestamp,
@@ -33,21 +35,23 @@ struct Known {
 pub(super) struct Cache {
     size: usize,
     hasher: DefaultHashBuilder,
-    /// Ids by insertion. One that is over, or was inserted again since, is in no chain any more.
+    /// Ids by insertion.
     known: VecDeque<Known>,
     /// The number of the first one.
     first: u64,
-    /// The numbers of the newest ids by their hashes: a power of two, at least twice as many as there are ids.
-    chains: Vec<u64>,
-    /// Ids in chains.
+    /// The lowest bits of the numbers of the newest ids by their hashes: a power of two, at least twice as many as there
+    /// are ids. The number of an id that has given way means no id; once there were as many as have other bits it may
+    /// mean one of another chain, which is passed over then.
+    chains: Vec<u32>,
+    /// Ids that are not dead.
     count: usize,
 }
 
 impl Cache {
     pub(super) fn new(size: usize) -> Self {
         let hasher = DefaultHashBuilder::default();
-        let chains = vec![NONE; CHAINS_MIN];
-        Self { size, hasher, known: VecDeque::new(), first: 0, chains, count: 0 }
+        let chains = vec![0; CHAINS_MIN];
+        Self { size, hasher, known: VecDeque::new(), first: 1, chains, count: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,55 +64,64 @@ impl Cache {
     }
 
     /// What an id is found by here. PERF: computed once per message, with the id it belongs to.
-    pub(super) fn hash_of(&self, octets: &IdOctets) -> u64 {
-        self.hasher.hash_one(octets.as_slice())
+    pub(super) fn hash_of(&self, octets: &IdOctets) -> u32 {
+        self.hasher.hash_one(octets.as_slice()) as u32
     }
 
     /// Where the message with this id is safe, if it came and is not over.
-    pub(super) fn find(&mut self, octets: &IdOctets, hash: u64, now: Timestamp) -> Option<JournalPosition> {
+    pub(super) fn find(&mut self, octets: &IdOctets, hash: u32, now: Timestamp) -> Option<JournalPosition> {
         let number = self.number_of(octets, hash)?;
         let known = self.get(number)?;
         if known.expires_at > now {
             return Some(known.position);
         }
-        self.unchain(number);
+        self.kill(number);
         None
     }
 
     pub(super) fn insert(&mut self, id: &Id, position: JournalPosition) {
         if let Some(number) = self.number_of(&id.octets, id.hash) {
-            self.unchain(number);
+            self.kill(number);
         }
         let expires_at = id.expires_at.unwrap_or(Timestamp::NEVER);
-        self.add(Known { octets: id.octets.clone(), hash: id.hash, next: NONE, expires_at, position });
+        let (octets, hash) = (id.octets.clone(), id.hash);
+        self.add(Known { octets, hash, is_dead: false, next: NONE, expires_at, position });
         while self.count > self.size {
-            self.unchain(self.first);
-            self.known.pop_front();
+            let oldest = self.known.pop_front();
+            self.count -= usize::from(oldest.is_some_and(|oldest| !oldest.is_dead));
             self.first += 1;
         }
-        // Those that are in no chain must not pile up.
+        // The dead must not pile up.
         if self.known.len() > 2 * self.size + 16 {
             self.rebuild(self.chains.len());
         }
     }
 
     pub(super) fn forget(&mut self, id: &Id) {
-        self.number_of(&id.octets, id.hash).into_iter().for_each(|number| self.unchain(number));
+        self.number_of(&id.octets, id.hash).into_iter().for_each(|number| self.kill(number));
     }
 
     fn get(&self, number: u64) -> Option<&Known> {
         self.known.get(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    fn chain_of(&self, hash: u64) -> usize {
+    fn chain_of(&self, hash: u32) -> usize {
         // INVARIANT: a power of two.
         hash as usize & (self.chains.len() - 1)
     }
 
-    fn number_of(&self, octets: &IdOctets, hash: u64) -> Option<u64> {
-        let mut number = *self.chains.get(self.chain_of(hash))?;
+    /// The number of the newest id of a chain, or of another one.
+    fn head(&self, chain: usize) -> u64 {
+        let since_first = self.chains.get(chain).map_or(0, |head| head.wrapping_sub(self.first as u32));
+        // INVARIANT: never a number to come, so that a chain leads to older ids alone and ends.
+        let is_here = (since_first as usize) < self.known.len();
+        if is_here { self.first + u64::from(since_first) } else { NONE }
+    }
+
+    fn number_of(&self, octets: &IdOctets, hash: u32) -> Option<u64> {
+        let mut number = self.head(self.chain_of(hash));
         while let Some(known) = self.get(number) {
-            if known.hash == hash && known.octets == *octets {
+            if known.hash == hash && !known.is_dead && known.octets == *octets {
                 return Some(number);
             }
             number = known.next;
@@ -121,54 +134,44 @@ impl Cache {
             self.rebuild(self.chains.len() * 2);
         }
         let (chain, number) = (self.chain_of(new.hash), self.next_number());
+        new.next = self.head(chain);
         if let Some(head) = self.chains.get_mut(chain) {
-            new.next = std::mem::replace(head, number);
+            *head = number as u32;
         }
         self.known.push_back(new);
         self.count += 1;
     }
 
-    /// Takes an id out of its chain, if it is in it.
-    fn unchain(&mut self, number: u64) {
-        let Some(known) = self.get(number) else { return };
-        let (chain, next) = (self.chain_of(known.hash), known.next);
-        let Some(head) = self.chains.get_mut(chain) else { return };
-        if *head == number {
-            *head = next;
-            self.count -= 1;
+    /// Has an id count as unknown from now on. Its chain begins with a live one again, so that one id that comes and is
+    /// over many times makes no long chain.
+    fn kill(&mut self, number: u64) {
+        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
+        let Some(known) = index.and_then(|index| self.known.get_mut(index)) else { return };
+        let (hash, was_dead) = (known.hash, std::mem::replace(&mut known.is_dead, true));
+        if was_dead {
             return;
         }
-        let mut newer = *head;
-        while let Some(known) = self.get(newer) {
-            if known.next != number {
-                newer = known.next;
-                continue;
-            }
-            let index = (newer - self.first) as usize;
-            if let Some(known) = self.known.get_mut(index) {
-                known.next = next;
-                self.count -= 1;
-            }
-            return;
+        self.count -= 1;
+        let chain = self.chain_of(hash);
+        let mut head = self.head(chain);
+        while let Some(dead) = self.get(head).filter(|known| known.is_dead) {
+            head = dead.next;
+        }
+        // The number before the first one is nobody's.
+        let head = if head == NONE { self.first - 1 } else { head };
+        if let Some(place) = self.chains.get_mut(chain) {
+            *place = head as u32;
         }
     }
 
-    /// Begins anew with so many chains and those ids that are in one. No number comes twice: whoever remembers one
+    /// Begins anew with so many chains and those ids that are not dead. No number comes twice: whoever remembers one
     /// learns that something has changed.
     fn rebuild(&mut self, chains: usize) {
-        let live: Vec<bool> = (self.first..self.next_number())
-            .map(|number| {
-                let known = self.get(number);
-                known.is_some_and(|known| self.number_of(&known.octets, known.hash) == Some(number))
-            })
-            .collect();
         self.first = self.next_number();
-        self.chains = vec![NONE; chains];
+        self.chains = vec![(self.first - 1) as u32; chains];
         self.count = 0;
-        for (known, is_live) in std::mem::take(&mut self.known).into_iter().zip(live) {
-            if is_live {
-                self.add(known);
-            }
+        for known in std::mem::take(&mut self.known).into_iter().filter(|known| !known.is_dead) {
+            self.add(known);
         }
     }
 }
