@@ -39,9 +39,9 @@ pub(super) struct Cache {
     known: VecDeque<Known>,
     /// The number of the first one.
     first: u64,
-    /// The lowest bits of the numbers of the newest ids by their hashes: a power of two, at least twice as many as there
-    /// are ids. The number of an id that has given way means no id; once there were as many as have other bits it may
-    /// mean one of another chain, which is passed over then.
+    /// The lowest bits of the numbers of the newest ids by their hashes: a power of two, at least twice as many as
+    /// there are ids. The number of an id that has given way means no id; once there were as many as have other bits
+    /// it may mean one of another chain, which is passed over then.
     chains: Vec<u32>,
     /// Ids that are not dead.
     count: usize,
