@@ -141,6 +141,8 @@ pub struct MessageRef {
     pub(crate) body_bytes: u32,
     /// Level of a priority queue.
     pub(crate) level: u8,
+    /// The broker took it for itself, and nobody had it before: put back, it is as it was.
+    pub(crate) is_fresh: bool,
 }
 
 impl MessageRef {
@@ -151,7 +153,7 @@ impl MessageRef {
         debug_assert!(offset < Self::PERSISTENT);
         let place = offset | if message.persistent { Self::PERSISTENT } else { 0 };
         // INVARIANT: a message is below 4 GiB by the broker's own limit.
-        Self { position, chunk, place, body_bytes: message.body.len() as u32, level: 0 }
+        Self { position, chunk, place, body_bytes: message.body.len() as u32, level: 0, is_fresh: false }
     }
 
     pub(crate) fn offset(self) -> usize {

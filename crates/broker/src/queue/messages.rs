@@ -422,7 +422,10 @@ impl Messages {
         self.ready_bytes -= u64::from(reference.body_bytes);
         let Some(chunk) = self.chunk(reference.chunk) else { return Next::None };
         match chunk.view(reference.position, reference.offset()) {
-            Some(view) => Next::Message(reference, Some(chunk.returns_of(reference.position)), view),
+            Some(view) => {
+                let returns = (!reference.is_fresh).then(|| chunk.returns_of(reference.position));
+                Next::Message(MessageRef { is_fresh: false, ..reference }, returns, view)
+            }
             None => Next::None,
         }
     }

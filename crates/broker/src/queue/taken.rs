@@ -57,8 +57,8 @@ impl Queue {
                 return Ok(TakenFrom::End);
             }
             let body_bytes = match state.messages.get_mut(level).take_from(from) {
-                Next::Message(reference, _, view) => {
-                    take(reference, &view);
+                Next::Message(reference, returns, view) => {
+                    take(MessageRef { is_fresh: returns.is_none(), ..reference }, &view);
                     from = reference.position + 1;
                     u64::from(reference.body_bytes)
                 }

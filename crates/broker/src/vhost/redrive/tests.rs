@@ -157,6 +157,18 @@ fn only_so_many_and_only_those_that_match_are_moved_and_the_rest_stays_in_place(
     let odd = Some(("parity".to_owned(), FieldValue::I8(1)));
     let redriven = world.redrive(&Redrive { matching: odd, ..BACK });
     assert_eq!((redriven.moved, redriven.skipped), (300, 300));
+    let was_redelivered = |queue: &Queue| {
+        let taken = queue.get(false, |delivery, _| (delivery.redelivered, delivery.reference)).unwrap();
+        let Got::Message((redelivered, reference)) = taken else { panic!("a message is there") };
+        queue.settle(None, Settlement::Requeued, &[reference]);
+        redelivered
+    };
+    let dead = world.queue("dead");
+    assert!(!was_redelivered(&dead), "nobody has had it");
+    assert!(was_redelivered(&dead), "somebody has");
+    let none = Some(("parity".to_owned(), FieldValue::I8(7)));
+    assert_eq!(world.redrive(&Redrive { matching: none, ..BACK }).skipped, 300);
+    assert!(was_redelivered(&dead), "that is not forgotten");
     assert_eq!(world.numbers("q"), (0..600).filter(|number| number % 2 == 1).collect::<Vec<_>>());
     let redriven = world.redrive(&Redrive { limit: Some(10), ..BACK });
     assert_eq!(redriven, Redriven { moved: 10, ..Redriven::default() });
