@@ -42,6 +42,9 @@ const RABBITMQ_DEFAULTS: [(&str, &str); 3] = [
 /// Variables with our prefix that belong to the project's test programs.
 const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
 
+/// Variables of leveretctl, which may run in the broker's container or from the same shell.
+const ENV_OF_CTL: [&str; 3] = ["LEVERET_URL", "LEVERET_USER", "LEVERET_PASSWORD"];
+
 /// Below this likeness (0 to 1) a suggestion would confuse more than help.
 const LIKENESS_LEAST: f64 = 0.7;
 
@@ -162,6 +165,7 @@ pub(super) fn variables(env: impl IntoIterator<Item = (OsString, OsString)>) -> 
             let written = format!("{:?}", value.to_string_lossy());
             given.settings.push(Setting { option, typed, written, origin: Origin::Environment(name) });
         } else if let Some(rest) = name.strip_prefix(ENV_PREFIX)
+            && !ENV_OF_CTL.contains(&name.as_str())
             && !is_of_tests(&name)
             && !is_service_link(&name, &value)
         {

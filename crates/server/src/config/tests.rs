@@ -422,8 +422,8 @@ fn unknown_key_is_refused_with_its_line_and_the_nearest_key() {
         "leveret.toml:1: unknown key \"zzz\"; leveret --help lists all options"
     );
     assert_eq!(
-        mistake(NOTHING, &[("LEVERET_USER", "x")]),
-        "unknown environment variable LEVERET_USER; did you mean LEVERET_DEFAULT_USER?"
+        mistake(NOTHING, &[("LEVERET_DEFAULT_PASS", "x")]),
+        "unknown environment variable LEVERET_DEFAULT_PASS; did you mean LEVERET_DEFAULT_PASSWORD?"
     );
     assert_eq!(
         file_mistake("heartbeat_s = 1\n[listen]\namqp = ''"),
@@ -458,6 +458,9 @@ fn variables_of_others_are_left_alone() {
     let env = [
         ("PATH", "/bin"),
         ("RABBITMQ_NODENAME", "x"),
+        ("LEVERET_URL", "http://localhost:15672"),
+        ("LEVERET_USER", "shop"),
+        ("LEVERET_PASSWORD", "secret"),
         ("LEVERET_TEST_PORT", "1"),
         ("LEVERET_TESTS_SEED", "1"),
         ("LEVERET_SERVICE_HOST", "10.0.0.1"),
