@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use leveret_codec::Properties;
 
@@ -12,10 +13,14 @@ use crate::wire::{Wire, durable_queue};
 /// Messages in each queue.
 const MESSAGES: u64 = 200;
 
-fn check(data_dir: &Path) -> Ended {
+fn check_of(data_dir: &Path) -> Command {
     let mut command = program();
     command.args(["check", "--data-dir"]).arg(data_dir);
-    Running::spawn(command).wait(PROGRAM_MAX)
+    command
+}
+
+fn check(data_dir: &Path) -> Ended {
+    Running::spawn(check_of(data_dir)).wait(PROGRAM_MAX)
 }
 
 /// What the check says of a directory that is not sound.
@@ -85,6 +90,17 @@ fn a_sound_directory_is_told_and_exits_with_0() {
     assert_eq!(wire.count("in the journal").expect("an answer"), Some(200));
     wire.close().expect("an orderly end");
     node.stop();
+}
+
+#[test]
+fn a_terminal_shows_a_bar_and_the_report_stays_as_it_is() {
+    let data_dir = data_dir("check-terminal");
+    let wanted = check(data_dir.path());
+    let ended = Running::spawn_on_terminal(check_of(data_dir.path())).wait(PROGRAM_MAX);
+    assert_eq!((ended.status.code(), ended.stdout), (Some(0), wanted.stdout));
+    for shown in ["reading the journal", "reading blocks"] {
+        assert!(ended.stderr.contains(shown), "no {shown} in {:?}", ended.stderr);
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::pty::{self, OpenptFlags};
+
 /// How long the broker may take from its start to the line `Server startup complete`.
 const BROKER_START_MAX: Duration = Duration::from_secs(30);
 /// How long fetching and compiling a client may take on a slow network and a busy machine.
@@ -197,12 +199,32 @@ pub(crate) struct Ended {
 impl Running {
     /// Starts the command with nothing on its standard input.
     pub(crate) fn spawn(mut command: Command) -> Self {
+        command.stderr(Stdio::piped());
+        Self::spawn_with(command, |child| child.stderr.take().expect("stderr is piped"))
+    }
+
+    /// Starts the command with a terminal as its standard error.
+    pub(crate) fn spawn_on_terminal(mut command: Command) -> Self {
+        let terminal = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        pty::grantpt(&terminal).expect("a terminal of this user's");
+        pty::unlockpt(&terminal).expect("a terminal that opens");
+        let path = pty::ptsname(&terminal, Vec::new()).expect("a terminal with a name");
+        let path = path.into_string().expect("a plain name");
+        command.stderr(File::options().read(true).write(true).open(path).expect("a terminal"));
+        command.env_remove("NO_COLOR").env("TERM", "xterm");
+        Self::spawn_with(command, |_| File::from(terminal))
+    }
+
+    fn spawn_with<E>(mut command: Command, stderr: impl FnOnce(&mut Child) -> E) -> Self
+    where
+        E: Read + Send + 'static,
+    {
         let name = format!("{command:?}");
-        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let (sender, lines) = mpsc::channel();
         pump(child.stdout.take().expect("stdout is piped"), sender.clone(), Line::Out);
-        pump(child.stderr.take().expect("stderr is piped"), sender, Line::Err);
+        pump(stderr(&mut child), sender, Line::Err);
         Self { name, child, lines, stdout: String::new(), stderr: String::new() }
     }
 
@@ -327,7 +349,8 @@ fn pump(stream: impl Read + Send + 'static, sender: Sender<Line>, kind: fn(Strin
     thread::spawn(move || {
         let mut stream = BufReader::new(stream);
         let mut line = Vec::new();
-        while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        // A terminal ends with an error.
+        while stream.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) || !line.is_empty() {
             let text = String::from_utf8_lossy(&line);
             if sender.send(kind(text.trim_end_matches(['\r', '\n']).to_owned())).is_err() {
                 return;

@@ -11,9 +11,8 @@ mod files;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use leveret_broker::access::permissions::{Permissions, TopicPermissions};
 use leveret_broker::definition::{BindingSpec, Definition};
@@ -31,8 +30,32 @@ use crate::records::{DEFINE, PUBLISH, RETURN, SETTLE, SHARE};
 use crate::store::Layout;
 use crate::survey::{Survey, Surveyed, survey};
 
-/// Long work says after this long what it is at.
-const TELL_EACH: Duration = Duration::from_secs(5);
+/// Whoever is told of a check as it goes.
+pub trait Reader {
+    /// A line of what was found.
+    fn line(&mut self, text: fmt::Arguments<'_>);
+
+    /// What it is at now; told often.
+    fn stage(&mut self, stage: Stage);
+}
+
+/// What a check is at that may take long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// It reads the catalog and its snapshot.
+    Catalog,
+    /// It reads the journal.
+    Journal,
+    /// It looks for blocks that no catalog tells of.
+    Search,
+    /// It reads blocks.
+    Blocks {
+        /// Those that were read.
+        done: usize,
+        /// All there are.
+        all: usize,
+    },
+}
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -80,12 +103,11 @@ pub enum CheckError {
     },
 }
 
-/// Verifies the data directory `data_dir` and writes what it finds to `out` as it goes; that nobody reads it is no
-/// reason to stop.
+/// Verifies the data directory `data_dir` and tells `reader` what it finds as it goes.
 ///
 /// # Errors
 /// It cannot be checked; what was written until then still holds.
-pub fn check(data_dir: &Path, out: &mut dyn Write) -> Result<CheckReport, CheckError> {
+pub fn check(data_dir: &Path, reader: &mut dyn Reader) -> Result<CheckReport, CheckError> {
     let ours = [CATALOG_NAME, SNAPSHOT_NAME, "journal", "blocks"];
     if !ours.iter().any(|name| data_dir.join(name).exists()) {
         return Err(CheckError::Empty);
@@ -94,8 +116,7 @@ pub fn check(data_dir: &Path, out: &mut dyn Write) -> Result<CheckReport, CheckE
     let mut check = Check {
         disk: &SystemDisk,
         data_dir,
-        out,
-        told: Instant::now(),
+        reader,
         tallies: BTreeMap::new(),
         report: CheckReport::default(),
     };
@@ -107,9 +128,7 @@ pub fn check(data_dir: &Path, out: &mut dyn Write) -> Result<CheckReport, CheckE
 struct Check<'a> {
     disk: &'a dyn Disk,
     data_dir: &'a Path,
-    out: &'a mut dyn Write,
-    /// When long work last said what it is at.
-    told: Instant,
+    reader: &'a mut dyn Reader,
     tallies: BTreeMap<QueueId, Tally>,
     report: CheckReport,
 }
@@ -141,6 +160,7 @@ impl Check<'_> {
     fn run(&mut self) -> Result<(), CheckError> {
         let Catalog { mut entries, is_snapshot } = self.catalog()?;
         let replay_from = Contents::of(&entries).meta.replay_from;
+        self.reader.stage(Stage::Journal);
         let (survey, replayed) = survey(self.disk, &Layout::journal(self.data_dir), replay_from)?;
         self.journal(&survey, &replayed);
         entries::apply(&mut entries, survey.changes.iter().cloned());
@@ -166,8 +186,7 @@ impl Check<'_> {
     }
 
     fn say(&mut self, text: fmt::Arguments<'_>) {
-        // Whoever stopped reading still gets the result.
-        let _ = writeln!(self.out, "{text}");
+        self.reader.line(text);
     }
 
     /// Something is not as it was written.
@@ -186,15 +205,8 @@ impl Check<'_> {
         self.say(format_args!("note: {text}"));
     }
 
-    /// Says what long work is at.
-    fn tell(&mut self, what: fmt::Arguments<'_>) {
-        if self.told.elapsed() >= TELL_EACH {
-            self.told = Instant::now();
-            self.say(format_args!("... {what}"));
-        }
-    }
-
     fn catalog(&mut self) -> Result<Catalog, CheckError> {
+        self.reader.stage(Stage::Catalog);
         let snapshot = self.snapshot()?;
         let path = self.data_dir.join(CATALOG_NAME);
         // Opening what is not there would make it.

@@ -8,7 +8,7 @@ use leveret_broker::message::{StoredMessage, verify_stored};
 use leveret_broker::names::QueueId;
 use leveret_broker::store::BlockError;
 
-use super::{Check, CheckError};
+use super::{Check, CheckError, Stage};
 use crate::entries::{BlockEntry, Contents};
 use crate::ranges::Ranges;
 use crate::reindex::{self, Candidate};
@@ -39,7 +39,7 @@ impl Check<'_> {
         blocks.sort_by_key(|block| block.location);
         let nothing = Ranges::default();
         for (done, block) in blocks.iter().enumerate() {
-            self.tell(format_args!("{done} of {} blocks are read", blocks.len()));
+            self.reader.stage(Stage::Blocks { done, all: blocks.len() });
             let settled = survey.queues.get(&block.queue).map_or(&nothing, |queue| &queue.settled);
             self.block(block, settled)?;
         }
@@ -100,6 +100,7 @@ impl Check<'_> {
         let dir = Layout::segments(self.data_dir);
         let failed = |error: io::Error| CheckError::Io { path: dir.clone(), error };
         let mut damage = Vec::new();
+        self.reader.stage(Stage::Search);
         let (candidates, _) =
             reindex::scan_all(self.disk, &SegmentOptions::new(dir.clone()), &mut damage).map_err(failed)?;
         for text in damage {
@@ -108,7 +109,7 @@ impl Check<'_> {
         let candidates = reindex::chosen(candidates);
         self.say(format_args!("blocks: {} are found without the catalog", candidates.len()));
         for (done, candidate) in candidates.iter().enumerate() {
-            self.tell(format_args!("{done} of {} blocks are read", candidates.len()));
+            self.reader.stage(Stage::Blocks { done, all: candidates.len() });
             self.found_block(candidate, survey).map_err(failed)?;
         }
         Ok(())

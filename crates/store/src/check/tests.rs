@@ -95,10 +95,27 @@ fn data_dir() -> TempDir {
     folder
 }
 
+/// What a reader was told.
+#[derive(Default)]
+struct Told {
+    text: String,
+    stages: Vec<Stage>,
+}
+
+impl Reader for Told {
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        self.text += &format!("{text}\n");
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        self.stages.push(stage);
+    }
+}
+
 fn checked(data_dir: &Path) -> (CheckReport, String) {
-    let mut out = Vec::new();
-    let report = check(data_dir, &mut out).unwrap();
-    (report, String::from_utf8(out).unwrap())
+    let mut told = Told::default();
+    let report = check(data_dir, &mut told).unwrap();
+    (report, told.text)
 }
 
 fn flip(path: &Path, offset: u64) {
@@ -260,14 +277,31 @@ fn files_that_nobody_needs_are_told_and_no_damage() {
 }
 
 #[test]
+fn a_reader_is_told_how_far_the_work_is() {
+    let folder = data_dir();
+    let mut told = Told::default();
+    check(folder.path(), &mut told).unwrap();
+    let all = told.stages.len() - 2;
+    let blocks = (0..all).map(|done| Stage::Blocks { done, all });
+    let wanted: Vec<_> = [Stage::Catalog, Stage::Journal].into_iter().chain(blocks).collect();
+    assert!(all >= 2 && told.stages == wanted, "{:?}", told.stages);
+
+    fs::remove_dir_all(folder.path().join(CATALOG_NAME)).unwrap();
+    let mut told = Told::default();
+    check(folder.path(), &mut told).unwrap();
+    let wanted = [Stage::Catalog, Stage::Journal, Stage::Search, Stage::Blocks { done: 0, all }];
+    assert_eq!(told.stages.get(..4), Some(wanted.as_slice()));
+}
+
+#[test]
 fn a_directory_in_use_or_of_nobody_is_not_checked() {
     let folder = data_dir();
     let running = Running::open(folder.path());
-    let error = check(folder.path(), &mut Vec::new()).unwrap_err();
+    let error = check(folder.path(), &mut Told::default()).unwrap_err();
     assert!(matches!(error, CheckError::Lock(LockError::InUse { .. })), "{error}");
     running.kill();
     let empty = tempfile::tempdir().unwrap();
-    let error = check(empty.path(), &mut Vec::new()).unwrap_err();
+    let error = check(empty.path(), &mut Told::default()).unwrap_err();
     assert!(matches!(error, CheckError::Empty), "{error}");
     assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
 }
