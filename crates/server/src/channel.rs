@@ -9,12 +9,13 @@
 
 mod confirm;
 mod consume;
-mod content;
+pub(crate) mod content;
 mod declare;
 mod deliveries;
 pub(crate) mod grants;
 pub(crate) mod inbox;
-pub(crate) mod publish;
+pub(crate) mod properties;
+mod publish;
 mod replies;
 pub(crate) mod routes;
 mod settle;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use leveret_broker::events::{Acting, EVENT_EXCHANGE, Event, EventSink, terms};
+use leveret_broker::message::{self, Body};
 use leveret_broker::time::{Clock, Timestamp};
 use leveret_broker::{MessageBatch, MessageView, VhostName};
 use leveret_codec::properties::Properties;
@@ -111,13 +112,8 @@ fn push(batch: &mut MessageBatch, event: Event, at: Timestamp) {
         ..Properties::default()
     }
     .encode(&mut properties);
-    let mut names = Vec::new();
-    for name in [EVENT_EXCHANGE, event.name] {
-        // INVARIANT: both are constants of some twenty octets.
-        names.push(name.len() as u8);
-        names.extend_from_slice(name.as_bytes());
-    }
-    let body = leveret_broker::message::Body::Small(&[]);
+    let names = message::names(EVENT_EXCHANGE.as_bytes(), event.name.as_bytes());
+    let body = Body::Small(&[]);
     batch.push(&MessageView { names: &names, properties: &properties, body, persistent: true, extras: &[] });
 }
 

@@ -3,7 +3,7 @@
 //!
 //! - `server`: listeners, signals, the end
 //! - `connection`: handshake, reading loop, writing task, outbound buffer; `tls`: certificates and sessions
-//! - `channel`: one task each; publishing, consuming, settling, declaring
+//! - `channel`: one task each; publishing, consuming, settling, declaring; `single`: a message without a channel
 //! - `alarms`: why publishers have to wait
 //! - `timers`: the thread that calls what has to happen at a time
 //! - `auth`: who may log in; `admission`: how much each may have open
@@ -20,7 +20,6 @@ pub mod config;
 mod connection;
 mod counters;
 mod defaults;
-mod direct;
 mod durable;
 mod error;
 mod events;
@@ -31,6 +30,7 @@ mod logging;
 mod management;
 mod observed;
 mod server;
+mod single;
 mod timers;
 mod tls;
 
