@@ -119,7 +119,8 @@ fn what_cannot_be_published_or_fetched_is_refused_with_the_words_of_rabbitmq() {
 fn whoever_may_impersonate_publishes_in_the_name_of_others() {
     let api = Api::start();
     api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
-    let publish = r#"{"routing_key":"q","properties":{"user_id":"hare"},"payload":"x","payload_encoding":"string"}"#;
+    let publish =
+        r#"{"routing_key":"q","properties":{"user_id":"hare"},"payload":"x","payload_encoding":"string"}"#;
     let place = "exchanges/%2F/amq.default/publish";
     let refused = api.expect(400, "POST", place, Some(publish));
     assert_eq!(

@@ -190,15 +190,16 @@ options! {
 
     /// Octets of messages in memory above which publishers are blocked; 0 blocks them always. A share is one
     /// of the machine's memory, or of the container's limit if that is lower.
-    memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(memory::total_bytes);
+    memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(0..=u64::MAX, 100, memory::total_bytes);
 
     /// Octets of messages above which ready ones leave memory for the disk, the ones to be delivered last first. A
     /// share as above. Less costs a disk read per 64 KiB of backlog that is consumed.
-    message_cache_bytes: u64 = "20%", kind::size_or_memory_share(memory::total_bytes);
+    message_cache_bytes: u64 = "20%", kind::size_or_memory_share(0..=u64::MAX, 100, memory::total_bytes);
 
     /// Octets that must stay free on the disk of data_dir: below, publishers are blocked; 0 blocks them never. Too
     /// little risks a full disk, which stops publishing all the same, and other programs with it.
-    disk_free_limit_bytes: u64 = "50MB", kind::size(0..=DISK_FREE_LIMIT);
+    disk_free_limit_bytes: u64 =
+        "50MB", kind::size_or_memory_share(0..=DISK_FREE_LIMIT, 1000, memory::total_bytes);
 
     /// When what was published is safe. always: before it is confirmed, at the cost of waiting for the disk, many
     /// messages at a time. interval: a power loss takes what was confirmed within sync_interval_ms. os: a power
@@ -370,6 +371,7 @@ pub fn load(
     let variables = sources::variables(env.clone())?;
 
     let mut raw = RawConfig::defaults();
+    raw.overlay(sources::of_image(&env));
     let mut ignored = Vec::new();
     if let Some(path) = flags.rabbitmq_conf.as_ref().or(variables.rabbitmq_conf.as_ref()) {
         let conf = rabbitmq::read(path, &env)?;
@@ -382,7 +384,8 @@ pub fn load(
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
     let config = raw.check()?.check_together()?;
-    let printed = raw.all().map(|setting| setting.toml_line() + "\n").collect();
+    let ignored_lines = ignored.iter().map(|key| format!("# ignored: {key}\n"));
+    let printed = raw.all().map(|setting| setting.toml_line() + "\n").chain(ignored_lines).collect();
     Ok(Loaded { task, config, printed, ignored })
 }
 
