@@ -384,6 +384,12 @@ pub fn load(
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
     let config = raw.check()?.check_together()?;
+    let is_named = raw.default_user.origin != Origin::Default;
+    let has_password = raw.default_password.origin != Origin::Default || config.load_definitions.is_some();
+    if is_named && !has_password && !config.loopback_users.contains(&config.default_user) {
+        let text = "default_user may log in from anywhere: set default_password as well";
+        return Err(ConfigError::Contradiction(text));
+    }
     let ignored_lines = ignored.iter().map(|key| format!("# ignored: {key}\n"));
     let printed = raw.all().map(|setting| setting.toml_line() + "\n").chain(ignored_lines).collect();
     Ok(Loaded { task, config, printed, ignored })
