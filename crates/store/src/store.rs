@@ -140,10 +140,12 @@ pub struct DurableStore {
     _lock: Option<DataDirLock>,
 }
 
-/// Whether more was appended than the disk takes.
+/// A reason for publishers to wait, which holds or not, and who is told.
 #[derive(Default)]
 pub(crate) struct Pressure {
     is_on: AtomicBool,
+    /// Locked over a change and the call that tells of it: else of two changes the first may be told last, and
+    /// publishers wait for what is over.
     listener: Mutex<Option<PressureListener>>,
 }
 
@@ -153,11 +155,21 @@ impl Pressure {
     }
 
     pub(crate) fn set(&self, on: bool) {
+        let listener = self.listener.lock();
         if self.is_on.swap(on, Ordering::AcqRel) != on
-            && let Some(listener) = &*self.listener.lock()
+            && let Some(listener) = &*listener
         {
             listener(on);
         }
+    }
+
+    /// Tells `listener` of changes, and at once if the reason holds already.
+    fn tell(&self, listener: PressureListener) {
+        let mut place = self.listener.lock();
+        if self.is_on() {
+            listener(true);
+        }
+        *place = Some(listener);
     }
 }
 
@@ -326,13 +338,13 @@ impl DurableStore {
     /// Calls `listener` when publishers should wait since more was appended than the disk has taken, and when they
     /// may go on. It is called with locks held and must not wait.
     pub fn when_pressed(&self, listener: PressureListener) {
-        *self.pressure.listener.lock() = Some(listener);
+        self.pressure.tell(listener);
     }
 
     /// Calls `listener` when publishers should wait since there is no room but what was kept in reserve, and when there
     /// is a reserve again. It must not wait.
     pub fn when_out_of_room(&self, listener: PressureListener) {
-        *self.room.listener.lock() = Some(listener);
+        self.room.tell(listener);
     }
 
     /// Calls `listener` when the journal's disk fails, with why, and when it works again.

@@ -4,6 +4,7 @@
 mod damage;
 mod exhaustive;
 mod model;
+mod pressure;
 mod random;
 mod returns;
 mod world;
