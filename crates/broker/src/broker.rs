@@ -205,25 +205,58 @@ impl Broker {
         &self.services.store
     }
 
+    /// From now on, messages are to leave memory when they hold more than `bytes`; the store is asked to see to that
+    /// if they do.
+    pub fn limit_cache(&self, bytes: usize) {
+        self.services.gauge.limit_cache(bytes);
+        if self.services.gauge.bytes() > bytes {
+            self.services.store.request_page_out();
+        }
+    }
+
     /// Moves messages to the disk until at most `limit` octets of memory are held, or as near as it comes: from the
     /// fullest queues first, and those last that consumers are about to get. Waits for the disk.
     ///
     /// # Errors
     /// There is no room on the disk, or it fails. Messages that could not be written are still in memory.
     pub fn page_out(&self, limit: usize) -> io::Result<()> {
+        self.page_out_some(limit, usize::MAX, &|| true).map(|_| ())
+    }
+
+    /// The same in parts: about `part_bytes` of a queue, then of the next one for as long as `goes_on`; whether it got
+    /// as near as it comes.
+    ///
+    /// # Errors
+    /// As [`page_out`](Self::page_out).
+    pub fn page_out_some(
+        &self,
+        limit: usize,
+        part_bytes: usize,
+        goes_on: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
         for which in [PageOut::Far, PageOut::Near] {
             let mut queues: Vec<_> =
                 self.queues().into_iter().map(|queue| (queue.memory_bytes(), queue)).collect();
             queues.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+            let mut is_part = false;
             for (bytes, queue) in queues {
                 let excess = self.services.gauge.bytes().saturating_sub(limit);
                 if excess == 0 {
-                    return Ok(());
+                    return Ok(true);
                 }
-                queue.page_out(which, excess.min(bytes))?;
+                if !goes_on() {
+                    return Ok(false);
+                }
+                let wanted = excess.min(bytes);
+                is_part |= wanted > part_bytes;
+                queue.page_out(which, wanted.min(part_bytes))?;
+            }
+            if is_part {
+                // What is needed later goes before what is needed soon.
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes messages as blocks that would otherwise need the journal below `position`. Waits for the disk.

@@ -164,7 +164,7 @@ pub trait Store: Send + Sync {
     /// Asks for [`Queue::load`] to be called on a thread that may wait for the disk. Called with the queue locked.
     fn request_load(&self, queue: Arc<Queue>);
 
-    /// Messages take more memory than they should: [`Broker::page_out`](crate::Broker::page_out) is due on a
+    /// Messages take more memory than they should: [`Broker::page_out_some`](crate::Broker::page_out_some) is due on a
     /// thread that may wait for the disk. Called with a queue locked, and often.
     fn request_page_out(&self);
 }

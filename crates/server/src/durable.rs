@@ -28,7 +28,6 @@ pub(crate) fn open(config: &Config) -> Result<(Arc<DurableStore>, Recovered), Op
         },
         journal_bytes_max: config.journal_bytes_max,
         segment_bytes: SEGMENT_BYTES,
-        message_cache_bytes: cache_bytes(config),
         reserve_bytes: 2 * WAITING_BYTES_MAX,
     })
 }

@@ -206,7 +206,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     events::prepare(&server);
     durable::restore(&server.broker, recovered);
     events::start(&server);
-    server.broker.memory().limit_cache(durable::cache_bytes(&server.config));
+    server.broker.limit_cache(durable::cache_bytes(&server.config));
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
     server.follow_deletions();

@@ -2,9 +2,12 @@
 //! memory, makes old parts of the journal unnecessary (checkpoints), and writes blocks together that are left over in
 //! files of which little is needed any more.
 //!
-//! It sleeps until somebody asks, or until changes have waited long enough for a checkpoint of their own.
+//! It sleeps until somebody asks, or until changes have waited long enough for a checkpoint of their own. What cannot
+//! be done is asked for again, by itself: whoever waits for it may be held up until it is done.
 
-use std::collections::HashMap;
+mod requests;
+
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,7 +16,6 @@ use std::time::{Duration, Instant};
 use leveret_broker::names::QueueId;
 use leveret_broker::store::{BlockLocation, BlockState, JournalPosition};
 use leveret_broker::{Broker, Queue};
-use parking_lot::{Condvar, Mutex};
 use tracing::{debug, error, info};
 
 use crate::catalog::{CatalogError, write_snapshot};
@@ -21,15 +23,7 @@ use crate::entries::{BlockEntry, Change, Meta, SNAPSHOT_FROM};
 use crate::reserve::{Reserve, is_full};
 use crate::store::DurableStore;
 
-/// Changes that no full journal brings into the catalog get there after this long, so that files which are needed
-/// no more are given back.
-const SETTLING: Duration = Duration::from_secs(2);
-
-/// How long after a failure the disk is tried again.
-const RETRY: Duration = Duration::from_secs(1);
-
-/// How long messages are left alone after a look at all of them that found too few that can leave memory.
-const REST: Duration = Duration::from_millis(100);
+pub(crate) use requests::{Requests, Task};
 
 /// How long changes of definitions may be missing in the snapshot. Those that the journal is about to lose are
 /// put there before, whatever the time.
@@ -41,100 +35,10 @@ const CHANGES_AT_ONCE: usize = 1000;
 /// Messages leave memory until this share of what they may take is used, so that it is not one chunk at a time.
 const PAGE_OUT_SHARE: (usize, usize) = (7, 8);
 
-/// What the keeper is asked for.
-#[derive(Default)]
-pub(crate) struct Requests {
-    state: Mutex<Asked>,
-    asked: Condvar,
-}
-
-#[derive(Default)]
-struct Asked {
-    page_out: bool,
-    checkpoint: bool,
-    /// Since when there are changes for the catalog.
-    changed: Option<Instant>,
-    stop: bool,
-}
-
-impl Requests {
-    /// Messages take too much memory.
-    pub(crate) fn page_out(&self) {
-        let mut state = self.state.lock();
-        if !state.page_out {
-            state.page_out = true;
-            self.asked.notify_one();
-        }
-    }
-
-    /// The journal has grown enough.
-    pub(crate) fn checkpoint(&self) {
-        self.state.lock().checkpoint = true;
-        self.asked.notify_one();
-    }
-
-    /// There are changes that a checkpoint is to bring into the catalog some time.
-    pub(crate) fn changed(&self) {
-        let mut state = self.state.lock();
-        if state.changed.is_none() {
-            state.changed = Some(Instant::now());
-            self.asked.notify_one();
-        }
-    }
-
-    /// The keeper is to do its last work and end.
-    pub(crate) fn stop(&self) {
-        self.state.lock().stop = true;
-        self.asked.notify_one();
-    }
-
-    fn wait(&self) -> Task {
-        let mut state = self.state.lock();
-        loop {
-            if state.stop {
-                return Task::Stop;
-            }
-            if std::mem::take(&mut state.page_out) {
-                return Task::PageOut;
-            }
-            if std::mem::take(&mut state.checkpoint) {
-                return Task::Checkpoint;
-            }
-            match state.changed {
-                None => self.asked.wait(&mut state),
-                Some(changed) if changed.elapsed() >= SETTLING => {
-                    state.changed = None;
-                    return Task::Settle;
-                }
-                Some(changed) => _ = self.asked.wait_until(&mut state, changed + SETTLING),
-            }
-        }
-    }
-
-    /// Sleeps after a failure; `true` if the keeper is to stop.
-    fn pause(&self) -> bool {
-        self.sleep(RETRY)
-    }
-
-    /// Sleeps after work that had little effect.
-    fn rest(&self) {
-        self.sleep(REST);
-    }
-
-    fn sleep(&self, duration: Duration) -> bool {
-        let mut state = self.state.lock();
-        let until = Instant::now() + duration;
-        while !state.stop && !self.asked.wait_until(&mut state, until).timed_out() {}
-        state.stop
-    }
-}
-
-enum Task {
-    PageOut,
-    Checkpoint,
-    Settle,
-    Stop,
-}
+/// Octets of a queue that leave memory together, and how long that goes on before other work has its turn: the journal
+/// grows meanwhile, and when messages come faster than they can leave there is no end to it.
+const PAGE_OUT_BYTES: usize = 8 << 20;
+const PAGE_OUT_TURN: Duration = Duration::from_millis(100);
 
 /// Changes on their way to the catalog.
 #[derive(Default)]
@@ -184,8 +88,8 @@ pub(crate) struct Keeper {
     pub(crate) replay_from: JournalPosition,
     pub(crate) reserve: Reserve,
     pub(crate) snapshot: SnapshotState,
-    /// Whether the last work failed, so that it is said once.
-    pub(crate) failing: bool,
+    /// What failed when it was done last, so that it is said once.
+    pub(crate) failing: BTreeSet<Task>,
 }
 
 /// How far the snapshot is behind the catalog.
@@ -217,77 +121,89 @@ impl Keeper {
             self.set_out_of_room(true);
             self.store.requests.changed();
         }
+        // Recovery may have left something to be done too.
+        self.ask_for_what_follows();
         loop {
             let task = self.store.requests.wait();
-            let done = match task {
-                Task::PageOut if self.store.room.is_on() => {
-                    self.store.requests.rest();
-                    continue;
-                }
-                Task::Checkpoint | Task::Settle if self.store.room.is_on() => self.give_back(),
-                Task::PageOut => self.page_out(),
-                Task::Checkpoint => self.checkpoint(self.due()).or_else(|error| {
-                    // What is needed no more can be given back all the same, which may be what is wanted.
-                    self.checkpoint(JournalPosition::SAFE)?;
-                    Err(error)
-                }),
-                Task::Settle => self.checkpoint(JournalPosition::SAFE),
-                Task::Stop => {
-                    // Everything leaves the journal, so that the next start has nothing to replay.
-                    let done = self
-                        .checkpoint(JournalPosition::NEVER)
-                        .and_then(|()| if self.snapshot.is_behind { self.write_snapshot() } else { Ok(()) });
-                    self.report(&done);
-                    return;
-                }
-            };
-            self.report(&done);
-            if done.is_err() {
-                if !self.store.requests.pause() {
-                    self.ask_again(&task);
-                }
-            } else if !matches!(task, Task::PageOut) {
-                self.store.arm_checkpoint();
-                self.compact();
-                if self.snapshot.is_behind {
-                    // So that it does not stay so for want of other work.
-                    self.store.requests.changed();
-                }
+            self.perform(task);
+            if task == Task::Stop {
+                return;
             }
         }
     }
 
-    fn ask_again(&self, task: &Task) {
-        match task {
-            Task::PageOut => self.store.requests.page_out(),
-            _ => self.store.requests.checkpoint(),
+    /// Does what is to be done, or asks for it again.
+    pub(crate) fn perform(&mut self, task: Task) {
+        if task == Task::PageOut && (self.store.room.is_on() || self.store.journal.health().is_err()) {
+            // What room there is belongs to the journal first: publishers wait for it.
+            self.store.requests.again(task);
+        } else {
+            self.attempt(task);
+        }
+        if self.store.room.is_on() {
+            // Whether there is room again shows after the next work, so there has to be some.
+            self.store.requests.changed();
         }
     }
 
-    fn report(&mut self, done: &Result<(), CheckpointError>) {
-        match done {
-            Err(error) if !self.failing => {
-                error!(%error, "the disk does not take what it should; trying again")
-            }
-            Ok(()) if self.failing => info!("the disk takes what it should again"),
+    fn attempt(&mut self, task: Task) {
+        let done = match task {
+            Task::PageOut => self.page_out(),
+            Task::Checkpoint | Task::Settle if self.store.room.is_on() => self.give_back(),
+            Task::Checkpoint => self.checkpoint(self.due()).or_else(|error| {
+                // What is needed no more can be given back all the same, which may be what is wanted.
+                self.checkpoint(JournalPosition::SAFE)?;
+                Err(error)
+            }),
+            Task::Settle => self.checkpoint(JournalPosition::SAFE),
+            Task::Compact => self.compact(),
+            // Everything leaves the journal, so that the next start has nothing to replay.
+            Task::Stop => self
+                .checkpoint(JournalPosition::NEVER)
+                .and_then(|()| if self.snapshot.is_behind { self.write_snapshot() } else { Ok(()) }),
+        };
+        self.report(task, &done);
+        match (task, done) {
+            (_, Err(_)) => self.store.requests.again(task),
+            (Task::Checkpoint | Task::Settle, Ok(())) => self.ask_for_what_follows(),
             _ => {}
         }
-        self.failing = done.is_err();
+    }
+
+    /// Asks for what a checkpoint leaves to be done.
+    fn ask_for_what_follows(&self) {
+        let requests = &self.store.requests;
+        if self.store.arm_checkpoint() && self.due() > self.replay_from {
+            // It has grown meanwhile, and nobody need publish any more who would ask.
+            requests.checkpoint();
+        }
+        requests.compact();
+        if self.snapshot.is_behind {
+            // So that it does not stay so for want of other work.
+            requests.changed();
+        }
+    }
+
+    fn report(&mut self, task: Task, done: &Result<(), CheckpointError>) {
         match done {
-            Err(error) if error.is_for_want_of_room() => {
-                // Until it is there again publishers wait: they would fill its room at once.
-                self.set_out_of_room(true);
-                self.reserve.give_up();
+            Err(error) => {
+                if self.failing.insert(task) {
+                    error!(%error, ?task, "the disk does not take what it should; trying again");
+                }
+                if error.is_for_want_of_room() {
+                    // Until it is there again publishers wait: they would fill its room at once.
+                    self.set_out_of_room(true);
+                    self.reserve.give_up();
+                }
             }
-            Ok(()) if self.store.journal.health().is_ok() => {
-                if self.reserve.hold() {
+            Ok(()) => {
+                if self.failing.remove(&task) {
+                    info!(?task, "the disk takes what it should again");
+                }
+                if self.store.journal.health().is_ok() && self.reserve.hold() {
                     self.set_out_of_room(false);
-                } else if self.store.room.is_on() {
-                    // Tried again when changes are due the next time.
-                    self.store.requests.changed();
                 }
             }
-            _ => {}
         }
     }
 
@@ -304,18 +220,18 @@ impl Keeper {
         self.checkpoint(self.broker.needs_journal_from().min(end))
     }
 
-    pub(crate) fn page_out(&self) -> Result<(), CheckpointError> {
-        if self.store.journal.health().is_err() {
-            // What room there is belongs to the journal first: publishers wait for it.
-            self.store.requests.rest();
-            return Ok(());
-        }
+    fn page_out(&self) -> Result<(), CheckpointError> {
+        let memory = self.broker.memory();
+        let Some(limit) = memory.cache_limit() else { return Ok(()) };
         let (share, of) = PAGE_OUT_SHARE;
-        let limit = self.store.options.message_cache_bytes / of * share;
-        self.broker.page_out(limit).map_err(CheckpointError::Blocks)?;
-        if self.broker.memory().bytes() > self.store.options.message_cache_bytes {
+        let until = Instant::now() + PAGE_OUT_TURN;
+        let goes_on = || Instant::now() < until;
+        let paged_out = self.broker.page_out_some(limit / of * share, PAGE_OUT_BYTES, &goes_on);
+        match (paged_out.map_err(CheckpointError::Blocks)?, memory.bytes() > limit) {
+            (_, false) => {}
+            (false, true) => self.store.requests.page_out(),
             // All that is left is being delivered, or written by others: looking again at once would find no more.
-            self.store.requests.rest();
+            (true, true) => self.store.requests.look_again(),
         }
         Ok(())
     }
@@ -429,22 +345,20 @@ impl Keeper {
     }
 
     /// Writes what is left of the emptiest files elsewhere, so that the next checkpoint can delete them.
-    pub(crate) fn compact(&mut self) {
+    pub(crate) fn compact(&self) -> Result<(), CheckpointError> {
         let segments = &self.store.segments;
         for blocks in [segments.sparse(), segments.sparse_temporary()].into_iter().flatten() {
             let bytes = blocks.iter().map(|block| u64::from(block.location.length)).sum();
-            if self.store.room.is_on() && !self.reserve.leaves_half_beside(bytes) {
+            if !self.reserve.leaves_half_beside(bytes) {
+                // The last room is not for this, and there may be some later.
+                self.store.requests.again(Task::Compact);
                 continue;
             }
             debug!(blocks = blocks.len(), "compacting a file");
-            let blocks = blocks.iter().map(|block| (block.queue, block.first_position, block.location));
-            let done = self.rewrite(blocks);
-            let compacted = done.is_ok();
-            self.report(&done);
-            if compacted {
-                self.store.requests.changed();
-            }
+            self.rewrite(blocks.iter().map(|block| (block.queue, block.first_position, block.location)))?;
+            self.store.requests.changed();
         }
+        Ok(())
     }
 
     fn rewrite(

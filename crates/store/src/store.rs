@@ -1,7 +1,7 @@
 //! The store as the broker sees it: hands what happens to the journal, and keeps what the keeper and the loaders need
 //! to know. Opening it recovers what the data directory holds.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -50,8 +50,6 @@ pub struct StoreOptions {
     pub journal_bytes_max: u64,
     /// Octets of a file of blocks.
     pub segment_bytes: u64,
-    /// Octets of messages in memory above which messages leave it.
-    pub message_cache_bytes: usize,
     /// Octets of disk kept for when there is no room: at least twice [`WAITING_BYTES_MAX`], so that what publishers
     /// have sent before they are stopped can be written.
     pub reserve_bytes: usize,
@@ -305,7 +303,7 @@ impl DurableStore {
         let reserve = Reserve::of(Arc::clone(&self.disk), &self.options);
         let replay_from = self.replayed_from;
         let snapshot = SnapshotState::found(self.snapshot_from);
-        Keeper { store: Arc::clone(self), broker, replay_from, reserve, snapshot, failing: false }
+        Keeper { store: Arc::clone(self), broker, replay_from, reserve, snapshot, failing: BTreeSet::new() }
     }
 
     /// Has the catalog remember which queues recovery has stopped: what it did that for goes with the journal.
@@ -369,10 +367,11 @@ impl DurableStore {
         self.journal.waiting_bytes()
     }
 
-    /// Sets from when on the next checkpoint is due.
-    pub(crate) fn arm_checkpoint(&self) {
+    /// Sets from when on the next checkpoint is due; whether the journal is there already.
+    pub(crate) fn arm_checkpoint(&self) -> bool {
         let at = self.journal.begins_at().0.saturating_add(self.options.journal_bytes_max / 4 * 3);
         self.checkpoint_at.store(at, Ordering::Relaxed);
+        self.journal.end().0 >= at
     }
 
     fn append(&self, kind: u8, queue: u64, head: &[&[u8]], bodies: &[Bytes]) -> Journaled {
@@ -543,6 +542,8 @@ impl Store for DurableStore {
 
     fn free_block(&self, location: BlockLocation) {
         self.segments.free(location);
+        // Of a temporary block nobody else says that its file may have to go.
+        self.requests.changed();
     }
 
     fn forget_block(&self, queue: QueueId, first_position: u64) {

@@ -26,7 +26,6 @@ impl Running {
             sync: SyncMode::Always,
             journal_bytes_max: 16 << 20,
             segment_bytes: 1 << 20,
-            message_cache_bytes: 1 << 20,
             reserve_bytes: 0,
         };
         let (store, recovered) = DurableStore::open(options).expect("the store opens");

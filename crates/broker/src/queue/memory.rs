@@ -33,9 +33,15 @@ impl MemoryGauge {
         self.tell_watchers();
     }
 
+    /// Octets above which messages are to leave memory, if there is a limit.
+    #[must_use]
+    pub fn cache_limit(&self) -> Option<usize> {
+        Some(self.cache_limit.load(Ordering::SeqCst)).filter(|&limit| limit > 0)
+    }
+
     /// From now on, messages are to leave memory when they hold more than `bytes`.
-    pub fn limit_cache(&self, bytes: usize) {
-        self.cache_limit.store(bytes.max(1), Ordering::Relaxed);
+    pub(crate) fn limit_cache(&self, bytes: usize) {
+        self.cache_limit.store(bytes.max(1), Ordering::SeqCst);
     }
 
     /// Adds; `true` if messages should leave memory.

@@ -27,7 +27,6 @@ fn options(data_dir: &Path) -> StoreOptions {
         sync: SyncMode::Always,
         journal_bytes_max: 16 << 20,
         segment_bytes: 1 << 20,
-        message_cache_bytes: 1 << 20,
         reserve_bytes: 0,
     }
 }

@@ -30,7 +30,6 @@ fn options() -> StoreOptions {
         sync: SyncMode::Always,
         journal_bytes_max: 4 << 20,
         segment_bytes: 512 << 10,
-        message_cache_bytes: 64 << 20,
         reserve_bytes: 0,
     }
 }
@@ -196,7 +195,7 @@ impl World {
                 self.keeper.checkpoint(JournalPosition(middle)).unwrap();
             }
             Op::PageOut => self.broker.page_out(0).unwrap(),
-            Op::Compact => self.keeper.compact(),
+            Op::Compact => self.keeper.compact().unwrap(),
             Op::Declare(queue) => {
                 self.declare(queue);
                 self.wait_until_safe(JournalPosition::SAFE);

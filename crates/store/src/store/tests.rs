@@ -3,6 +3,7 @@
 
 mod damage;
 mod exhaustive;
+mod keeping;
 mod model;
 mod pressure;
 mod random;

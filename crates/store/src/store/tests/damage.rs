@@ -71,7 +71,7 @@ impl Left {
         let mut running = world::open(&disk, &catalog, SyncMode::Always).unwrap();
         // A block that cannot be read keeps compaction from it, and nothing else.
         running.keeper.checkpoint(JournalPosition::NEVER).unwrap();
-        running.keeper.compact();
+        running.keeper.compact().unwrap();
         running.store.close().unwrap();
         drop(running);
         let again = world::found_in(&world::open(&disk, &catalog, SyncMode::Always).unwrap());
@@ -188,7 +188,7 @@ fn a_damaged_block_does_not_keep_other_files_from_being_compacted() {
     running.keeper.checkpoint(JournalPosition::NEVER).unwrap();
     assert!(is_sparse(&running));
     for _ in 0..3 {
-        running.keeper.compact();
+        running.keeper.compact().unwrap();
         running.keeper.checkpoint(JournalPosition::NEVER).unwrap();
     }
     assert!(running.queue("a").is_stopped());

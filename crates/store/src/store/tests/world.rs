@@ -184,7 +184,6 @@ pub(super) fn options(sync: SyncMode) -> StoreOptions {
         sync,
         journal_bytes_max: 64 << 10,
         segment_bytes: 8 << 10,
-        message_cache_bytes: 1 << 20,
         reserve_bytes: 4096,
     }
 }
@@ -501,7 +500,7 @@ impl World {
             Op::Step => _ = self.running().store.journal.step(),
             Op::Checkpoint(below) => _ = self.checkpoint(*below),
             Op::PageOut(limit) => _ = self.running().broker.page_out(*limit),
-            Op::Compact => self.running.as_mut().unwrap().keeper.compact(),
+            Op::Compact => _ = self.running.as_mut().unwrap().keeper.compact(),
             Op::Restart => self.restart(),
             Op::Crash(after) => self.crash(*after),
             Op::Fault(_, Fault::Io | Fault::NoSpace) | Op::FailAll(_) | Op::Limit(_) if !can_fail => {}
