@@ -248,8 +248,9 @@ impl Broker {
                     return Ok(false);
                 }
                 let wanted = excess.min(bytes);
-                is_part |= wanted > part_bytes;
                 queue.page_out(which, wanted.min(part_bytes))?;
+                // Where nothing could leave, nothing will with the next part.
+                is_part |= wanted > part_bytes && queue.memory_bytes() < bytes;
             }
             if is_part {
                 // What is needed later goes before what is needed soon.
