@@ -5,7 +5,7 @@
 //! `ledger`; `definitions` restarts brokers that were set up in every way there is; `lock` is about the data
 //! directory itself, `delayed` about messages whose time has not come, `deduplication` about those published again,
 //! `check` about `leveret check`, `disk_full` about a small file system,
-//! `open_files` about a low limit of open files. `wire` is the client, `node` a broker on a
+//! `open_files` about a low limit of open files, `memory` about little memory. `wire` is the client, `node` a broker on a
 //! directory. `LEVERET_CRASH_ROUNDS=n` and `LEVERET_CRASH_SEED=n` say how long and from where; the seed is always
 //! printed.
 
@@ -18,6 +18,7 @@ mod disk_full;
 mod ledger;
 mod load;
 mod lock;
+mod memory;
 mod message;
 mod node;
 mod open_files;

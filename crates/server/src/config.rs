@@ -190,8 +190,9 @@ options! {
     /// of the machine's memory, or of the container's limit if that is lower.
     memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(0..=u64::MAX, 100, memory::total_bytes);
 
-    /// Octets of messages above which ready ones leave memory for the disk, the ones to be delivered last first. A
-    /// share as above. Less costs a disk read per 64 KiB of backlog that is consumed.
+    /// Octets of messages above which ready ones leave memory for the disk, the ones to be delivered last first; at
+    /// most half of memory_high_watermark_bytes is in force. A share as above. Less costs a disk read per 64 KiB of
+    /// backlog that is consumed.
     message_cache_bytes: u64 = "20%", kind::size_or_memory_share(0..=u64::MAX, 100, memory::total_bytes);
 
     /// Octets that must stay free on the disk of data_dir: below, publishers are blocked; 0 blocks them never. Too

@@ -32,9 +32,15 @@ pub(crate) fn open(config: &Config) -> Result<(Arc<DurableStore>, Recovered), Op
     })
 }
 
-/// Octets of messages in memory above which they leave it.
-pub(crate) fn cache_bytes(config: &Config) -> usize {
-    usize::try_from(config.message_cache_bytes).unwrap_or(usize::MAX)
+/// Octets of messages in memory above which they leave it, where publishers wait from `high_watermark_bytes` on: half
+/// of that at most, so that there is something to be done about what they wait for. Where they always wait, it does not
+/// matter.
+pub(crate) fn cache_bytes(config: &Config, high_watermark_bytes: u64) -> usize {
+    let bytes = match high_watermark_bytes {
+        0 => config.message_cache_bytes,
+        watermark => config.message_cache_bytes.min(watermark / 2),
+    };
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Gives the broker what was recovered, and says in the log what that was.

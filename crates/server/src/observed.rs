@@ -106,11 +106,12 @@ impl Node for ObservedNode {
 
     fn resources(&self) -> Resources {
         let (config, raised) = (&self.server.config, self.server.alarms.raised());
+        let memory = self.server.broker.memory();
         let limit = rlimit::Resource::NOFILE.get().map_or(0, |(soft, _)| soft);
         Resources {
-            message_bytes: self.server.broker.memory().bytes() as u64,
+            message_bytes: memory.bytes() as u64,
             message_bytes_limit: self.server.alarms.memory_limit(),
-            message_cache_limit: config.message_cache_bytes,
+            message_cache_limit: memory.cache_limit().unwrap_or(usize::MAX) as u64,
             memory_alarm: raised.has(Reason::Memory),
             memory_bytes: memory::total_bytes(),
             resident_bytes: resident_bytes(),
@@ -128,7 +129,7 @@ impl Node for ObservedNode {
     }
 
     fn limit_memory(&self, bytes: u64) {
-        self.server.alarms.limit_memory(self.server.broker.memory(), bytes);
+        self.server.limit_memory(bytes);
     }
 
     fn limit_disk_free(&self, bytes: u64) {

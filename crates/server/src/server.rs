@@ -13,6 +13,7 @@ use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{Broker, BrokerError, ConnectionId};
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -77,6 +78,8 @@ pub(crate) struct Server {
     pub(crate) authenticator: Authenticator,
     pub(crate) admission: Arc<Admission>,
     connections: DashMap<ConnectionId, Arc<Connection>>,
+    /// Locked while the limits of memory are changed, so that they fit each other.
+    limiting_memory: Mutex<()>,
     shutdown: watch::Sender<bool>,
 }
 
@@ -96,6 +99,7 @@ impl Server {
             authenticator: Authenticator::new(),
             admission: Arc::default(),
             connections,
+            limiting_memory: Mutex::default(),
             shutdown: watch::Sender::new(false),
         }
     }
@@ -164,6 +168,14 @@ impl Server {
         let _ = self.shutdown.subscribe().wait_for(|&down| down).await;
     }
 
+    /// Changes from when on publishers wait for memory, and with it how much of that messages may take before they
+    /// leave it: without the one, the other could keep publishers waiting for what nobody does.
+    pub(crate) fn limit_memory(&self, high_watermark_bytes: u64) {
+        let _limiting = self.limiting_memory.lock();
+        self.broker.limit_cache(durable::cache_bytes(&self.config, high_watermark_bytes));
+        self.alarms.limit_memory(self.broker.memory(), high_watermark_bytes);
+    }
+
     /// Raises the alarm if messages take more memory than publishers may fill.
     pub(crate) fn watch_memory(&self) {
         self.alarms.watch_memory(self.broker.memory());
@@ -206,7 +218,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     events::prepare(&server);
     durable::restore(&server.broker, recovered);
     events::start(&server);
-    server.broker.limit_cache(durable::cache_bytes(&server.config));
+    server.limit_memory(server.config.memory_high_watermark_bytes);
     durable::watch(&store, &server.alarms);
     store.run(Arc::clone(&server.broker)).map_err(StartError::Thread)?;
     server.follow_deletions();
@@ -286,6 +298,28 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::held::HeldStore;
+
+    #[tokio::test]
+    async fn messages_leave_memory_before_publishers_wait_for_it() {
+        let flags = ["leveret", "--message-cache-bytes", "64MiB"].map(Into::into);
+        let config = config::load(flags, []).expect("a good one").config;
+        let server = Server::new(config, Arc::<HeldStore>::default());
+        for (watermark, cache) in
+            [(u64::MAX, 64 << 20), (100 << 20, 50 << 20), (8 << 20, 4 << 20), (0, 64 << 20), (1, 1)]
+        {
+            server.limit_memory(watermark);
+            let raised = server.alarms.raised().has(alarms::Reason::Memory);
+            let in_force = (server.broker.memory().cache_limit(), server.alarms.memory_limit(), raised);
+            assert_eq!(in_force, (Some(cache), watermark, watermark == 0));
         }
     }
 }
