@@ -61,6 +61,24 @@ fn policies_apply_and_are_listed() {
     });
     assert_eq!(api.fetch("policies/%2F/p"), shown);
     assert_eq!(api.fetch("policies"), json!([shown]));
+    let operator = json!({
+        "component": "operator_policy", "vhost": "/", "name": "o",
+        "value": { "pattern": "^q", "apply-to": "queues", "priority": 0, "definition": { "max-length": 5 } },
+    });
+    assert_eq!(api.fetch("parameters"), json!([operator]));
+    assert_eq!(api.fetch("parameters/operator_policy/%2F/o"), operator);
+    assert_eq!(api.fetch("parameters/shovel"), json!([]));
+    api.expect(400, "DELETE", "parameters/operator_policy/%2F/o", None);
+    let refused = api.expect(400, "PUT", "parameters/policy/%2F/p", Some(r#"{"value":{}}"#));
+    assert_eq!(refused.reason(), "policies may not be set using this method");
+    // Only what goes into a page of users' policies is escaped.
+    let wrong = r#"{"pattern":"^q","definition":{"max-length":"x"}}"#;
+    for (path, reason) in [
+        ("policies/%2F/p", "Validation failed\n\n&lt;&lt;\"x\"&gt;&gt; is not a valid maximum length\n"),
+        ("operator-policies/%2F/o", "Validation failed\n\n<<\"x\">> is not a valid maximum length\n"),
+    ] {
+        assert_eq!(api.expect(400, "PUT", path, Some(wrong)).reason(), reason);
+    }
     let queue = api.fetch("queues/%2F/q1");
     assert_eq!((&queue["policy"], &queue["operator_policy"]), (&json!("p"), &json!("o")));
     assert_eq!(queue["effective_policy_definition"], json!({ "max-length": 5 }));
@@ -83,6 +101,17 @@ fn vhosts_come_with_limits_and_go_with_what_is_in_them() {
     assert_eq!(api.fetch("vhost-limits"), json!([{ "vhost": "v/1", "value": { "max-queues": 1 } }]));
     api.expect(201, "PUT", "queues/v%2F1/one", Some("{}"));
     api.expect(400, "PUT", "queues/v%2F1/two", Some("{}"));
+    let limits = json!({ "vhost": "v/1", "component": "vhost-limits", "name": "limits", "value": { "max-queues": 1 } });
+    assert_eq!(api.fetch("parameters/vhost-limits"), json!([limits]));
+    for (name, value, reason) in [
+        ("max-queues", "\"x\"", "max-queues should be a number, actually was <<\"x\">>"),
+        ("nope", "1", "Unrecognised terms [{<<\"nope\">>,1}] in limits"),
+    ] {
+        let path = format!("vhost-limits/v%2F1/{name}");
+        let refused = api.expect(400, "PUT", &path, Some(&format!(r#"{{"value":{value}}}"#)));
+        assert_eq!(refused.reason(), format!("Validation failed\n\n{reason}\n"));
+    }
+    api.expect(204, "DELETE", "vhost-limits/v%2F1/nope", None);
     api.expect(204, "DELETE", "vhost-limits/v%2F1/max-queues", None);
     api.expect(201, "PUT", "queues/v%2F1/two", Some("{}"));
     api.expect(204, "DELETE", "vhosts/v%2F1", None);
