@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
-use super::listing;
+use super::vhosts::administrators_only;
+use super::{listing, policies, vhosts};
 use crate::definitions::parameters;
 use crate::json as fields;
 
@@ -53,13 +54,17 @@ pub(crate) fn put(call: &Call) -> Answered {
     }))
 }
 
-/// DELETE parameters/:component/:vhost/:name.
+/// DELETE parameters/:component/:vhost/:name. COMPAT: what is shown here can be cleared here, by administrators.
 pub(crate) fn delete(call: &Call) -> Answered {
     find(call)?;
-    Err(Refusal::bad_request(ELSEWHERE))
+    administrators_only(call)?;
+    match call.param("component") {
+        "vhost-limits" => vhosts::clear_limits(call),
+        _ => policies::delete_operator(call),
+    }
 }
 
-/// Where what is shown here is changed.
+/// Where what is shown here is set.
 const ELSEWHERE: &str = "policies of operators and limits of vhosts are set by endpoints of their own";
 
 /// GET global-parameters.

@@ -268,6 +268,14 @@ pub(crate) fn delete_limit(call: &Call) -> Answered {
     set_limits(call, &vhost, settings)
 }
 
+/// DELETE parameters/vhost-limits/:vhost/limits.
+pub(crate) fn clear_limits(call: &Call) -> Answered {
+    let vhost = call.vhost()?;
+    let settings =
+        VhostSettings { limits: VhostLimits::default(), ..VhostSettings::clone(&vhost.settings()) };
+    set_limits(call, &vhost, settings)
+}
+
 fn set_limits(call: &Call, vhost: &Vhost, settings: VhostSettings) -> Answered {
     let (position, _) = call.broker().put_vhost(call.actor(), vhost.name.as_str(), settings)?;
     call.wait_until_safe(position)?;
