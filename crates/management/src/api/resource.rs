@@ -198,9 +198,12 @@ async fn answer(
     if matches!(call.method, Method::GET | Method::HEAD) {
         call.check_ranges()?;
     }
-    let answered = tokio::task::spawn_blocking(move || match handler(&call) {
-        Ok(answer) => answer.into_response(gzip),
-        Err(refusal) => refusal.into_response(gzip),
+    let answered = tokio::task::spawn_blocking(move || {
+        let _acting = call.broker().events().act_for(&call.user.name);
+        match handler(&call) {
+            Ok(answer) => answer.into_response(gzip),
+            Err(refusal) => refusal.into_response(gzip),
+        }
     });
     answered.await.map_err(|failure| {
         error!(%failure, "a request to the HTTP API panicked");
