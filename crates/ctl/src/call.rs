@@ -24,6 +24,7 @@ pub(crate) struct Call<'a> {
     /// Who sits in front.
     pub(crate) terminal: &'a mut dyn Terminal,
     given: Given<'a>,
+    vhost: Option<String>,
     environment: &'a Environment,
     client: Option<Rc<Client>>,
     overview: OnceCell<Value>,
@@ -38,7 +39,8 @@ impl<'a> Call<'a> {
         output: Output<'a>,
         terminal: &'a mut dyn Terminal,
     ) -> Self {
-        Self { tool, output, terminal, given, environment, client: None, overview: OnceCell::new() }
+        let vhost = None;
+        Self { tool, output, terminal, given, vhost, environment, client: None, overview: OnceCell::new() }
     }
 
     /// The broker.
@@ -117,7 +119,13 @@ impl<'a> Call<'a> {
 
     /// The virtual host.
     pub(crate) fn vhost(&self) -> String {
-        self.given.text("vhost").unwrap_or(VHOST).to_owned()
+        let vhost = self.vhost.as_deref().or_else(|| self.given.text("vhost"));
+        vhost.unwrap_or(VHOST).to_owned()
+    }
+
+    /// Turns to another virtual host than the one that was given.
+    pub(crate) fn enter_vhost(&mut self, name: &str) {
+        self.vhost = Some(name.to_owned());
     }
 
     /// Says what is about to be done; with `--dry-run` that was all.
