@@ -61,6 +61,12 @@ pub(super) const VERBS: &[Verb] = &[
         arguments: |command| with_offline(command).arg(names()),
         run: |call| apply(call, "Enabling"),
     },
+    Verb {
+        name: "version",
+        about: "Prints the version of this tool",
+        arguments: super::none,
+        run: super::node::version,
+    },
 ];
 
 fn names() -> Arg {
@@ -109,7 +115,8 @@ fn list(call: &mut Call<'_>) -> Result<(), Failure> {
         return names.iter().try_for_each(|name| call.output.line(name));
     }
     call.output.announce(" Configured: E = explicitly enabled; e = implicitly enabled")?;
-    call.output.announce(&format!(" | Status: * = running on {place}"))?;
+    let name = place.strip_prefix("node ").unwrap_or(&place);
+    call.output.announce(&format!(" | Status: * = running on {name}"))?;
     call.output.announce(" |/")?;
     let width = names.iter().map(String::len).max().unwrap_or(0);
     let verbose = call.flag("verbose");

@@ -113,6 +113,14 @@ fn only_lines_with_tabs_lose_their_header_in_silence() {
 }
 
 #[test]
+fn queues_that_answer_are_not_unresponsive() {
+    let banner = "Listing unresponsive queues for vhost / ...\n";
+    assert_prints(&run(&queues(), "rabbitmqctl list_unresponsive_queues name -t 5"), banner);
+    assert_prints(&run(&queues(), "rabbitmqctl list_unresponsive_queues --formatter json"), "[\n]\n");
+    assert_fails(&run(&queues(), "rabbitmqctl list_unresponsive_queues -p nosuch"), 65, "nosuch");
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let ran = run(&queues(), "rabbitmqctl list_queues -p nosuch");
     assert_fails(&ran, 65, "Virtual host 'nosuch' does not exist");

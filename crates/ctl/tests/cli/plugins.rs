@@ -18,7 +18,7 @@ fn what_is_built_in_is_listed() {
     assert_prints(
         &run(&stub(), "rabbitmq-plugins list"),
         "Listing plugins with pattern \".*\" ...\n Configured: E = explicitly enabled; e = implicitly enabled\n \
-         | Status: * = running on node rabbit@box\n |/\n\
+         | Status: * = running on rabbit@box\n |/\n\
          [E*] rabbitmq_event_exchange 4.2.0\n[E*] rabbitmq_management     4.2.0\n",
     );
     assert_prints(&run(&stub(), "rabbitmq-plugins list -q -E -m management"), "rabbitmq_management\n");
