@@ -190,7 +190,7 @@ fn with_options(command: Command, user_is_login: bool) -> Command {
         option("url", "url", "The broker's HTTP API (LEVERET_URL; else http://127.0.0.1:15672)"),
         username,
         option("password", "password", "Its password (LEVERET_PASSWORD; else it is asked for)"),
-        option("ca-file", "file", "Certificates in PEM to trust instead of the public ones"),
+        option("ca-file", "file", "Certificates to trust, in PEM (LEVERET_CA_FILE; else the public ones)"),
         flag("insecure", "Trust any certificate"),
         option("config", "file", "Configuration file (else ~/.leveretctl.toml, if there is one)"),
         option("node", "node", "Name of the node that has to be the one at the URL").short('n'),
