@@ -41,6 +41,11 @@ impl Tool {
         }
     }
 
+    /// Whether a name is one of those that this program is called under.
+    pub(crate) fn is_known(word: &str) -> bool {
+        Path::new(word).file_name().and_then(|name| name.to_str()) == Some(Self::from_name(word).name())
+    }
+
     /// The version it says it has: as a tool of RabbitMQ that of the RabbitMQ it does the work of, by which scripts decide
     /// what they may ask for.
     #[must_use]
