@@ -1,6 +1,6 @@
 //! Health checks: each says in a sentence that all is well, or fails with what is not.
 
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -45,7 +45,9 @@ pub(super) const VERBS: &[Verb] = &[
     Verb {
         name: "check_port_connectivity",
         about: "Fails unless every port the node listens on can be connected to from here",
-        arguments: |command| command.arg(option("address", "Host to connect to (else that of the URL)")),
+        arguments: |command| {
+            command.arg(option("address", "Host to connect to (else that of the listener, or of the URL)"))
+        },
         run: check_ports,
     },
     Verb {
@@ -211,12 +213,14 @@ fn alarms(call: &mut Call<'_>) -> Result<(), Failure> {
 fn check_ports(call: &mut Call<'_>) -> Result<(), Failure> {
     let name = call.node()?;
     call.announce(&format!("Testing TCP connections to all active listeners on node {name} ..."))?;
-    let host = call.optional("address").unwrap_or(call.client()?.host().to_owned());
+    let (address, client) = (call.optional("address"), call.client()?);
     let listeners = node::listeners(&call.overview()?);
     let mut ports = Vec::new();
     let mut refused = Vec::new();
     for listener in &listeners {
         let port = listener.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+        let interface = listener.get("interface").and_then(Value::as_str).unwrap_or("");
+        let host = address.clone().unwrap_or_else(|| host_of(interface, client.host()));
         match port {
             Some(port) if can_connect(&host, port) => ports.push(port),
             _ => refused.push(node::listener_text(listener)),
@@ -230,6 +234,16 @@ fn check_ports(call: &mut Call<'_>) -> Result<(), Failure> {
     }
     ports.sort_unstable();
     call.output.say(&format!("Successfully connected to ports {} on node {name}.", joined(&ports)))
+}
+
+/// Where a listener is reached from here: at its own address, if it has one that is reached from elsewhere or both are
+/// this machine, else at the host of the URL.
+fn host_of(interface: &str, url_host: &str) -> String {
+    let is_here = |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match interface.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) if !ip.is_unspecified() && (!ip.is_loopback() || is_here(url_host)) => ip.to_string(),
+        _ => url_host.to_owned(),
+    }
 }
 
 fn can_connect(host: &str, port: u16) -> bool {
@@ -345,4 +359,18 @@ fn check_leaders(call: &mut Call<'_>) -> Result<(), Failure> {
 
 fn joined<T: ToString>(numbers: &[T]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn listeners_are_reached_where_they_are() {
+    for (interface, url_host, expected) in [
+        ("[::]", "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "broker", "broker"),
+        ("10.0.0.5", "127.0.0.1", "10.0.0.5"),
+        ("127.0.0.1", "broker", "broker"),
+        ("[::1]", "localhost", "::1"),
+        ("", "broker", "broker"),
+    ] {
+        assert_eq!(host_of(interface, url_host), expected, "{interface} at {url_host}");
+    }
 }
