@@ -126,7 +126,8 @@ fn queues(call: &mut Call<'_>) -> Result<Vec<Vec<Value>>, Failure> {
 
 /// What fits the screen: a line of sums, the names of columns, and as many queues as there is room for.
 fn page(rows: &[Vec<Value>], node: &str, columns: usize, lines: usize) -> Vec<String> {
-    let sum = |index: usize| -> f64 { rows.iter().filter_map(|row| row.get(index)?.as_f64()).sum() };
+    // The sum of nothing is -0.
+    let sum = |index: usize| 0.0 + rows.iter().filter_map(|row| row.get(index)?.as_f64()).sum::<f64>();
     let title = format!(
         "{node}: {} queues, {} ready, {} unacked, {:.1} in/s, {:.1} out/s   (q ends)",
         rows.len(),
@@ -212,4 +213,6 @@ fn a_page_fits_the_screen() {
     for lines in 0..4 {
         assert_eq!(super::watch::page(&rows, "node", 60, lines).len(), lines);
     }
+    let title = "node: 0 queues, 0 ready, 0 unacked, 0.0 in/s, 0.0 out/s   (q ends)";
+    assert_eq!(super::watch::page(&[], "node", 80, 1), [title]);
 }
