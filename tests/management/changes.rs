@@ -287,3 +287,27 @@ fn logins_of_clients_are_counted_beside_those_to_the_api() {
     api.expect(204, "DELETE", &path, None);
     assert_eq!(protocols(&api), 1);
 }
+
+#[test]
+fn what_changes_over_http_is_told_as_the_users_who_changed_it() {
+    let api = Api::start_with(&["--event-exchange", "true"]);
+    api.expect(201, "PUT", "queues/%2F/told", Some("{}"));
+    for kind in ["queue.*", "exchange.*", "policy.*"] {
+        let bind = json!({ "routing_key": kind }).to_string();
+        api.expect(201, "POST", "bindings/%2F/e/amq.rabbitmq.event/q/told", Some(&bind));
+    }
+    api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
+    api.expect(201, "PUT", "exchanges/%2F/e", Some(r#"{"type":"topic"}"#));
+    let policy = r#"{"pattern":"^q","definition":{"max-length":7}}"#;
+    api.expect(201, "PUT", "policies/%2F/p", Some(policy));
+    api.expect(204, "DELETE", "queues/%2F/q", None);
+    api.wait_for("queues/%2F/told", "four events", |queue| queue["messages_ready"] == 4);
+    let get = r#"{"count":4,"ackmode":"ack_requeue_false","encoding":"auto"}"#;
+    let events = api.expect(200, "POST", "queues/%2F/told/get", Some(get)).json();
+    for (at, kind) in ["queue.created", "exchange.created", "policy.set", "queue.deleted"].iter().enumerate()
+    {
+        let event = &events[at];
+        assert_eq!(event["routing_key"], *kind);
+        assert_eq!(event["properties"]["headers"]["user_who_performed_action"], "guest", "{kind}");
+    }
+}

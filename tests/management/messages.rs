@@ -114,3 +114,22 @@ fn what_cannot_be_published_or_fetched_is_refused_with_the_words_of_rabbitmq() {
         "NOT_FOUND - no queue 'none' in vhost '/'"
     );
 }
+
+#[test]
+fn whoever_may_impersonate_publishes_in_the_name_of_others() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
+    let publish =
+        r#"{"routing_key":"q","properties":{"user_id":"hare"},"payload":"x","payload_encoding":"string"}"#;
+    let place = "exchanges/%2F/amq.default/publish";
+    let refused = api.expect(400, "POST", place, Some(publish));
+    assert_eq!(
+        refused.reason(),
+        "406 PRECONDITION_FAILED - user_id property set to 'hare' but authenticated user was 'guest'"
+    );
+    api.expect(201, "PUT", "users/other", Some(r#"{"password":"p","tags":"management,impersonator"}"#));
+    api.expect(201, "PUT", "permissions/%2F/other", Some(r#"{"configure":"","write":".*","read":""}"#));
+    let routed = api.as_user("other", "p").expect(200, "POST", place, Some(publish)).json();
+    assert_eq!(routed["routed"], true);
+    assert_eq!(get(&api, "ack_requeue_false", "1")[0]["properties"]["user_id"], "hare");
+}

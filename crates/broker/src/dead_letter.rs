@@ -4,7 +4,7 @@
 use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldTableRef, FieldValue};
 
-use crate::message::{Extras, MessageBatch, MessageView};
+use crate::message::{Extras, MessageBatch, MessageView, names};
 use crate::names::{ExchangeName, QueueName};
 use crate::queue::settings::QueueSettings;
 use crate::queue::{DeathReason, QueueSpec};
@@ -39,17 +39,11 @@ pub(crate) trait DeadLetter {
 impl DeadLetter for MessageBatch {
     fn push_dead(&mut self, grave: &Grave, message: &MessageView<'_>, reason: DeathReason, now: Timestamp) {
         let key = grave.routing_key.as_ref().map_or(message.routing_key(), |key| key.as_bytes());
-        let mut names = Vec::with_capacity(2 + grave.exchange.as_str().len() + key.len());
-        for name in [grave.exchange.as_str().as_bytes(), key] {
-            let name = name.get(..255).unwrap_or(name);
-            names.push(name.len() as u8);
-            names.extend_from_slice(name);
-        }
         let mut properties = Vec::with_capacity(message.properties.len() + 256);
         encode_properties(&mut properties, grave, message, reason, now);
         let extras = Extras { has_deaths: true, ..Extras::default() }.encode();
         self.push(&MessageView {
-            names: &names,
+            names: &names(grave.exchange.as_str().as_bytes(), key),
             properties: &properties,
             extras: extras.as_slice(),
             ..*message

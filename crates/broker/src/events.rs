@@ -3,6 +3,7 @@
 //!
 //! Raised with the topology locked, so that events are in the order of what they tell; a sink only notes them.
 
+use std::cell::RefCell;
 use std::sync::{Arc, OnceLock};
 
 use leveret_codec::table::{FieldTable, FieldValue};
@@ -16,6 +17,27 @@ use crate::queue::arguments::type_name;
 
 /// The exchange to which events are published.
 pub const EVENT_EXCHANGE: &str = "amq.rabbitmq.event";
+
+/// COMPAT: who did what nobody asked for.
+const NOBODY: &str = "rmq-internal";
+
+/// Events of what users do to what is not theirs alone; the others say themselves whose they are, if anybody's.
+const OF_ACTOR: [&str; 6] = ["queue.", "exchange.", "binding.", "vhost.", "policy.", "parameter."];
+
+thread_local! {
+    /// On whose behalf this thread declares, deletes and sets.
+    static ACTOR: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// While it lives, what the thread does is done by a user: see [`Events::act_for`].
+#[derive(Debug)]
+pub struct Acting(());
+
+impl Drop for Acting {
+    fn drop(&mut self) {
+        ACTOR.replace(None);
+    }
+}
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,10 +85,25 @@ impl Events {
         let _ = self.sink.set(sink);
     }
 
+    /// Says on whose behalf this thread acts, for as long as what is given back lives, which is to be in synchronous
+    /// code only. `None` if nobody listens.
+    #[must_use]
+    pub fn act_for(&self, user: &str) -> Option<Acting> {
+        self.sink.get().map(|_| {
+            ACTOR.replace(Some(user.to_owned()));
+            Acting(())
+        })
+    }
+
     /// Tells of an event, which is not made if nobody listens.
     pub fn raise(&self, event: impl FnOnce() -> Event) {
         if let Some(sink) = self.sink.get() {
-            sink.raise(event());
+            let mut event = event();
+            if OF_ACTOR.iter().any(|kind| event.name.starts_with(kind)) {
+                let actor = ACTOR.with_borrow(|actor| actor.clone());
+                event.fields.insert("user_who_performed_action", actor.as_deref().unwrap_or(NOBODY));
+            }
+            sink.raise(event);
         }
     }
 

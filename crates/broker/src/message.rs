@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::limits::NAME_BYTES_MAX;
 use crate::queue::QueueSpec;
 use crate::store::JournalPosition;
 use crate::time::Timestamp;
@@ -85,6 +86,19 @@ impl Body<'_> {
             Self::Large(body) => body.slices().concat(),
         }
     }
+}
+
+/// Exchange and routing key as a message carries them: two short strings. What is longer than one can be is cut off.
+#[must_use]
+pub fn names(exchange: &[u8], routing_key: &[u8]) -> Vec<u8> {
+    let mut names = Vec::with_capacity(2 + exchange.len() + routing_key.len());
+    for name in [exchange, routing_key] {
+        let name = name.get(..NAME_BYTES_MAX).unwrap_or(name);
+        // INVARIANT: it has at most 255 octets.
+        names.push(name.len() as u8);
+        names.extend_from_slice(name);
+    }
+    names
 }
 
 /// One message, borrowed from a batch or a queue.

@@ -46,8 +46,8 @@ impl Tool {
         Path::new(word).file_name().and_then(|name| name.to_str()) == Some(Self::from_name(word).name())
     }
 
-    /// The version it says it has: as a tool of RabbitMQ that of the RabbitMQ it does the work of, by which scripts decide
-    /// what they may ask for.
+    /// The version it says it has: as a tool of RabbitMQ that of the RabbitMQ it does the work of, by which scripts
+    /// decide what they may ask for.
     #[must_use]
     pub fn version(self) -> &'static str {
         match self {

@@ -114,8 +114,8 @@ pub(crate) fn process(name: &str) -> String {
     format!("<{name}>")
 }
 
-/// COMPAT: a table of AMQP in JSON, as name, type and value of each. The API says nothing of types: a number may have been
-/// declared as any of those for numbers.
+/// COMPAT: a table of AMQP in JSON, as name, type and value of each. The API says nothing of types: a number may
+/// have been declared as any of those for numbers.
 fn triples(pairs: &Map<String, Value>) -> Value {
     let triple = |(name, value): (&String, &Value)| {
         let (kind, value) = typed(value);
@@ -144,7 +144,8 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<(String, Shape)>,
     /// As many values as there are columns, for each row.
     pub(crate) rows: Vec<Vec<Value>>,
-    /// What is printed in place of no rows: COMPAT: nothing for what RabbitMQ streams, an empty line or list for the rest.
+    /// What is printed in place of no rows: COMPAT: nothing for what RabbitMQ streams, an empty line or list for the
+    /// rest.
     pub(crate) is_streamed: bool,
     /// The header is printed with `--formatter table`, too.
     pub(crate) has_header: bool,

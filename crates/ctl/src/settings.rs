@@ -71,8 +71,8 @@ impl Beside {
         let is_off = environment.get("LEVERET_MANAGEMENT_LISTEN").is_some_and(|listen| listen == "none");
         let tls = listener("LEVERET_MANAGEMENT_TLS_LISTEN", "https").filter(|_| is_off);
         Self {
-            // Its certificate has the name under which others know the broker. On the way to oneself nobody sits between
-            // who could not read what comes without TLS as well.
+            // Its certificate has the name under which others know the broker. On the way to oneself nobody sits
+            // between who could not read what comes without TLS as well.
             insecure: tls.as_ref().is_some_and(|(_, is_loopback)| *is_loopback),
             is_off: is_off && tls.is_none(),
             url: plain.or(tls).map(|(url, _)| url),
@@ -82,7 +82,7 @@ impl Beside {
     }
 }
 
-/// How a listener is reached from its own machine, and whether by its loopback; none if it is not an address with a port.
+/// How a listener is reached from its own machine, and whether by its loopback; none if it is no address with a port.
 fn url_of(scheme: &str, listen: &str) -> Option<(String, bool)> {
     let mut address: SocketAddr = listen.split(',').next()?.trim().parse().ok()?;
     match address.ip() {

@@ -1,6 +1,6 @@
 //! `sh -c`, in an image that has no shell: what health checks and probes say, such as
 //! `rabbitmq-diagnostics -q ping || exit 1`. Runs the tools that this program is, and knows `&&`, `||`, `;`, quotes,
-//! `exit` and where output goes. It is no shell: no other programs, no files, no variables, no pipes; these are refused.
+//! `exit` and where output goes. It is no shell: other programs, files, variables and pipes are refused.
 
 use std::io::{self, Write};
 use std::iter::Peekable;

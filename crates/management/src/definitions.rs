@@ -3,9 +3,8 @@
 //! [`export()`] writes what a broker has, [`import()`] adds what a document says to it.
 //!
 //! Importing merges: it replaces users, permissions, limits and policies of the same names, leaves exchanges and
-//! queues that exist as they are, and deletes nothing. A document is read as a whole first, so that one that is
-//! malformed changes nothing; what is refused after that ends the import at that object, and what came before it
-//! stays.
+//! queues that exist as they are, and deletes nothing. A document is read as a whole first and then added to a copy of
+//! what is there, without messages: one that is malformed, or refused in part, changes nothing.
 
 mod document;
 mod entry;
@@ -40,7 +39,7 @@ pub enum ImportError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The broker refuses an object: what came before it stays.
+    /// The broker refuses an object: nothing was changed, unless what is there changed meanwhile.
     #[error("{what}: {error}")]
     Refused {
         /// The object.

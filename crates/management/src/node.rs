@@ -59,12 +59,12 @@ pub trait Node: Send + Sync {
     ///
     /// # Errors
     /// It is refused: reply code and text, as a channel would be told.
-    fn publish(&self, vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Published, (u16, String)>;
+    fn publish(&self, vhost: &Vhost, message: &SingleMessage<'_>) -> Result<Published, (u16, String)>;
 }
 
 /// A message that comes without a channel.
 #[derive(Clone, Copy, Debug)]
-pub struct DirectMessage<'a> {
+pub struct SingleMessage<'a> {
     /// Who publishes it.
     pub user: &'a str,
     /// Where to; the empty name is the default exchange.

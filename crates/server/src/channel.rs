@@ -9,12 +9,13 @@
 
 mod confirm;
 mod consume;
-mod content;
+pub(crate) mod content;
 mod declare;
 mod deliveries;
 pub(crate) mod grants;
 pub(crate) mod inbox;
-pub(crate) mod publish;
+pub(crate) mod properties;
+mod publish;
 mod replies;
 pub(crate) mod routes;
 mod settle;
@@ -36,7 +37,6 @@ use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
 use crate::counters::{ChannelCounters, PublishCounters, Sizes};
 use crate::error::{AmqpError, ReplyCode, Scope};
-use crate::events::Acting;
 use crate::limits::CHANNEL_TURN_BYTES;
 use confirm::Confirms;
 use consume::ReplyConsumer;
@@ -200,7 +200,7 @@ impl Channel {
         loop {
             let pause = {
                 let _wakes = GatherWakes::begin();
-                let _acting = Acting::on_behalf_of(&self.connection);
+                let _acting = self.connection.act();
                 let pause = self.process(run, &mut at);
                 self.flush();
                 self.show();
@@ -595,7 +595,7 @@ impl Channel {
 impl Drop for Channel {
     fn drop(&mut self) {
         let _wakes = GatherWakes::begin();
-        let _acting = Acting::on_behalf_of(&self.connection);
+        let _acting = self.connection.act();
         self.clean_up();
         self.inbox.end();
         if std::thread::panicking() {

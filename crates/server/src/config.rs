@@ -18,6 +18,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use leveret_broker::limits::TIME_MS_MAX;
+
 pub use error::ConfigError;
 pub use option::Origin;
 
@@ -47,10 +49,6 @@ const JOURNAL_BYTES_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
 
 /// Longest configurable wait, so that no wait is without an end: one hour.
 const WAIT_MS_LIMIT: u64 = 60 * 60 * 1000;
-
-/// Longest configurable consumer timeout: ten years.
-// COMPAT: as long as RabbitMQ's longest times for messages and queues.
-const CONSUMER_TIMEOUT_MS_LIMIT: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// More worker threads than any machine has cores for.
 const WORKER_THREADS_LIMIT: u64 = 1024;
@@ -186,19 +184,20 @@ options! {
     /// that hangs does not keep messages for ever; 0 means never. Found up to two minutes late. A queue may say
     /// otherwise.
     consumer_timeout_ms: Option<u64> = "1800000",
-        kind::number(0..=CONSUMER_TIMEOUT_MS_LIMIT, "milliseconds").map(some_unless_zero);
+        kind::number(0..=TIME_MS_MAX, "milliseconds").map(some_unless_zero);
 
     /// Octets of messages in memory above which publishers are blocked; 0 blocks them always. A share is one
     /// of the machine's memory, or of the container's limit if that is lower.
-    memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(memory::total_bytes);
+    memory_high_watermark_bytes: u64 = "40%", kind::size_or_memory_share(0..=u64::MAX, 100, memory::total_bytes);
 
     /// Octets of messages above which ready ones leave memory for the disk, the ones to be delivered last first. A
     /// share as above. Less costs a disk read per 64 KiB of backlog that is consumed.
-    message_cache_bytes: u64 = "20%", kind::size_or_memory_share(memory::total_bytes);
+    message_cache_bytes: u64 = "20%", kind::size_or_memory_share(0..=u64::MAX, 100, memory::total_bytes);
 
     /// Octets that must stay free on the disk of data_dir: below, publishers are blocked; 0 blocks them never. Too
     /// little risks a full disk, which stops publishing all the same, and other programs with it.
-    disk_free_limit_bytes: u64 = "50MB", kind::size(0..=DISK_FREE_LIMIT);
+    disk_free_limit_bytes: u64 =
+        "50MB", kind::size_or_memory_share(0..=DISK_FREE_LIMIT, 1000, memory::total_bytes);
 
     /// When what was published is safe. always: before it is confirmed, at the cost of waiting for the disk, many
     /// messages at a time. interval: a power loss takes what was confirmed within sync_interval_ms. os: a power
@@ -370,6 +369,7 @@ pub fn load(
     let variables = sources::variables(env.clone())?;
 
     let mut raw = RawConfig::defaults();
+    raw.overlay(sources::of_image(&env));
     let mut ignored = Vec::new();
     if let Some(path) = flags.rabbitmq_conf.as_ref().or(variables.rabbitmq_conf.as_ref()) {
         let conf = rabbitmq::read(path, &env)?;
@@ -382,7 +382,14 @@ pub fn load(
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
     let config = raw.check()?.check_together()?;
-    let printed = raw.all().map(|setting| setting.toml_line() + "\n").collect();
+    let is_named = raw.default_user.origin != Origin::Default;
+    let has_password = raw.default_password.origin != Origin::Default || config.load_definitions.is_some();
+    if is_named && !has_password && !config.loopback_users.contains(&config.default_user) {
+        let text = "default_user may log in from anywhere: set default_password as well";
+        return Err(ConfigError::Contradiction(text));
+    }
+    let ignored_lines = ignored.iter().map(|key| format!("# ignored: {key}\n"));
+    let printed = raw.all().map(|setting| setting.toml_line() + "\n").chain(ignored_lines).collect();
     Ok(Loaded { task, config, printed, ignored })
 }
 

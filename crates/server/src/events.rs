@@ -1,12 +1,12 @@
 //! The event exchange: what happens in the broker is published to amq.rabbitmq.event of the default vhost, if the
 //! operator wants it. Events are noted where they happen, which may be under a lock, and published by one task.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use leveret_broker::events::{EVENT_EXCHANGE, Event, EventSink, terms};
+use leveret_broker::events::{Acting, EVENT_EXCHANGE, Event, EventSink, terms};
+use leveret_broker::message::{self, Body};
 use leveret_broker::time::{Clock, Timestamp};
 use leveret_broker::{MessageBatch, MessageView, VhostName};
 use leveret_codec::properties::Properties;
@@ -21,33 +21,6 @@ use crate::connection::{Connection, Ends};
 use crate::limits::EVENTS_WAITING_MAX;
 use crate::server::Server;
 use crate::tls::{PeerIdentity, TlsFacts};
-
-/// COMPAT: who did what nobody asked for.
-const NOBODY: &str = "rmq-internal";
-
-thread_local! {
-    /// On whose behalf this thread declares and deletes.
-    static ACTOR: RefCell<Option<String>> = const { RefCell::new(None) };
-}
-
-/// While it lives, what the thread does is done by a user. It exists in synchronous code only.
-pub(crate) struct Acting;
-
-impl Acting {
-    /// Nothing where events are off.
-    pub(crate) fn on_behalf_of(connection: &Connection) -> Option<Self> {
-        connection.server.config.event_exchange.then(|| {
-            ACTOR.replace(Some(connection.user.clone()));
-            Self
-        })
-    }
-}
-
-impl Drop for Acting {
-    fn drop(&mut self) {
-        ACTOR.replace(None);
-    }
-}
 
 /// Events on their way to the exchange.
 pub(crate) struct EventLog {
@@ -64,12 +37,7 @@ struct Waiting {
 }
 
 impl EventSink for EventLog {
-    fn raise(&self, mut event: Event) {
-        let of_actor = ["queue.", "exchange.", "binding.", "vhost.", "policy.", "parameter."];
-        if of_actor.iter().any(|kind| event.name.starts_with(kind)) {
-            let actor = ACTOR.with_borrow(|actor| actor.clone());
-            event.fields.insert("user_who_performed_action", actor.as_deref().unwrap_or(NOBODY));
-        }
+    fn raise(&self, event: Event) {
         let now = self.clock.now();
         let mut waiting = self.waiting.lock();
         if waiting.events.len() < EVENTS_WAITING_MAX {
@@ -144,13 +112,8 @@ fn push(batch: &mut MessageBatch, event: Event, at: Timestamp) {
         ..Properties::default()
     }
     .encode(&mut properties);
-    let mut names = Vec::new();
-    for name in [EVENT_EXCHANGE, event.name] {
-        // INVARIANT: both are constants of some twenty octets.
-        names.push(name.len() as u8);
-        names.extend_from_slice(name.as_bytes());
-    }
-    let body = leveret_broker::message::Body::Small(&[]);
+    let names = message::names(EVENT_EXCHANGE.as_bytes(), event.name.as_bytes());
+    let body = Body::Small(&[]);
     batch.push(&MessageView { names: &names, properties: &properties, body, persistent: true, extras: &[] });
 }
 
@@ -220,6 +183,11 @@ fn host(address: IpAddr) -> String {
 }
 
 impl Connection {
+    /// Says that what the thread does is done by this connection's user.
+    pub(crate) fn act(&self) -> Option<Acting> {
+        self.server.broker.events().act_for(&self.user)
+    }
+
     /// Tells that it was opened.
     pub(crate) fn tell_created(&self, heartbeat_s: u64) {
         let events = self.server.broker.events();

@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use leveret_broker::{Broker, ConnectionId, Vhost};
 use leveret_management::node::{
-    Certificates, ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, DirectMessage, ListenerInfo,
-    Node, Published, Resources, TlsInfo, Totals,
+    Certificates, ChannelCounters as ChannelCounts, ChannelInfo, ConnectionInfo, ListenerInfo, Node,
+    Published, Resources, SingleMessage, TlsInfo, Totals,
 };
 use leveret_store::DurableStore;
 use leveret_store::disk::{Disk, SystemDisk};
@@ -21,8 +21,9 @@ use crate::channel::Deliveries;
 use crate::config::memory;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
-use crate::direct;
-use crate::server::{Purpose, Server};
+use crate::listeners::Purpose;
+use crate::server::Server;
+use crate::single;
 use crate::tls::Tls;
 
 /// Octets of a page of memory.
@@ -166,9 +167,8 @@ impl Node for ObservedNode {
         }
     }
 
-    fn publish(&self, vhost: &Vhost, message: &DirectMessage<'_>) -> Result<Published, (u16, String)> {
-        direct::publish(self.server.broker.access(), vhost, message)
-            .map_err(|error| (error.code as u16, error.reply_text()))
+    fn publish(&self, vhost: &Vhost, message: &SingleMessage<'_>) -> Result<Published, (u16, String)> {
+        single::publish(&self.server, vhost, message).map_err(|error| (error.code as u16, error.reply_text()))
     }
 }
 

@@ -16,7 +16,7 @@ use super::{PublishedBy, Vhost};
 use crate::deduplication::{NewId, remember};
 use crate::error::BrokerError;
 use crate::exchange::addressing::Addressing;
-use crate::message::{Extras, MessageBatch, MessageRef, MessageView};
+use crate::message::{Extras, MessageBatch, MessageRef, MessageView, names};
 use crate::queue::taken::TakenFrom;
 use crate::queue::{Queue, Settlement};
 use crate::store::JournalPosition;
@@ -254,7 +254,7 @@ impl Vhost {
         let target = self.queues.get(death.queue).map(|queue| Arc::clone(&queue));
         let target = target.filter(|target| target.id != source.id).ok_or(RedriveFailure::QueueGone)?;
         let names = match (death.exchange, death.routing_key) {
-            (Some(exchange), Some(key)) => names_of(exchange, key),
+            (Some(exchange), Some(key)) => names(exchange, key),
             _ => view.names.to_vec(),
         };
         step.push(target, number, &MessageView { names: &names, ..*view }, self);
@@ -274,7 +274,7 @@ impl Vhost {
         let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Again);
         let mut route =
             route.ok().filter(|route| !route.queues.is_empty()).ok_or(RedriveFailure::NotRouted)?;
-        let names = names_of(exchange.as_bytes(), routing_key.as_bytes());
+        let names = names(exchange.as_bytes(), routing_key.as_bytes());
         let view = MessageView { names: &names, ..*view };
         step.new_ids.push((number, route.take_new_ids(view.persistent)));
         for queue in route.queues {
@@ -445,16 +445,6 @@ fn has(headers: Option<FieldTableRef<'_>>, header: &str, wanted: &FieldValue) ->
         (Some(value), Some(wanted)) => value == wanted,
         _ => value.to_owned() == *wanted,
     }
-}
-
-fn names_of(exchange: &[u8], routing_key: &[u8]) -> Vec<u8> {
-    let mut names = Vec::with_capacity(2 + exchange.len() + routing_key.len());
-    for name in [exchange, routing_key] {
-        let name = name.get(..crate::limits::NAME_BYTES_MAX).unwrap_or(name);
-        names.push(name.len() as u8);
-        names.extend_from_slice(name);
-    }
-    names
 }
 
 #[cfg(test)]

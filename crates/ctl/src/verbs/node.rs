@@ -149,8 +149,8 @@ fn erlang_version(call: &mut Call<'_>) -> Result<(), Failure> {
 fn ping(call: &mut Call<'_>) -> Result<(), Failure> {
     let timeout = call.optional("timeout").and_then(|text| text.parse::<f64>().ok()).unwrap_or(60.0);
     let node = match call.node() {
-        // Who is told that it may not log in has been answered. Containers ask so for their health, with the first user, which
-        // may be gone or have another password by then.
+        // Who is told that it may not log in has been answered. Containers ask so for their health, with the first
+        // user, which may be gone or have another password by then.
         Err(Failure::Error { exit: Exit::Denied, .. }) if !call.client()?.is_login_named() => {
             call.client()?.url().to_owned()
         }

@@ -17,7 +17,7 @@ use super::answer::{Answer, Answered, Refusal, of_channel};
 use super::call::{Call, NO_CONNECTION, integer, text};
 use super::exchanges;
 use crate::json as fields;
-use crate::node::DirectMessage;
+use crate::node::SingleMessage;
 
 /// Messages fetched at a time, at most: their bodies are all in memory then.
 const COUNT_MAX: usize = 5000;
@@ -48,15 +48,8 @@ pub(crate) fn publish(call: &Call) -> Answered {
             return Err(Refusal::bad_request(json!(["unsupported_encoding", other])));
         }
     };
-    let limit = call.api.node.resources().message_bytes_max;
-    if body.len() as u64 > limit {
-        let size = body.len();
-        return Err(Refusal::bad_request(format!(
-            "406 PRECONDITION_FAILED - message size {size} is larger than configured max size {limit}"
-        )));
-    }
     let routing_key = text(&object, "routing_key")?.unwrap_or_default();
-    let properties = properties(&object, &call.user.name)?;
+    let properties = properties(&object)?;
     let routed = send(call, &vhost, exchange, routing_key, &properties, &body)?;
     Ok(Answer::Json(json!({ "routed": routed })))
 }
@@ -70,10 +63,7 @@ fn send(
     properties: &[u8],
     body: &[u8],
 ) -> Result<bool, Refusal> {
-    if routing_key.len() > leveret_broker::limits::NAME_BYTES_MAX {
-        return Err(Refusal::bad_request("the routing key is longer than 255 octets"));
-    }
-    let message = DirectMessage { user: &call.user.name, exchange, routing_key, properties, body };
+    let message = SingleMessage { user: &call.user.name, exchange, routing_key, properties, body };
     let published = call.api.node.publish(vhost, &message);
     // COMPAT: 400 whatever the reason, missing permissions too.
     let published = published.map_err(|(code, text)| Refusal::bad_request(format!("{code} {text}")))?;
@@ -86,7 +76,7 @@ fn send(
 }
 
 /// Properties as on the wire. COMPAT: names that are unknown are passed over, an empty list is none.
-fn properties(object: &Map<String, Value>, user: &str) -> Result<Vec<u8>, Refusal> {
+fn properties(object: &Map<String, Value>) -> Result<Vec<u8>, Refusal> {
     let empty = Map::new();
     let given = match object.get("properties") {
         Some(Value::Object(given)) => given,
@@ -123,13 +113,6 @@ fn properties(object: &Map<String, Value>, user: &str) -> Result<Vec<u8>, Refusa
     };
     let headers = headers.as_deref().map(FieldTableRef::parse).transpose();
     let headers = headers.map_err(|error| Refusal::bad_request(format!("headers: {error}")))?;
-    let user_id = short("user_id")?;
-    if user_id.is_some_and(|id| id != user.as_bytes()) {
-        let id = fields::lossy(user_id.unwrap_or_default());
-        return Err(Refusal::bad_request(format!(
-            "406 PRECONDITION_FAILED - user_id property set to '{id}' but authenticated user was '{user}'"
-        )));
-    }
     let properties = Properties {
         content_type: short("content_type")?,
         content_encoding: short("content_encoding")?,
@@ -142,7 +125,7 @@ fn properties(object: &Map<String, Value>, user: &str) -> Result<Vec<u8>, Refusa
         message_id: short("message_id")?,
         timestamp: number("timestamp")?,
         message_type: short("type")?,
-        user_id,
+        user_id: short("user_id")?,
         app_id: short("app_id")?,
         cluster_id: short("cluster_id")?,
     };

@@ -192,9 +192,12 @@ async fn answer(
     let Parts { method, uri, headers, .. } = parts;
     let query = uri.query().unwrap_or_default();
     let call = Call::new(api, user, peer.to_string(), method, params, query, headers, body);
-    let answered = tokio::task::spawn_blocking(move || match handler(&call) {
-        Ok(answer) => answer.into_response(gzip),
-        Err(refusal) => refusal.into_response(gzip),
+    let answered = tokio::task::spawn_blocking(move || {
+        let _acting = call.broker().events().act_for(&call.user.name);
+        match handler(&call) {
+            Ok(answer) => answer.into_response(gzip),
+            Err(refusal) => refusal.into_response(gzip),
+        }
     });
     answered.await.map_err(|failure| {
         error!(%failure, "a request to the HTTP API panicked");

@@ -16,7 +16,7 @@ use super::ImportError;
 use super::entry::{Entry, section};
 
 /// What a document says, in the order of its sections.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Document {
     pub(super) users: Vec<UserEntry>,
     pub(super) vhosts: Vec<VhostEntry>,
@@ -32,6 +32,7 @@ pub(super) struct Document {
     pub(super) skipped: Vec<String>,
 }
 
+#[derive(Clone)]
 pub(super) struct UserEntry {
     pub(super) name: String,
     pub(super) tags: Vec<String>,
@@ -39,6 +40,7 @@ pub(super) struct UserEntry {
     pub(super) limits: UserLimits,
 }
 
+#[derive(Clone)]
 pub(super) enum ImportedPassword {
     None,
     Hash(PasswordHash),
@@ -47,6 +49,7 @@ pub(super) enum ImportedPassword {
 }
 
 /// A vhost; of what it does not say nothing is changed.
+#[derive(Clone)]
 pub(super) struct VhostEntry {
     pub(super) name: String,
     pub(super) description: Option<String>,
@@ -55,6 +58,7 @@ pub(super) struct VhostEntry {
     pub(super) is_protected: Option<bool>,
 }
 
+#[derive(Clone)]
 pub(super) struct ExchangeEntry {
     pub(super) vhost: String,
     pub(super) name: String,
@@ -65,6 +69,7 @@ pub(super) struct ExchangeEntry {
     pub(super) arguments: FieldTable,
 }
 
+#[derive(Clone)]
 pub(super) struct QueueEntry {
     pub(super) vhost: String,
     pub(super) name: String,

@@ -1,12 +1,17 @@
 //! Adding what a document says to a broker, in an order in which it can be made.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use leveret_broker::access::password::PasswordHash;
 use leveret_broker::access::user::{User, VhostLimits};
+use leveret_broker::definition::Definition;
 use leveret_broker::policy::{Policy, PolicyKind};
-use leveret_broker::store::JournalPosition;
+use leveret_broker::store::{JournalPosition, MemoryStore};
 use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
 use leveret_broker::{Actor, Broker, BrokerError, ConnectionId, VhostSettings};
 use leveret_codec::table::FieldValue;
+use tracing::subscriber::NoSubscriber;
 
 use super::document::{Document, ExchangeEntry, ImportedPassword, QueueEntry, UserEntry, VhostEntry};
 use super::{ImportError, Imported};
@@ -17,7 +22,7 @@ use crate::audit;
 /// # Errors
 /// The document is malformed, or the broker refuses an object in it.
 pub fn import(broker: &Broker, by: Actor<'_>, json: &[u8]) -> Result<Imported, ImportError> {
-    Import::new(broker, by).run(Document::read(json, None)?)
+    add(broker, by, Document::read(json, None)?)
 }
 
 /// Adds a document of one vhost to a vhost that exists, whatever the name of the one it came from.
@@ -32,7 +37,49 @@ pub fn import_into(
 ) -> Result<Imported, ImportError> {
     let refused = |error| ImportError::Refused { what: "definitions".to_owned(), error: Box::new(error) };
     broker.vhost(vhost).map_err(refused)?;
-    Import::new(broker, by).run(Document::read(json, Some(vhost))?)
+    add(broker, by, Document::read(json, Some(vhost))?)
+}
+
+fn add(broker: &Broker, by: Actor<'_>, mut document: Document) -> Result<Imported, ImportError> {
+    for user in &mut document.users {
+        hash_password(broker, user)?;
+    }
+    rehearse(broker, by, document.clone())?;
+    Import::new(broker, by).run(document)
+}
+
+/// Hashes a password, once for rehearsal and import; the hash that the user has stays if it is of this password.
+fn hash_password(broker: &Broker, user: &mut UserEntry) -> Result<(), ImportError> {
+    let ImportedPassword::Plain(password) = &user.password else { return Ok(()) };
+    let known = broker.access().user(&user.name).and_then(|user| user.password.clone());
+    let known = known.filter(|hash| hash.verify(password.as_bytes()));
+    let hash = known.map_or_else(|| PasswordHash::new(password.as_bytes()), Ok);
+    let refused =
+        |error| ImportError::Refused { what: format!("user '{}'", user.name), error: Box::new(error) };
+    user.password = ImportedPassword::Hash(hash.map_err(refused)?);
+    Ok(())
+}
+
+/// Adds the document to a broker that keeps nothing and has the same names, so that one which would be refused half
+/// way through changes nothing.
+fn rehearse(broker: &Broker, by: Actor<'_>, document: Document) -> Result<(), ImportError> {
+    let scratch = Broker::new(Arc::new(MemoryStore::default()));
+    let mut there: Vec<_> =
+        broker.access().users().iter().map(|user| Definition::PutUser(User::clone(user))).collect();
+    for vhost in broker.vhosts() {
+        let name = || vhost.name.clone();
+        there.push(Definition::PutVhost(name(), VhostSettings::clone(&vhost.settings())));
+        let exchanges = vhost.exchanges().into_iter();
+        there.extend(exchanges.map(|exchange| Definition::PutExchange(name(), exchange)));
+        let queues = vhost.queues().into_iter();
+        there.extend(queues.map(|queue| Definition::PutQueue(queue.id, queue.spec.clone())));
+    }
+    // The audit log is of what is done to the broker, not to this one.
+    tracing::subscriber::with_default(NoSubscriber::default(), || {
+        scratch.restore(there, HashMap::new());
+        Import::new(&scratch, by).run(document)
+    })
+    .map(drop)
 }
 
 /// An import on its way.
@@ -126,15 +173,9 @@ impl<'a> Import<'a> {
         let access = self.broker.access();
         let known = access.user(&entry.name);
         let password = match entry.password {
-            ImportedPassword::None => None,
             ImportedPassword::Hash(hash) => Some(hash),
-            ImportedPassword::Plain(password) => {
-                let known = known.as_ref().and_then(|user| user.password.clone());
-                match known.filter(|hash| hash.verify(password.as_bytes())) {
-                    Some(hash) => Some(hash),
-                    None => Some(PasswordHash::new(password.as_bytes())?),
-                }
-            }
+            // INVARIANT: by now none is plain.
+            ImportedPassword::None | ImportedPassword::Plain(_) => None,
         };
         let user = User { name: entry.name.into(), tags: entry.tags, password, limits: entry.limits };
         if known.is_some_and(|known| *known == user) {

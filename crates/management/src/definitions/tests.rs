@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use leveret_broker::access::permissions::{Permission, Resource};
+use leveret_broker::access::user::VhostLimits;
 use leveret_broker::policy::PolicyKind;
 use leveret_broker::store::MemoryStore;
-use leveret_broker::{Actor, Broker};
+use leveret_broker::{Actor, Broker, VhostSettings};
 use serde_json::{Value, json};
 
 use super::*;
@@ -209,18 +210,69 @@ fn a_malformed_document_changes_nothing_and_names_the_object() {
 }
 
 #[test]
-fn an_object_that_is_refused_ends_the_import_and_what_came_before_stays() {
+fn a_document_that_is_refused_in_part_changes_nothing() {
+    let wrong: [(&str, Value, &str); 4] = [
+        (
+            "permissions",
+            json!([{ "user": "app", "vhost": "shop", "configure": "", "write": "(", "read": "" }]),
+            "permission of user 'app' in vhost 'shop': ",
+        ),
+        (
+            "bindings",
+            json!([{ "source": "none", "vhost": "shop", "destination": "q", "destination_type": "queue" }]),
+            "binding of ",
+        ),
+        (
+            "queues",
+            json!([{ "name": "q", "vhost": "shop", "arguments": { "x-max-length": -1 } }]),
+            "queue 'q' in vhost 'shop': ",
+        ),
+        (
+            "exchanges",
+            json!([{ "name": "e", "vhost": "shop", "type": "none" }]),
+            "exchange 'e' in vhost 'shop': ",
+        ),
+    ];
+    for (section, entries, expected) in wrong {
+        let broker = broker();
+        import_json(&broker, &json!({ "users": [{ "name": "before", "password_hash": "", "tags": [] }] }))
+            .unwrap();
+        let before = exported(&broker);
+        let mut document = full();
+        document[section] = entries;
+        let error = import_json(&broker, &document).unwrap_err();
+        assert!(matches!(error, ImportError::Refused { .. }), "{error:?}");
+        assert!(error.to_string().starts_with(expected), "{error} is not {expected}");
+        assert_eq!(exported(&broker), before);
+    }
+}
+
+#[test]
+fn what_is_there_counts_as_it_does_in_the_broker() {
     let broker = broker();
-    let mut document = full();
-    document["permissions"][0]["write"] = json!("(");
-    document["permissions"].as_array_mut().unwrap().push(json!({
-        "user": "app", "vhost": "/", "configure": "", "write": "", "read": "",
-    }));
-    let error = import_json(&broker, &document).unwrap_err().to_string();
-    assert!(error.starts_with("permission of user 'app' in vhost 'shop': "), "{error}");
-    assert!(broker.access().user("app").is_some() && broker.vhost("shop").is_ok());
-    assert!(!broker.access().grants("app", "/").is_admitted());
-    assert!(broker.vhost("shop").unwrap().queues().is_empty());
+    import_json(&broker, &full()).unwrap();
+    let vhost = broker.vhost("shop").unwrap();
+    let settings = VhostSettings {
+        limits: VhostLimits { max_queues: Some(vhost.queues().len() as i64), ..VhostLimits::default() },
+        ..VhostSettings::default()
+    };
+    broker.put_vhost(BY, "shop", settings).unwrap();
+    let mut one_more = full();
+    one_more["parameters"] = json!([]);
+    one_more["queues"].as_array_mut().unwrap().push(json!({ "name": "more", "vhost": "shop" }));
+    let before = exported(&broker);
+    let error = import_json(&broker, &one_more).unwrap_err().to_string();
+    assert!(error.starts_with("queue 'more' in vhost 'shop': "), "{error}");
+    assert_eq!(exported(&broker), before);
+}
+
+#[test]
+fn nothing_is_left_of_a_rehearsal() {
+    let broker = broker();
+    import_json(&broker, &full()).unwrap();
+    let vhost = Arc::downgrade(&broker.vhost("shop").unwrap());
+    drop(broker);
+    assert!(vhost.upgrade().is_none());
 }
 
 #[test]

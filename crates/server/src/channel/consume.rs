@@ -15,7 +15,7 @@ use super::deliveries::{Consumer, ConsumerSink};
 use super::{Channel, Outcome};
 use crate::connection::outbound::GatherWakes;
 use crate::error::{AmqpError, ReplyCode};
-use crate::events::{Acting, ConsumerFields};
+use crate::events::ConsumerFields;
 
 /// The consumer of a channel's direct replies.
 pub(crate) struct ReplyConsumer {
@@ -164,7 +164,7 @@ impl Channel {
     /// what they have may still be settled.
     pub(super) fn cancel_forbidden(&mut self) {
         let _wakes = GatherWakes::begin();
-        let _acting = Acting::on_behalf_of(&self.connection);
+        let _acting = self.connection.act();
         let grants = self.grants();
         let is_forbidden = |queue: &str| {
             !queue.starts_with(REPLY_TO_PREFIX)

@@ -2,14 +2,12 @@
 
 use bytes::Bytes;
 use leveret_broker::MessageView;
-use leveret_broker::queue::arguments::type_name;
-use leveret_broker::reply_to::REPLY_TO;
 use leveret_codec::method::{ARGUMENTS_OFFSET, Method, MethodId, basic};
-use leveret_codec::properties::{ContentHeader, Properties};
-use leveret_codec::table::{FieldTableRef, FieldValueRef};
+use leveret_codec::properties::ContentHeader;
 
 use super::confirm::Confirms;
 use super::content::{Received, Stage};
+use super::properties::Publisher;
 use super::routes::Publish;
 use super::{Channel, Outcome};
 use crate::error::{AmqpError, ReplyCode};
@@ -19,9 +17,6 @@ const TICKET_BYTES: usize = 2;
 
 /// The flags of basic.publish when mandatory is the only one set.
 const MANDATORY: u8 = 1;
-
-/// Properties of a message that has none: an empty flag word.
-const NO_PROPERTIES: [u8; 2] = [0, 0];
 
 impl Channel {
     /// basic.publish: the message's header is next.
@@ -57,81 +52,20 @@ impl Channel {
             let text = format!("expected content header for class 60, got one for class {class_id} instead");
             return Err(AmqpError::new(ReplyCode::UnexpectedFrame, text, MethodId::BASIC_PUBLISH));
         }
-        let limit = self.connection.server.config.message_bytes_max;
-        if body_size > limit {
-            let text = format!("message size {body_size} is larger than configured max size {limit}");
-            return Err(refused(ReplyCode::PreconditionFailed, text));
-        }
-        self.content.properties.clear();
-        self.content.expiration_ms = None;
-        if octets == NO_PROPERTIES {
-            self.content.persistent = false;
-            self.content.properties.extend_from_slice(&NO_PROPERTIES);
-        } else {
-            let properties = Properties::decode(octets).map_err(undecodable)?;
-            self.content.persistent = properties.delivery_mode == Some(2);
-            self.take_properties(octets, &properties)?;
-        }
+        let publisher = Publisher {
+            access: self.connection.server.broker.access(),
+            user: &self.connection.user,
+            message_bytes_max: self.connection.server.config.message_bytes_max,
+            reply_queue: self.reply_consumer.as_ref().map(|reply| reply.queue.spec.name.as_str()),
+        };
+        publisher.check_size(body_size)?;
+        publisher.take(octets, &mut self.content)?;
         if body_size == 0 {
             self.content.stage = Stage::Idle;
             return self.publish(&Received::Frame(&[]));
         }
         self.content.stage = Stage::Body(body_size);
         Ok(())
-    }
-
-    /// Keeps the properties as they came, except where the broker has to change them.
-    fn take_properties(&mut self, octets: &[u8], properties: &Properties<'_>) -> Outcome {
-        self.check_properties(properties)?;
-        let asks_for_reply = properties.reply_to == Some(REPLY_TO.as_bytes());
-        let strips_bcc = properties.headers.is_some_and(|headers| headers.get("BCC").is_some());
-        if let Some(headers) = properties.headers {
-            for header in ["CC", "BCC"] {
-                copies(&headers, header, &mut self.content.copies)?;
-            }
-        }
-        if !asks_for_reply && !strips_bcc {
-            self.content.properties.extend_from_slice(octets);
-            return Ok(());
-        }
-        let mut changed = *properties;
-        let stripped;
-        if let (true, Some(headers)) = (strips_bcc, properties.headers) {
-            let mut table = headers.to_owned();
-            table.remove("BCC");
-            stripped = table.encoded();
-            changed.headers = FieldTableRef::parse(&stripped).ok();
-        }
-        if asks_for_reply {
-            let Some(reply) = &self.reply_consumer else {
-                return Err(refused(ReplyCode::PreconditionFailed, "fast reply consumer does not exist"));
-            };
-            changed.reply_to = Some(reply.queue.spec.name.as_str().as_bytes());
-        }
-        changed.encode(&mut self.content.properties);
-        Ok(())
-    }
-
-    fn check_properties(&mut self, properties: &Properties<'_>) -> Outcome {
-        if let Some(user) = properties.user_id
-            && user != self.connection.user.as_bytes()
-            && !self.may_impersonate()
-        {
-            let text = format!(
-                "user_id property set to '{}' but authenticated user was '{}'",
-                String::from_utf8_lossy(user),
-                self.connection.user
-            );
-            return Err(refused(ReplyCode::PreconditionFailed, text));
-        }
-        self.content.expiration_ms = properties.expiration.map(expiration_ms).transpose()?;
-        Ok(())
-    }
-
-    /// COMPAT: with this tag a user may publish in the name of others.
-    fn may_impersonate(&self) -> bool {
-        let user = self.connection.server.broker.access().user(&self.connection.user);
-        user.is_some_and(|user| user.has_tag("impersonator"))
     }
 
     /// A body frame of a publish.
@@ -238,61 +172,4 @@ pub(super) fn send_return(deliveries: &std::sync::Arc<super::Deliveries>, messag
 
 fn refused(code: ReplyCode, text: impl Into<String>) -> AmqpError {
     AmqpError::new(code, text, MethodId::BASIC_PUBLISH)
-}
-
-/// COMPAT: CC and BCC are arrays; each long string in them is a routing key, the rest is passed over.
-pub(crate) fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
-    match headers.get(header) {
-        None => Ok(()),
-        Some(FieldValueRef::Array(array)) => {
-            keys.extend(array.iter().filter_map(|value| match value {
-                FieldValueRef::LongString(key) => Some(String::from_utf8_lossy(key).into_owned()),
-                _ => None,
-            }));
-            Ok(())
-        }
-        Some(value) => {
-            let value_type = type_name(&value.to_owned());
-            let text = format!("invalid message: {{unacceptable_type_in_header,\"{header}\",{value_type}}}");
-            Err(refused(ReplyCode::PreconditionFailed, text))
-        }
-    }
-}
-
-/// COMPAT: a string of milliseconds, at most ten years.
-pub(crate) fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
-    const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
-    let text = String::from_utf8_lossy(expiration);
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
-    let number = digits.len() - digits.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let term = if number == 0 {
-        "no_integer".to_owned()
-    } else if number < digits.len() {
-        format!("{{leftover_string,\"{}\"}}", &digits[number..])
-    } else if text.starts_with('-') && digits.bytes().any(|digit| digit != b'0') {
-        format!("{{value_negative,{text}}}")
-    } else {
-        match digits.parse::<u64>() {
-            Ok(value) if value <= EXPIRATION_MS_MAX => return Ok(value),
-            _ => format!("{{value_too_large,{digits}}}"),
-        }
-    };
-    Err(refused(ReplyCode::PreconditionFailed, format!("invalid expiration '{text}': {term}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn expiration_is_a_number_of_milliseconds() {
-        let term = |text: &str| expiration_ms(text.as_bytes()).err().map(|error| error.explanation);
-        assert_eq!(term("0"), None);
-        assert_eq!(term("60000"), None);
-        assert_eq!(term("x").unwrap(), "invalid expiration 'x': no_integer");
-        assert_eq!(term("").unwrap(), "invalid expiration '': no_integer");
-        assert_eq!(term("10s").unwrap(), "invalid expiration '10s': {leftover_string,\"s\"}");
-        assert_eq!(term("-1").unwrap(), "invalid expiration '-1': {value_negative,-1}");
-        assert!(term("999999999999999999999").unwrap().contains("value_too_large"));
-    }
 }

@@ -6,6 +6,7 @@
 
 use std::sync::atomic::Ordering;
 
+use leveret_broker::message::names;
 use leveret_broker::reply_to::REPLY_TO_PREFIX;
 use leveret_broker::{Delivery, MessageBatch, MessageView, Queue};
 use leveret_codec::properties::Properties;
@@ -141,19 +142,13 @@ fn copies(headers: &FieldTableRef<'_>) -> Vec<String> {
 
 /// Adds a copy with this key and these headers; a key longer than a short string is cut.
 fn push_copy(batch: &mut MessageBatch, routing_key: &str, headers: &FieldTable, message: &MessageView<'_>) {
-    let mut names = Vec::with_capacity(TRACE_EXCHANGE.len() + routing_key.len() + 2);
-    for name in [TRACE_EXCHANGE, routing_key] {
-        let name = ShortString::cut(name);
-        // INVARIANT: a short string has at most 255 octets.
-        names.push(name.len() as u8);
-        names.extend_from_slice(name.as_bytes());
-    }
     let encoded = headers.encoded();
     let headers = FieldTableRef::parse(&encoded).ok();
     let mut properties = Vec::new();
     Properties { headers, ..Properties::default() }.encode(&mut properties);
+    let routing_key = ShortString::cut(routing_key);
     let copy = MessageView {
-        names: &names,
+        names: &names(TRACE_EXCHANGE.as_bytes(), routing_key.as_bytes()),
         properties: &properties,
         body: message.body,
         persistent: false,

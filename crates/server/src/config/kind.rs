@@ -205,16 +205,25 @@ pub(super) fn size<T: TryFrom<u64> + 'static>(range: RangeInclusive<u64>) -> Kin
     })
 }
 
-/// A number of octets, or a share of `memory_bytes` in per cent.
-pub(super) fn size_or_memory_share(memory_bytes: fn() -> u64) -> Kind<u64> {
-    let accepts =
-        "a size (plain octets, or with a unit as in 512MiB or 2GB) or a share of the memory from 1% to 100%";
+/// A number of octets in `range`, or a share of `memory_bytes` of up to `per_cent_max`.
+pub(super) fn size_or_memory_share(
+    range: RangeInclusive<u64>,
+    per_cent_max: u64,
+    memory_bytes: fn() -> u64,
+) -> Kind<u64> {
+    let bounds =
+        if *range.end() == u64::MAX { String::new() } else { format!(", at most {}", octets(*range.end())) };
+    let accepts = format!(
+        "a size (plain octets, or with a unit as in 512MiB or 2GB{bounds}) or a share of the memory from 1% to \
+         {per_cent_max}%"
+    );
     Kind::new(accepts, move |typed| {
         let Some(share) = typed.text().and_then(|text| text.strip_suffix('%')) else {
-            return read_size(typed);
+            return read_size(typed).filter(|size| range.contains(size));
         };
-        let per_cent: u64 = share.trim_end().parse().ok().filter(|share| (1..=100).contains(share))?;
-        // Dividing first cannot overflow and loses less than a hundred octets.
+        let per_cent: u64 =
+            share.trim_end().parse().ok().filter(|share| (1..=per_cent_max).contains(share))?;
+        // Dividing first cannot overflow and loses some hundred octets at most.
         Some(memory_bytes() / 100 * per_cent)
     })
 }

@@ -34,7 +34,7 @@ enum Meaning {
 }
 
 /// COMPAT: keys that mean one of our options. Those of lists are handled where the file is read.
-const KEYS: [(&str, Meaning); 32] = [
+const KEYS: [(&str, Meaning); 33] = [
     ("load_definitions", Meaning::Same("load_definitions")),
     ("management.load_definitions", Meaning::Same("load_definitions")),
     ("definitions.local.path", Meaning::Same("load_definitions")),
@@ -52,6 +52,7 @@ const KEYS: [(&str, Meaning); 32] = [
     ("consumer_timeout", Meaning::Same("consumer_timeout_ms")),
     ("vm_memory_high_watermark.relative", Meaning::Share("memory_high_watermark_bytes")),
     ("vm_memory_high_watermark.absolute", Meaning::Size("memory_high_watermark_bytes")),
+    ("disk_free_limit.relative", Meaning::Share("disk_free_limit_bytes")),
     ("disk_free_limit.absolute", Meaning::Size("disk_free_limit_bytes")),
     ("proxy_protocol", Meaning::Same("proxy_protocol")),
     ("ssl_options.certfile", Meaning::Same("tls_certificate")),
@@ -171,7 +172,8 @@ impl<'a> Reading<'a> {
             }
             let origin = Origin::File(path.to_owned(), number);
             let Some((key, value)) = line.split_once('=') else {
-                let message = format!("expected key = value instead of {line:?}");
+                // What stands there instead is not told: it may be a password.
+                let message = "expected key = value".to_owned();
                 return Err(ConfigError::FileSyntax { origin, message });
             };
             let value = self.interpolated(unquoted(value), &origin)?;
@@ -330,7 +332,7 @@ fn address(value: &str) -> String {
 /// A share as we write it; what is none is left for the check of the option to refuse.
 fn share(value: &str) -> String {
     match value.parse::<f64>() {
-        Ok(share) if (0.01..=1.0).contains(&share) => format!("{}%", (share * 100.0).round()),
+        Ok(share) if (0.01..=10.0).contains(&share) => format!("{}%", (share * 100.0).round()),
         _ => value.to_owned(),
     }
 }
@@ -397,6 +399,7 @@ default_pass = \"a # b\"
 loopback_users.guest = false
 heartbeat = 30 # seconds
 vm_memory_high_watermark.relative = 0.6
+disk_free_limit.relative = 1.5
 disk_free_limit.absolute = 2GB
 log.console.level = warning
 max_message_size = 1048576
@@ -408,6 +411,7 @@ cluster_name = rabbit
             ("default_password", "a # b"),
             ("heartbeat_s", "30"),
             ("memory_high_watermark_bytes", "60%"),
+            ("disk_free_limit_bytes", "150%"),
             ("disk_free_limit_bytes", "2GB"),
             ("log", "warn"),
             ("message_bytes_max", "1048576"),
@@ -415,7 +419,7 @@ cluster_name = rabbit
             ("loopback_users", "none"),
         ];
         assert_eq!(words(&conf), expected);
-        assert_eq!(conf.ignored, ["cluster_name (rabbitmq.conf:12)"]);
+        assert_eq!(conf.ignored, ["cluster_name (rabbitmq.conf:13)"]);
     }
 
     #[test]
@@ -491,7 +495,7 @@ management.cors.max_age = 60
     #[test]
     fn what_is_no_setting_is_told_with_its_line() {
         let error = read_text("heartbeat 30", &[]).err().unwrap();
-        assert_eq!(error.to_string(), "rabbitmq.conf:1: expected key = value instead of \"heartbeat 30\"");
+        assert_eq!(error.to_string(), "rabbitmq.conf:1: expected key = value");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! `load` asks for each and lays one over the other. Here names are checked and values are taken as they
 //! stand; what a value means is the business of its kind.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,9 +36,13 @@ const CHECK_KEYS: [&str; 1] = ["data_dir"];
 /// COMPAT: variables that RabbitMQ's image knows, and what they mean here. Ours go before them.
 const RABBITMQ_DEFAULTS: [(&str, &str); 3] = [
     ("RABBITMQ_DEFAULT_USER", "default_user"),
-    ("RABBITMQ_DEFAULT_PASS", "default_password"),
+    (RABBITMQ_PASSWORD, "default_password"),
     ("RABBITMQ_DEFAULT_VHOST", "default_vhost"),
 ];
+
+/// COMPAT: the users of RabbitMQ's image may come from anywhere. Where its variable for a password is set, be it to
+/// guest, the operator has said who may log in, and that holds here as well, unless something else says otherwise.
+const RABBITMQ_PASSWORD: &str = "RABBITMQ_DEFAULT_PASS";
 
 /// Variables with our prefix that belong to the project's test programs.
 const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
@@ -142,6 +147,16 @@ fn arg(option: &'static OptionSpec) -> Arg {
         // So that they reach the check of the value, which says more than "unexpected argument".
         .allow_negative_numbers(true)
         .help(help)
+}
+
+/// What holds in a container that was made for RabbitMQ's image, where nothing else sets it.
+pub(super) fn of_image(env: &BTreeMap<OsString, OsString>) -> Vec<Setting> {
+    let option = OPTIONS.iter().find(|option| option.key == "loopback_users");
+    let password = env.get(OsStr::new(RABBITMQ_PASSWORD));
+    let origin = || Origin::Environment(RABBITMQ_PASSWORD.to_owned());
+    let lifted = option.zip(password);
+    let lifted = lifted.map(|(option, _)| Setting::from_word(option, "none".to_owned(), origin()));
+    lifted.into_iter().collect()
 }
 
 /// Takes the options from the environment. Variables without our prefix are somebody else's, but for a few.

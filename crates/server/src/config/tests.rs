@@ -164,6 +164,7 @@ fn companions(key: &str) -> Vec<(&'static str, &'static str)> {
     let needs_certificate = ["amqps_listen", "management_tls_listen", "metrics_tls_listen"].contains(&key);
     let is_of_tls = needs_certificate || key.starts_with("tls_") && key != "tls_dev_certificate";
     let mut companions = if is_of_tls { FOR_TLS.to_vec() } else { Vec::new() };
+    companions.extend((key == "default_user").then_some(("LEVERET_DEFAULT_PASSWORD", "secret")));
     companions.retain(|(name, _)| *name != format!("LEVERET_{}", key.to_uppercase()));
     companions
 }
@@ -356,7 +357,7 @@ fn values_that_no_kind_takes_are_refused() {
         ("--memory-high-watermark-bytes", "101%"),
         ("--memory-high-watermark-bytes", "%"),
         ("--message-cache-bytes", "0%"),
-        ("--disk-free-limit-bytes", "5%"),
+        ("--disk-free-limit-bytes", "0%"),
         ("--sync", "never"),
         ("--sync-interval-ms", "0"),
         ("--journal-bytes-max", "15MiB"),
@@ -488,6 +489,37 @@ fn the_first_user_of_a_container_made_for_rabbitmq_is_taken_unless_ours_is_named
     let user = (config.default_user.as_str(), config.default_password.as_str());
     assert_eq!((user, config.default_vhost.as_str()), (("hare", "secret"), "field"));
     assert_eq!(load_from(NOTHING, &env[1..]).unwrap().default_user, "rabbit");
+}
+
+#[test]
+fn whoever_the_image_is_given_a_password_for_may_come_from_anywhere_unless_something_says_otherwise() {
+    let guest = ("RABBITMQ_DEFAULT_PASS", "guest");
+    assert!(load_from(NOTHING, &[guest]).unwrap().loopback_users.is_empty());
+    let ours = load_from(NOTHING, &[guest, ("LEVERET_LOOPBACK_USERS", "guest")]).unwrap();
+    assert_eq!(ours.loopback_users, ["guest"]);
+    let dir = TempDir::new();
+    let path = dir.write("leveret.toml", "loopback_users = ['guest']");
+    assert_eq!(load_from(&["--config", &path], &[guest]).unwrap().loopback_users, ["guest"]);
+}
+
+#[test]
+fn a_user_who_may_come_from_anywhere_needs_a_password_that_somebody_chose() {
+    let message = mistake(&["--default-user", "hare"], NO_ENV);
+    assert_eq!(message, "default_user may log in from anywhere: set default_password as well");
+    let chosen = [("LEVERET_DEFAULT_PASSWORD", "guest")];
+    assert!(load_from(&["--default-user", "hare"], &chosen).is_ok());
+    assert!(load_from(&["--default-user", "hare", "--loopback-users", "hare"], NO_ENV).is_ok());
+    assert!(load_from(&["--default-user", "hare", "--load-definitions", "d.json"], NO_ENV).is_ok());
+}
+
+#[test]
+fn the_limit_of_free_disk_takes_a_share_of_the_memory() {
+    let config = load_from(&["--disk-free-limit-bytes", "150%"], NO_ENV).unwrap();
+    assert_eq!(config.disk_free_limit_bytes, memory::total_bytes() / 100 * 150);
+    let message = mistake(&["--disk-free-limit-bytes", "1001%"], NO_ENV);
+    assert!(message.contains("from 1% to 1000%"), "{message}");
+    let message = mistake(&["--disk-free-limit-bytes", "2PB"], NO_ENV);
+    assert!(message.contains("at most 1024TiB"), "{message}");
 }
 
 #[cfg(unix)]
@@ -623,6 +655,7 @@ fn the_printed_configuration_is_one_that_can_be_loaded() {
     let loaded = load(args.map(OsString::from), []).unwrap();
     assert_eq!(loaded.task, Task::PrintConfig);
     assert_eq!(loaded.ignored, [format!("foo ({conf}:3)")]);
+    assert!(loaded.printed.ends_with(&format!("\n# ignored: foo ({conf}:3)\n")), "{}", loaded.printed);
     let line = |key: &str| loaded.printed.lines().find(|line| line.contains(key)).unwrap().to_owned();
     assert_eq!(line("heartbeat_s"), format!("heartbeat_s = 30 # {conf}:1"));
     assert_eq!(line("frame_max"), "frame_max = \"64KiB\" # flag --frame-max");

@@ -151,7 +151,7 @@ async fn alarms_and_exchanges_and_bindings_are_told() {
                 ("destination_kind", "queue".into()),
                 ("routing_key", "k".into()),
                 ("arguments", FieldValue::Array(vec!["{<<\"a\">>,signedint,1}".into()])),
-                ("user_who_performed_action", NOBODY.into()),
+                ("user_who_performed_action", "rmq-internal".into()),
             ],
         );
     }
