@@ -1,6 +1,7 @@
 //! The verbs of rabbitmq-plugins. Nothing can be added to a broker here: what it has is built in, and so is enabled.
 
 use clap::{Arg, Command};
+use fancy_regex::Regex;
 use serde_json::{Value, json};
 
 use super::{Verb, flag};
@@ -29,7 +30,7 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Lists the plugins that are built in",
         arguments: |command| {
             with_offline(command)
-                .arg(Arg::new("pattern").help("A part of the name"))
+                .arg(Arg::new("pattern").help("A pattern of names (else all)"))
                 .arg(flag("enabled", "Those that are enabled, which all are").short('e'))
                 .arg(flag("explicitly-enabled", "The same here").short('E').long("explicitly-enabled"))
                 .arg(flag("minimal", "Names only").short('m'))
@@ -102,8 +103,11 @@ fn list(call: &mut Call<'_>) -> Result<(), Failure> {
     let pattern = call.optional("pattern").unwrap_or_default();
     let shown = if pattern.is_empty() { ".*" } else { &pattern };
     call.announce(&format!("Listing plugins with pattern \"{shown}\" ..."))?;
+    let wrong = |error| Failure::new(Exit::Software, format!("the pattern '{shown}': {error}"));
+    let pattern = Regex::new(shown).map_err(wrong)?;
     let (mut names, version, place) = known(call)?;
-    names.retain(|name| name.contains(&pattern));
+    // A pattern that takes too many steps for a name does not match it.
+    names.retain(|name| pattern.is_match(name).unwrap_or(false));
     if matches!(call.output.format, Format::Json | Format::JsonStream) {
         let plugins: Vec<Value> = names
             .iter()
