@@ -30,6 +30,8 @@ fn what_is_not_possible_here_is_refused_with_a_reason() {
     let stub = Stub::new(&[]);
     let ran = run(&stub, "rabbitmqctl join_cluster --ram rabbit@other");
     assert_fails(&ran, 64, "join_cluster is not possible here: a broker is one node");
+    assert_fails(&run(&stub, "rabbitmqctl eval 1."), 64, "authenticate_user");
+    assert_fails(&run(&stub, "rabbitmq-diagnostics erlang_cookie_hash"), 64, "not written in Erlang");
     assert_fails(&run(&stub, "rabbitmqctl -n x eval rabbit_alarm:start()."), 64, "not written in Erlang");
     assert_fails(&run(&stub, "rabbitmqctl stop_app"), 64, "systemd");
     assert_fails(&run(&stub, "rabbitmq-queues add_member q n"), 64, "no replicas");
