@@ -1,6 +1,7 @@
 //! The verbs of rabbitmq-plugins. Nothing can be added to a broker here: what it has is built in, and so is enabled.
 
 use clap::{Arg, Command};
+use fancy_regex::Regex;
 use serde_json::{Value, json};
 
 use super::{Verb, flag};
@@ -8,8 +9,7 @@ use crate::call::Call;
 use crate::failure::{Exit, Failure};
 use crate::output::Format;
 
-/// What Leveret has built in, by the names of the plugins that RabbitMQ has for it. Asked without a broker, as when
-/// an image is built, this is the answer; otherwise the broker is asked.
+/// What Leveret has built in, as its broker says it: the answer where no broker is to be asked, as when an image is built.
 const BUILT_IN: [&str; 10] = [
     "rabbitmq_auth_mechanism_ssl",
     "rabbitmq_consistent_hash_exchange",
@@ -29,7 +29,7 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Lists the plugins that are built in",
         arguments: |command| {
             with_offline(command)
-                .arg(Arg::new("pattern").help("A part of the name"))
+                .arg(Arg::new("pattern").help("A pattern of names (else all)"))
                 .arg(flag("enabled", "Those that are enabled, which all are").short('e'))
                 .arg(flag("explicitly-enabled", "The same here").short('E').long("explicitly-enabled"))
                 .arg(flag("minimal", "Names only").short('m'))
@@ -61,6 +61,12 @@ pub(super) const VERBS: &[Verb] = &[
         arguments: |command| with_offline(command).arg(names()),
         run: |call| apply(call, "Enabling"),
     },
+    Verb {
+        name: "version",
+        about: "Prints the version of this tool",
+        arguments: super::none,
+        run: super::node::version,
+    },
 ];
 
 fn names() -> Arg {
@@ -83,12 +89,7 @@ fn known(call: &mut Call<'_>) -> Result<(Vec<String>, String, String), Failure> 
     let version = call.overview()?.get("rabbitmq_version").and_then(Value::as_str).unwrap_or("").to_owned();
     let values = call.client()?.get(&crate::api::path(&["nodes", &node]))?;
     let names = values.get("enabled_plugins").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut names: Vec<String> = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-    if call.overview()?.get("product_name").is_some_and(|product| product == "Leveret") {
-        names.extend(BUILT_IN.map(str::to_owned));
-    }
-    names.sort_unstable();
-    names.dedup();
+    let names = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
     Ok((names, version, format!("node {node}")))
 }
 
@@ -96,8 +97,11 @@ fn list(call: &mut Call<'_>) -> Result<(), Failure> {
     let pattern = call.optional("pattern").unwrap_or_default();
     let shown = if pattern.is_empty() { ".*" } else { &pattern };
     call.announce(&format!("Listing plugins with pattern \"{shown}\" ..."))?;
+    let wrong = |error| Failure::new(Exit::Software, format!("the pattern '{shown}': {error}"));
+    let pattern = Regex::new(shown).map_err(wrong)?;
     let (mut names, version, place) = known(call)?;
-    names.retain(|name| name.contains(&pattern));
+    // A pattern that takes too many steps for a name does not match it.
+    names.retain(|name| pattern.is_match(name).unwrap_or(false));
     if matches!(call.output.format, Format::Json | Format::JsonStream) {
         let plugins: Vec<Value> = names
             .iter()
@@ -109,7 +113,8 @@ fn list(call: &mut Call<'_>) -> Result<(), Failure> {
         return names.iter().try_for_each(|name| call.output.line(name));
     }
     call.output.announce(" Configured: E = explicitly enabled; e = implicitly enabled")?;
-    call.output.announce(&format!(" | Status: * = running on {place}"))?;
+    let name = place.strip_prefix("node ").unwrap_or(&place);
+    call.output.announce(&format!(" | Status: * = running on {name}"))?;
     call.output.announce(" |/")?;
     let width = names.iter().map(String::len).max().unwrap_or(0);
     let verbose = call.flag("verbose");

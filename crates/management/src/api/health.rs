@@ -37,10 +37,12 @@ pub(crate) fn alarms(call: &Call) -> Answered {
 
 /// A port is listened on.
 pub(crate) fn port(call: &Call) -> Answered {
-    let Ok(port) = call.param("port").parse::<u16>() else {
+    // COMPAT: any number may be asked for.
+    let Ok(port) = call.param("port").parse::<u64>() else {
         return Err(Refusal::bad_request("Invalid port"));
     };
-    let ports: Vec<_> = call.api.node.listeners().iter().map(|listener| listener.address.port()).collect();
+    let ports: Vec<_> =
+        call.api.node.listeners().iter().map(|listener| u64::from(listener.address.port())).collect();
     if ports.contains(&port) {
         return Ok(Answer::Json(json!({ "status": "ok", "port": port })));
     }
@@ -62,9 +64,7 @@ pub(crate) fn protocols(call: &Call) -> Answered {
 fn normalised(name: &str) -> String {
     let name = name.trim().to_ascii_lowercase();
     match name.as_str() {
-        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" | "amqp10" | "amqp1.0" | "amqp1-0" => {
-            "amqp".to_owned()
-        }
+        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" => "amqp".to_owned(),
         "amqps" | "amqp/ssl" => "amqp/ssl".to_owned(),
         "https" => "https".to_owned(),
         "http" => "http".to_owned(),
@@ -161,7 +161,7 @@ pub(crate) fn leaders(call: &Call) -> Answered {
         }
     };
     let mut stopped = Vec::new();
-    for vhost in call.vhosts()? {
+    for vhost in call.vhosts_in_sight()? {
         vhost.for_each_queue(|queue| {
             let name = queue.spec.name.as_str();
             let is_meant = pattern.as_ref().is_none_or(|pattern| pattern.is_match(name).unwrap_or(false));

@@ -12,9 +12,6 @@ use super::vhosts::{self, administrators_only};
 use crate::node::ListenerInfo;
 use crate::statistics::overview_values;
 
-/// COMPAT: the version of RabbitMQ whose behaviour may be expected.
-pub(crate) const COMPATIBLE_VERSION: &str = "4.2.5";
-
 /// Places among the values of the broker as a whole.
 pub(crate) const CHURN: [(&str, usize); 7] = [
     ("connection_created", 14),
@@ -36,13 +33,13 @@ fn counts() -> [(&'static str, usize); CHANNEL_COUNTS.len()] {
 pub(crate) fn show(call: &Call) -> Answered {
     let node = &call.api.node;
     listing::one(call, |view| {
-        view.put("management_version", COMPATIBLE_VERSION);
+        view.put("management_version", node.compatible_version());
         view.put("rates_mode", "basic");
         view.put("sample_retention_policies", json!({ "global": [600], "basic": [600], "detailed": [600] }));
         view.put("exchange_types", exchange_types());
         view.put("product_name", "Leveret");
         view.put("product_version", env!("CARGO_PKG_VERSION"));
-        view.put("rabbitmq_version", COMPATIBLE_VERSION);
+        view.put("rabbitmq_version", node.compatible_version());
         view.put("cluster_name", node.cluster_name());
         view.put("cluster_tags", json!({}));
         view.put("node_tags", json!({}));
@@ -51,8 +48,8 @@ pub(crate) fn show(call: &Call) -> Answered {
         view.put("erlang_full_version", "none: Leveret is written in Rust");
         view.put("crypto_lib_version", "");
         view.put("release_series_support_status", "supported");
-        view.put("disable_stats", false);
-        view.put("enable_queue_totals", false);
+        view.put("disable_stats", call.is_plain());
+        view.put("enable_queue_totals", call.asks("enable_queue_totals"));
         view.put("default_queue_type", "classic");
         view.put("is_op_policy_updating_enabled", true);
         put_counts(call, view);
@@ -87,7 +84,14 @@ fn put_counts(call: &Call, view: &mut View<'_>) {
             "exchanges": exchanges, "queues": queues,
         }),
     );
+    if call.is_plain() && !call.asks("enable_queue_totals") {
+        return;
+    }
     let of_queues = vhosts::measured(call, &vhosts);
+    if call.is_plain() {
+        view.put_with("queue_totals", || Value::Object(vhosts::queue_totals(&of_queues)));
+        return;
+    }
     let values = overview_values(of_queues.value(0), of_queues.value(1), &node.totals(), &**node, [0; 4]);
     let measured =
         Measured::new(values, statistics.overview()).over_time(call, || statistics.overview_history());
@@ -207,8 +211,8 @@ pub(crate) fn who_am_i(call: &Call) -> Answered {
 }
 
 /// GET version.
-pub(crate) fn version(_: &Call) -> Answered {
-    Ok(Answer::Json(COMPATIBLE_VERSION.into()))
+pub(crate) fn version(call: &Call) -> Answered {
+    Ok(Answer::Json(call.api.node.compatible_version().into()))
 }
 
 /// COMPAT: what clients may look for, and that cannot be turned off.
