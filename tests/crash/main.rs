@@ -6,8 +6,8 @@
 //! directory itself, `delayed` about messages whose time has not come, `deduplication` about those published again,
 //! `check` about `leveret check`, `disk_full` about a small file system,
 //! `open_files` about a low limit of open files, `memory` about little memory. `wire` is the client, `node` a
-//! broker on a directory. `LEVERET_CRASH_ROUNDS=n` and `LEVERET_CRASH_SEED=n` say how long and from where; the seed is always
-//! printed.
+//! broker on a directory. `LEVERET_CRASH_ROUNDS=n` and `LEVERET_CRASH_SEED=n` say how long and from where; the
+//! seed is always printed.
 
 mod access;
 mod check;
