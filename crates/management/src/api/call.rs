@@ -5,7 +5,6 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hyper::Method;
-use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use leveret_broker::access::Actor;
 use leveret_broker::access::permissions::{Grants, Permission, Resource};
@@ -17,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::answer::Refusal;
+use super::body::Body;
 use crate::access::{Tag, User};
 use crate::audit;
 
@@ -36,11 +36,11 @@ pub(crate) struct Call {
     params: HashMap<String, String>,
     query: HashMap<String, String>,
     headers: HeaderMap,
-    pub(crate) body: Bytes,
+    /// Empty until it was read.
+    pub(super) body: Body,
 }
 
 impl Call {
-    #[expect(clippy::too_many_arguments, reason = "the parts of a request, put together at one place")]
     pub(crate) fn new(
         api: Arc<Api>,
         user: User,
@@ -49,9 +49,18 @@ impl Call {
         params: HashMap<String, String>,
         query: &str,
         headers: HeaderMap,
-        body: Bytes,
     ) -> Self {
+        let body = Body::default();
         Self { api, user, peer, method, params, query: parse_query(query), headers, body }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// What came with the request.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.body.octets
     }
 
     /// Who changes something by this request.
@@ -182,10 +191,10 @@ impl Call {
 
     /// The body, which has to be an object. COMPAT: no body is an empty one.
     pub(crate) fn object(&self) -> Result<Map<String, Value>, Refusal> {
-        if self.body.is_empty() {
+        if self.octets().is_empty() {
             return Ok(Map::new());
         }
-        match serde_json::from_slice(&self.body) {
+        match serde_json::from_slice(self.octets()) {
             Ok(Value::Object(object)) => Ok(object),
             _ => Err(Refusal::bad_request("not_json")),
         }

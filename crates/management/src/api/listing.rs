@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Answered, Refusal};
+use super::answer::{Answer, Answered, Refusal, TextList};
 use super::call::Call;
 use crate::pattern::Pattern;
 
@@ -140,7 +140,11 @@ pub(crate) fn list<T>(
         items.iter().map(|item| view(&columns, |view| show(item, view))).collect()
     };
     match page {
-        None => Ok(Answer::Json(Value::Array(shown(&items)))),
+        None => {
+            let mut list = TextList::default();
+            items.iter().for_each(|item| list.push(&view(&columns, |view| show(item, view))));
+            Ok(list.into())
+        }
         Some(page) => page.answer(total, &items, shown),
     }
 }
