@@ -71,7 +71,7 @@ impl Bodies {
     pub(super) async fn read(
         &self,
         headers: &HeaderMap,
-        body: axum::body::Body,
+        body: &mut axum::body::Body,
         bytes_max: usize,
         timeout: Duration,
     ) -> Result<Body, Refusal> {
@@ -91,7 +91,7 @@ impl Bodies {
     async fn octets(
         &self,
         headers: &HeaderMap,
-        body: axum::body::Body,
+        body: &mut axum::body::Body,
         bytes_max: usize,
         timeout: Duration,
     ) -> Result<(Bytes, Held), Refusal> {
@@ -126,6 +126,19 @@ impl Bodies {
             received.extend_from_slice(&data);
         }
     }
+}
+
+/// Reads what is left of a refused body and forgets it, so that its sender gets to read why: a connection that is closed
+/// with octets unread takes the answer with it.
+pub(super) fn forget(mut body: axum::body::Body, timeout: Duration) {
+    tokio::spawn(tokio::time::timeout(timeout, async move {
+        let mut left = LARGE_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let length = frame.into_data().map_or(0, |data| data.len());
+            let Some(less) = left.checked_sub(length) else { return };
+            left = less;
+        }
+    }));
 }
 
 fn no_room() -> Refusal {
@@ -164,8 +177,8 @@ mod tests {
     }
 
     async fn read(bodies: &Bodies, text: &str, bytes_max: usize) -> Result<Body, String> {
-        let body = axum::body::Body::from(text.to_owned());
-        let read = bodies.read(&HeaderMap::new(), body, bytes_max, TIMEOUT).await;
+        let mut body = axum::body::Body::from(text.to_owned());
+        let read = bodies.read(&HeaderMap::new(), &mut body, bytes_max, TIMEOUT).await;
         read.map_err(|refusal| format!("{refusal:?}"))
     }
 

@@ -204,7 +204,7 @@ async fn answer(
     resource: Resource,
     handler: Handler,
     mut parts: Parts,
-    body: axum::body::Body,
+    mut body: axum::body::Body,
     gzip: Option<()>,
 ) -> Result<(Made, Turn), Refusal> {
     // What is not UTF-8 when it is decoded names nothing.
@@ -229,8 +229,11 @@ async fn answer(
     let mut call = Call::new(Arc::clone(&api), user, peer.to_string(), method, params, query, headers);
     // Nothing would be looked at in the body of another.
     if matches!(call.method, Method::PUT | Method::POST) {
-        (resource.check)(&call)?;
-        call.body = api.bodies.read(call.headers(), body, resource.body_bytes_max, timeout).await?;
+        let read = match (resource.check)(&call) {
+            Ok(()) => api.bodies.read(call.headers(), &mut body, resource.body_bytes_max, timeout).await,
+            Err(refusal) => Err(refusal),
+        };
+        call.body = read.inspect_err(|_| body::forget(body, timeout))?;
     }
     let turn = api.turns.wait(resource.effort, timeout).await?;
     let answered = tokio::task::spawn_blocking(move || {
