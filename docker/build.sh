@@ -77,7 +77,7 @@ try() {
     "${as_root[@]}" chown -R 10001:10001 "$root/var/lib/leveret"
     "${as_root[@]}" chroot --userspec=10001:10001 "$root" /leveret --version
     local log=$root/log
-    "${as_root[@]}" env LEVERET_DATA_DIR=/var/lib/leveret LEVERET_MANAGEMENT_LISTEN=none RABBITMQ_DEFAULT_USER=hare \
+    "${as_root[@]}" env LEVERET_DATA_DIR=/var/lib/leveret LEVERET_MANAGEMENT_LISTEN=none RABBITMQ_DEFAULT_USER=hare RABBITMQ_DEFAULT_PASS=field \
         chroot --userspec=10001:10001 "$root" /leveret --amqp-listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
         2> "$log" &
     broker=$!
