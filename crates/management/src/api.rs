@@ -101,6 +101,7 @@ fn resources() -> Vec<(&'static str, Resource)> {
     all.extend(of_checks());
     all.extend(of_clients());
     all.extend(of_vhosts());
+    all.extend(of_policies());
     all.extend(of_messages());
     all.extend(of_access());
     all.extend(of_settings());
@@ -233,7 +234,7 @@ fn of_clients() -> Vec<(&'static str, Resource)> {
 }
 
 fn of_vhosts() -> Vec<(&'static str, Resource)> {
-    use Tag::{Administrator, Management, Policymaker};
+    use Tag::{Administrator, Management};
     vec![
         ("vhosts", Resource::of(Management).long().get(vhosts::list)),
         (
@@ -287,6 +288,12 @@ fn of_vhosts() -> Vec<(&'static str, Resource)> {
             "bindings/{vhost}/e/{source}/{kind}/{destination}/{properties}",
             Resource::of(Management).get(bindings::show).delete(bindings::unbind),
         ),
+    ]
+}
+
+fn of_policies() -> Vec<(&'static str, Resource)> {
+    use Tag::{Management, Policymaker};
+    vec![
         ("policies", Resource::of(Management).long().get(policies::list)),
         ("policies/{vhost}", Resource::of(Management).long().get(policies::list)),
         (

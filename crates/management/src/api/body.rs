@@ -128,8 +128,8 @@ impl Bodies {
     }
 }
 
-/// Reads what is left of a refused body and forgets it, so that its sender gets to read why: a connection that is closed
-/// with octets unread takes the answer with it.
+/// Reads what is left of a refused body and forgets it, so that its sender gets to read why: a connection that is
+/// closed with octets unread takes the answer with it.
 pub(super) fn forget(mut body: axum::body::Body, timeout: Duration) {
     tokio::spawn(tokio::time::timeout(timeout, async move {
         let mut left = LARGE_BYTES_MAX;

@@ -1,7 +1,7 @@
 //! Where scrapers come: one request per connection, a bounded number of connections, and pages that are made off the
-//! threads that serve clients. A page with a row for each object may be large: one is made at a time, and it waits until
-//! those before it are read; the page that has one row for all waits for none of these. COMPAT: anybody may look, as in
-//! RabbitMQ; what may connect is decided by the address.
+//! threads that serve clients. A page with a row for each object may be large: one is made at a time, and it waits
+//! until those before it are read; the page that has one row for all waits for none of these. COMPAT: anybody may look,
+//! as in RabbitMQ; what may connect is decided by the address.
 
 use std::collections::HashSet;
 use std::fmt::Display;
