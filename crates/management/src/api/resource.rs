@@ -207,6 +207,9 @@ async fn answer(
     mut body: axum::body::Body,
     gzip: Option<()>,
 ) -> Result<(Made, Turn), Refusal> {
+    if !is_well_encoded(parts.uri.path()) {
+        return Err(Refusal::bad_request("the path is not percent-encoded"));
+    }
     // What is not UTF-8 when it is decoded names nothing.
     let params =
         RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| Refusal::no_object())?;
@@ -227,6 +230,9 @@ async fn answer(
     let query = uri.query().unwrap_or_default();
     let timeout = api.settings.timeout;
     let mut call = Call::new(Arc::clone(&api), user, peer.to_string(), method, params, query, headers);
+    if matches!(call.method, Method::GET | Method::HEAD) {
+        call.check_ranges()?;
+    }
     // Nothing would be looked at in the body of another.
     if matches!(call.method, Method::PUT | Method::POST) {
         let read = match (resource.check)(&call) {
@@ -249,6 +255,13 @@ async fn answer(
         error!(%failure, "a request to the HTTP API panicked");
         Refusal::internal()
     })
+}
+
+/// Whether each percent sign has its two digits: what it may have stood for else nobody knows.
+fn is_well_encoded(path: &str) -> bool {
+    path.split('%')
+        .skip(1)
+        .all(|after| after.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 fn takes_gzip(headers: &HeaderMap) -> bool {

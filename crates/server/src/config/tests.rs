@@ -462,6 +462,7 @@ fn variables_of_others_are_left_alone() {
         ("LEVERET_URL", "http://localhost:15672"),
         ("LEVERET_USER", "shop"),
         ("LEVERET_PASSWORD", "secret"),
+        ("LEVERET_CA_FILE", "/etc/ca.pem"),
         ("LEVERET_TEST_PORT", "1"),
         ("LEVERET_TESTS_SEED", "1"),
         ("LEVERET_SERVICE_HOST", "10.0.0.1"),
