@@ -126,6 +126,8 @@ fn a_node_is_looked_at() {
     assert_eq!(node.code("rabbitmqctl --password wrong list_queues"), Some(77));
     assert_eq!(node.code("rabbitmqctl -n rabbit@elsewhere list_queues"), Some(69));
     assert_eq!(node.code("rabbitmq-plugins is_enabled rabbitmq_management"), Some(0));
+    let built_in = node.succeed("rabbitmq-plugins list -q -m");
+    assert_eq!(node.succeed("rabbitmq-plugins list -q -m --offline"), built_in);
 }
 
 #[test]

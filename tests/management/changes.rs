@@ -181,7 +181,7 @@ fn limits_of_memory_and_disk_are_in_force_as_soon_as_they_are_set() {
         ("disk_free_limit", json!({ "mem_relative": 1e9 }), "disk space", "disk_free_alarm"),
     ] {
         api.expect(204, "PUT", "leveret/limits", Some(&json!({ name: limit }).to_string()));
-        let line = api.wait_for_line("set by an administrator");
+        let line = api.wait_for_line("limit.set");
         assert!(line.contains("by=\"guest\""), "{line}");
         let failed = api.expect(503, "GET", "health/checks/alarms", None).json();
         assert_eq!(failed["alarms"][0]["resource"], resource);

@@ -9,8 +9,7 @@ use crate::call::Call;
 use crate::failure::{Exit, Failure};
 use crate::output::Format;
 
-/// What Leveret has built in, by the names of the plugins that RabbitMQ has for it. Asked without a broker, as when
-/// an image is built, this is the answer; otherwise the broker is asked.
+/// What Leveret has built in, as its broker says it: the answer where no broker is to be asked, as when an image is built.
 const BUILT_IN: [&str; 10] = [
     "rabbitmq_auth_mechanism_ssl",
     "rabbitmq_consistent_hash_exchange",
@@ -90,12 +89,7 @@ fn known(call: &mut Call<'_>) -> Result<(Vec<String>, String, String), Failure> 
     let version = call.overview()?.get("rabbitmq_version").and_then(Value::as_str).unwrap_or("").to_owned();
     let values = call.client()?.get(&crate::api::path(&["nodes", &node]))?;
     let names = values.get("enabled_plugins").and_then(Value::as_array).cloned().unwrap_or_default();
-    let mut names: Vec<String> = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
-    if call.overview()?.get("product_name").is_some_and(|product| product == "Leveret") {
-        names.extend(BUILT_IN.map(str::to_owned));
-    }
-    names.sort_unstable();
-    names.dedup();
+    let names = names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect();
     Ok((names, version, format!("node {node}")))
 }
 

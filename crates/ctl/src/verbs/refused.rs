@@ -15,7 +15,7 @@ const NO_PROCESS: &str = "starting and stopping is done by what supervises the b
 /// Replicas are elsewhere.
 const NO_REPLICAS: &str = "queues have no replicas on other nodes";
 /// Logs are the supervisor's.
-const NO_LOGS: &str = "the broker logs to standard output, look where its supervisor keeps that";
+const NO_LOGS: &str = "the broker logs to standard error, look where its supervisor keeps that";
 
 const fn refusal(name: &'static str, reason: &'static str) -> Refusal {
     Refusal { name, reason }
@@ -80,5 +80,5 @@ pub(super) const REFUSALS: &[Refusal] = &[
     refusal("quorum_status", NO_REPLICAS),
     refusal("reclaim_quorum_memory", NO_REPLICAS),
     refusal("force_checkpoint", NO_REPLICAS),
-    refusal("peek", "use a consumer, or the management page, to look at messages"),
+    refusal("peek", "use a consumer, or POST /api/queues/VHOST/QUEUE/get, to look at messages"),
 ];

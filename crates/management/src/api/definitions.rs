@@ -5,7 +5,6 @@ use tracing::warn;
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
-use super::overview::COMPATIBLE_VERSION;
 use crate::definitions::{ImportError, Imported, export, export_vhost, import, import_into};
 
 /// The form field that a document is in. COMPAT: where pages send it.
@@ -14,13 +13,17 @@ const FIELD: &str = "name=\"file\"";
 /// GET definitions, GET all-configuration.
 pub(crate) fn show(call: &Call) -> Answered {
     let name = call.api.node.cluster_name();
-    Ok(named(call, export(call.broker(), COMPATIBLE_VERSION, &name), "rabbit_definitions.json"))
+    Ok(named(
+        call,
+        export(call.broker(), call.api.node.compatible_version(), &name),
+        "rabbit_definitions.json",
+    ))
 }
 
 /// GET definitions/:vhost.
 pub(crate) fn show_vhost(call: &Call) -> Answered {
     let vhost = call.vhost()?;
-    Ok(named(call, export_vhost(&vhost, COMPATIBLE_VERSION), "rabbit_definitions.json"))
+    Ok(named(call, export_vhost(&vhost, call.api.node.compatible_version()), "rabbit_definitions.json"))
 }
 
 /// COMPAT: `download` says under which name to keep it.

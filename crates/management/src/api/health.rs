@@ -67,9 +67,7 @@ pub(crate) fn protocols(call: &Call) -> Answered {
 fn normalised(name: &str) -> String {
     let name = name.trim().to_ascii_lowercase();
     match name.as_str() {
-        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" | "amqp10" | "amqp1.0" | "amqp1-0" => {
-            "amqp".to_owned()
-        }
+        "amqp" | "amqp091" | "amqp0.9.1" | "amqp0-9-1" | "amqp-0-9-1" => "amqp".to_owned(),
         "amqps" | "amqp/ssl" => "amqp/ssl".to_owned(),
         "https" => "https".to_owned(),
         "http" => "http".to_owned(),

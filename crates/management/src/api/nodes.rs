@@ -10,6 +10,20 @@ use super::rates::Measured;
 use crate::node::{Resources, Totals};
 use crate::statistics::{OVERVIEW, overview_values};
 
+/// What is built in, by the names of the plugins that RabbitMQ has for it.
+const BUILT_IN: [&str; 10] = [
+    "rabbitmq_auth_mechanism_ssl",
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_delayed_message_exchange",
+    "rabbitmq_event_exchange",
+    "rabbitmq_management",
+    "rabbitmq_management_agent",
+    "rabbitmq_message_deduplication",
+    "rabbitmq_prometheus",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+];
+
 /// GET nodes.
 pub(crate) fn list(call: &Call) -> Answered {
     let shown = Shown::of(call);
@@ -144,7 +158,7 @@ impl Shown {
         view.put("log_files", json!(["<stderr>"]));
         view.put("db_dir", resources.data_dir.as_str());
         view.put("config_files", json!([]));
-        view.put("enabled_plugins", json!(["rabbitmq_management", "rabbitmq_prometheus"]));
+        view.put("enabled_plugins", json!(BUILT_IN));
         view.put("ra_open_file_metrics", json!({ "ra_log_wal": 0, "ra_log_segment_writer": 0 }));
         view.put("metrics_gc_queue_length", json!({}));
         for (name, index) in [("mem_used", 21), ("disk_free", 22), ("fd_used", 23), ("proc_used", 24)] {

@@ -12,9 +12,6 @@ use super::vhosts::{self, administrators_only};
 use crate::node::ListenerInfo;
 use crate::statistics::overview_values;
 
-/// COMPAT: the version of RabbitMQ whose behaviour may be expected.
-pub(crate) const COMPATIBLE_VERSION: &str = "4.2.5";
-
 /// Places among the values of the broker as a whole.
 pub(crate) const CHURN: [(&str, usize); 7] = [
     ("connection_created", 14),
@@ -36,13 +33,13 @@ fn counts() -> [(&'static str, usize); CHANNEL_COUNTS.len()] {
 pub(crate) fn show(call: &Call) -> Answered {
     let node = &call.api.node;
     listing::one(call, |view| {
-        view.put("management_version", COMPATIBLE_VERSION);
+        view.put("management_version", node.compatible_version());
         view.put("rates_mode", "basic");
         view.put("sample_retention_policies", json!({ "global": [600], "basic": [600], "detailed": [600] }));
         view.put("exchange_types", exchange_types());
         view.put("product_name", "Leveret");
         view.put("product_version", env!("CARGO_PKG_VERSION"));
-        view.put("rabbitmq_version", COMPATIBLE_VERSION);
+        view.put("rabbitmq_version", node.compatible_version());
         view.put("cluster_name", node.cluster_name());
         view.put("cluster_tags", json!({}));
         view.put("node_tags", json!({}));
@@ -214,8 +211,8 @@ pub(crate) fn who_am_i(call: &Call) -> Answered {
 }
 
 /// GET version.
-pub(crate) fn version(_: &Call) -> Answered {
-    Ok(Answer::Json(COMPATIBLE_VERSION.into()))
+pub(crate) fn version(call: &Call) -> Answered {
+    Ok(Answer::Json(call.api.node.compatible_version().into()))
 }
 
 /// COMPAT: what clients may look for, and that cannot be turned off.

@@ -1,14 +1,12 @@
 //! What only Leveret has.
 
 use leveret_broker::access::permissions::Permission;
-use leveret_broker::access::{AUDIT, Actor};
 use leveret_broker::vhost::redrive::{Redrive, RedriveProgress, RedriveTo};
+use leveret_codec::table::FieldTable;
 use serde_json::{Value, json};
-use tracing::info;
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::{Call, NO_CONNECTION};
-use super::overview::COMPATIBLE_VERSION;
 use super::vhosts::administrators_only;
 use crate::audit;
 use crate::json as fields;
@@ -36,7 +34,7 @@ pub(crate) fn status(call: &Call) -> Answered {
     Ok(Answer::Json(json!({
         "product": "Leveret",
         "version": env!("CARGO_PKG_VERSION"),
-        "compatible_version": COMPATIBLE_VERSION,
+        "compatible_version": call.api.node.compatible_version(),
         "node": node.name(),
         "os_pid": std::process::id(),
         "uptime_ms": totals.uptime_ms,
@@ -85,14 +83,18 @@ pub(crate) fn put_limits(call: &Call) -> Answered {
     // Both are read before one is set: a mistake changes nothing.
     let memory = object.get("memory_high_watermark").map(|value| memory_limit(value, total)).transpose()?;
     let disk = object.get("disk_free_limit").map(|value| disk_limit(value, total)).transpose()?;
-    let Actor { user: by, from } = call.actor();
+    let note = |limit: &str, bytes: u64| {
+        let fields =
+            FieldTable::new().with("limit", limit).with("bytes", i64::try_from(bytes).unwrap_or(i64::MAX));
+        call.actor().note("limit.set", &fields);
+    };
     if let Some(bytes) = memory {
         node.limit_memory(bytes);
-        info!(target: AUDIT, by, from, bytes, "memory high watermark set by an administrator");
+        note("memory_high_watermark", bytes);
     }
     if let Some(bytes) = disk {
         node.limit_disk_free(bytes);
-        info!(target: AUDIT, by, from, bytes, "disk free limit set by an administrator");
+        note("disk_free_limit", bytes);
     }
     Ok(Answer::NoContent)
 }

@@ -91,7 +91,7 @@ fn put(call: &Call, context: &Context, queue: &Queue, view: &mut View<'_>) {
     put_lengths(&snapshot, queue, view);
     put_rates(call, context, queue, &snapshot, view);
     if spec.is_quorum() {
-        view.put("messages_dlx", 0);
+        view.put("messages_dlx", snapshot.dying);
         view.put("message_bytes_dlx", 0);
         view.put_with("delivery_limit", || {
             queue.settings().delivery_limit.map_or(json!("unlimited"), Value::from)
