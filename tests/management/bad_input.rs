@@ -45,6 +45,16 @@ fn without_a_good_login_there_is_401_and_nothing_else() {
 }
 
 #[test]
+fn a_stranger_fills_no_log_with_a_long_name() {
+    let mut api = Api::start();
+    let name = format!("{}\u{e9}\n{}", "a".repeat(254), "\u{1}".repeat(40_000));
+    assert_eq!(api.as_user(&name, "x").get("overview").status, 401);
+    let line = api.wait_for_line("login refused");
+    assert!(line.contains(&"a".repeat(254)) && !line.contains('\u{e9}'), "{line}");
+    assert!(line.len() < 1000, "{} octets", line.len());
+}
+
+#[test]
 fn bodies_that_are_not_what_is_asked_for_are_refused_with_a_reason() {
     let api = Api::start();
     for body in ["{", "[]", "1", "nul", "{\"a\":}", "\u{0}"] {

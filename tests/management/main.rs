@@ -4,6 +4,7 @@
 mod access;
 mod amqp;
 mod bad_input;
+mod bounds;
 mod changes;
 mod http;
 mod listings;

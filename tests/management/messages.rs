@@ -43,6 +43,20 @@ fn a_message_comes_back_as_it_was_published() {
 }
 
 #[test]
+fn what_is_published_here_raises_the_alarm_and_is_not_stopped_by_it() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
+    api.expect(204, "PUT", "leveret/limits", Some(r#"{"memory_high_watermark":1000000}"#));
+    publish(&api, "small");
+    api.expect(200, "GET", "health/checks/alarms", None);
+    publish(&api, &"x".repeat(2_000_000));
+    api.expect(503, "GET", "health/checks/alarms", None);
+    publish(&api, "more");
+    assert_eq!(get(&api, "ack_requeue_false", "9").len(), 3);
+    api.expect(200, "GET", "health/checks/alarms", None);
+}
+
+#[test]
 fn each_way_to_settle_does_what_its_name_says() {
     let api = Api::start();
     api.expect(201, "PUT", "queues/%2F/dead", Some("{}"));

@@ -5,6 +5,7 @@
 
 mod answer;
 mod bindings;
+mod body;
 mod call;
 mod channels;
 mod connections;
@@ -24,20 +25,29 @@ mod policies;
 mod queues;
 mod rates;
 mod resource;
+mod turns;
 mod users;
 mod vhosts;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::routing::any;
 
 use crate::access::{Authenticate, Tag};
+use crate::answers::Answers;
 use crate::http::HttpSettings;
 use crate::node::Node;
 use crate::statistics::Statistics;
 use answer::Refusal;
+use call::Call;
 use resource::{Resource, serve};
+pub(crate) use turns::THREADS;
+use vhosts::administrators_only;
+
+/// Octets of large answers that are being written.
+const ANSWERS_BYTES_MAX: u32 = 128 << 20;
 
 /// What endpoints work on.
 pub(crate) struct Api {
@@ -45,6 +55,9 @@ pub(crate) struct Api {
     pub(crate) logins: Arc<dyn Authenticate>,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) attempts: resource::Attempts,
+    bodies: body::Bodies,
+    turns: turns::Turns,
+    answers: Answers,
     pub(crate) settings: HttpSettings,
 }
 
@@ -55,13 +68,23 @@ impl Api {
         statistics: Arc<Statistics>,
         settings: HttpSettings,
     ) -> Self {
-        Self { node, logins, statistics, attempts: resource::Attempts::default(), settings }
+        Self {
+            node,
+            logins,
+            statistics,
+            attempts: resource::Attempts::default(),
+            bodies: body::Bodies::default(),
+            turns: turns::Turns::default(),
+            answers: Answers::new(ANSWERS_BYTES_MAX, settings.timeout),
+            settings,
+        }
     }
 }
 
 /// All paths. What is percent-encoded in a segment is decoded when the segment has been told from the others.
 pub(crate) fn router(api: Arc<Api>) -> Router {
-    let mut router = Router::new().fallback(async || Refusal::no_object().into_response(None));
+    let mut router =
+        Router::new().fallback(async || Refusal::no_object().into_response(None).map(Body::from));
     let prefix = api.settings.path_prefix.clone();
     for (path, resource) in resources() {
         // COMPAT: with a slash behind it a path is the same.
@@ -81,6 +104,7 @@ fn resources() -> Vec<(&'static str, Resource)> {
     all.extend(of_checks());
     all.extend(of_clients());
     all.extend(of_vhosts());
+    all.extend(of_policies());
     all.extend(of_messages());
     all.extend(of_access());
     all.extend(of_settings());
@@ -90,22 +114,25 @@ fn resources() -> Vec<(&'static str, Resource)> {
 fn of_the_node() -> Vec<(&'static str, Resource)> {
     use Tag::{Administrator, Management, Monitoring};
     vec![
-        ("overview", Resource::of(Management).get(overview::show)),
+        ("overview", Resource::of(Management).quick().get(overview::show)),
         (
             "cluster-name",
-            Resource::of(Management).get(overview::cluster_name).put(overview::put_cluster_name),
+            Resource::of(Management)
+                .checked(administrators_only)
+                .get(overview::cluster_name)
+                .put(overview::put_cluster_name),
         ),
         ("nodes", Resource::of(Monitoring).get(nodes::list)),
         ("nodes/{node}", Resource::of(Monitoring).get(nodes::show)),
         ("nodes/{node}/memory", Resource::of(Monitoring).get(nodes::memory)),
         ("nodes/{node}/memory/relative", Resource::of(Monitoring).get(nodes::memory_shares)),
-        ("extensions", Resource::of(Management).get(overview::extensions)),
-        ("whoami", Resource::of(Management).get(overview::who_am_i)),
-        ("version", Resource::open().get(overview::version)),
-        ("feature-flags", Resource::of(Management).get(overview::feature_flags)),
+        ("extensions", Resource::of(Management).quick().get(overview::extensions)),
+        ("whoami", Resource::of(Management).quick().get(overview::who_am_i)),
+        ("version", Resource::open().quick().get(overview::version)),
+        ("feature-flags", Resource::of(Management).quick().get(overview::feature_flags)),
         ("feature-flags/{name}/enable", Resource::of(Administrator).put(overview::enable_feature_flag)),
-        ("deprecated-features", Resource::of(Management).get(overview::deprecated_features)),
-        ("deprecated-features/used", Resource::of(Management).get(overview::deprecated_features)),
+        ("deprecated-features", Resource::of(Management).quick().get(overview::deprecated_features)),
+        ("deprecated-features/used", Resource::of(Management).quick().get(overview::deprecated_features)),
         (
             "auth/attempts/{node}",
             Resource::of(Monitoring).get(overview::attempts).delete(overview::forget_attempts),
@@ -118,8 +145,14 @@ fn of_the_node() -> Vec<(&'static str, Resource)> {
         ("reset", Resource::of(Administrator).delete(overview::reset)),
         ("reset/{node}", Resource::of(Administrator).delete(overview::reset)),
         ("leveret/status", Resource::of(Monitoring).get(own::status)),
-        ("leveret/limits", Resource::of(Monitoring).get(own::limits).put(own::put_limits)),
-        ("leveret/redrive/{vhost}/{queue}", Resource::of(Management).post(own::redrive)),
+        (
+            "leveret/limits",
+            Resource::of(Monitoring).checked(administrators_only).get(own::limits).put(own::put_limits),
+        ),
+        (
+            "leveret/redrive/{vhost}/{queue}",
+            Resource::of(Management).checked(administrators_only).post(own::redrive),
+        ),
     ]
 }
 
@@ -127,120 +160,154 @@ fn of_checks() -> Vec<(&'static str, Resource)> {
     use Tag::Management;
     vec![
         ("aliveness-test/{vhost}", Resource::of(Management).get(health::aliveness)),
-        ("healthchecks/node", Resource::of(Management).get(health::node)),
-        ("healthchecks/node/{node}", Resource::of(Management).get(health::node)),
-        ("health/checks/alarms", Resource::of(Management).get(health::alarms)),
-        ("health/checks/local-alarms", Resource::of(Management).get(health::alarms)),
+        ("healthchecks/node", Resource::of(Management).quick().get(health::node)),
+        ("healthchecks/node/{node}", Resource::of(Management).quick().get(health::node)),
+        ("health/checks/alarms", Resource::of(Management).quick().get(health::alarms)),
+        ("health/checks/local-alarms", Resource::of(Management).quick().get(health::alarms)),
         (
             "health/checks/certificate-expiration/{within}/{unit}",
-            Resource::of(Management).get(health::certificates),
+            Resource::of(Management).quick().get(health::certificates),
         ),
-        ("health/checks/port-listener/{port}", Resource::of(Management).get(health::port)),
-        ("health/checks/protocol-listener/{protocols}", Resource::of(Management).get(health::protocols)),
-        ("health/checks/virtual-hosts", Resource::of(Management).get(health::vhosts)),
-        ("health/checks/node-is-mirror-sync-critical", Resource::of(Management).get(health::single_node)),
-        ("health/checks/node-is-quorum-critical", Resource::of(Management).get(health::single_node)),
+        ("health/checks/port-listener/{port}", Resource::of(Management).quick().get(health::port)),
+        (
+            "health/checks/protocol-listener/{protocols}",
+            Resource::of(Management).quick().get(health::protocols),
+        ),
+        ("health/checks/virtual-hosts", Resource::of(Management).quick().get(health::vhosts)),
+        (
+            "health/checks/node-is-mirror-sync-critical",
+            Resource::of(Management).quick().get(health::single_node),
+        ),
+        ("health/checks/node-is-quorum-critical", Resource::of(Management).quick().get(health::single_node)),
         (
             "health/checks/quorum-queues-without-elected-leaders/all-vhosts",
-            Resource::of(Management).get(health::leaders),
+            Resource::of(Management).long().get(health::leaders),
         ),
         (
             "health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/{pattern}",
-            Resource::of(Management).get(health::leaders),
+            Resource::of(Management).long().get(health::leaders),
         ),
         (
             "health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}",
-            Resource::of(Management).get(health::leaders),
+            Resource::of(Management).long().get(health::leaders),
         ),
         (
             "health/checks/quorum-queues-without-elected-leaders/vhost/{vhost}/pattern/{pattern}",
-            Resource::of(Management).get(health::leaders),
+            Resource::of(Management).long().get(health::leaders),
         ),
-        ("health/checks/metadata-store/initialized", Resource::of(Management).get(health::serving)),
-        ("health/checks/metadata-store/initialized/with-data", Resource::of(Management).get(health::serving)),
-        ("health/checks/is-in-service", Resource::of(Management).get(health::serving)),
-        ("health/checks/ready-to-serve-clients", Resource::of(Management).get(health::serving)),
+        ("health/checks/metadata-store/initialized", Resource::of(Management).quick().get(health::serving)),
+        (
+            "health/checks/metadata-store/initialized/with-data",
+            Resource::of(Management).quick().get(health::serving),
+        ),
+        ("health/checks/is-in-service", Resource::of(Management).quick().get(health::serving)),
+        ("health/checks/ready-to-serve-clients", Resource::of(Management).quick().get(health::serving)),
         (
             "health/checks/below-node-connection-limit",
-            Resource::of(Management).get(health::below_connection_limit),
+            Resource::of(Management).quick().get(health::below_connection_limit),
         ),
-        ("health/checks/reached-target-cluster-size", Resource::of(Management).get(health::cluster_size)),
+        (
+            "health/checks/reached-target-cluster-size",
+            Resource::of(Management).quick().get(health::cluster_size),
+        ),
     ]
 }
 
 fn of_clients() -> Vec<(&'static str, Resource)> {
     use Tag::Management;
     vec![
-        ("connections", Resource::of(Management).get(connections::list)),
+        ("connections", Resource::of(Management).long().get(connections::list)),
         (
             "connections/{connection}",
             Resource::of(Management).get(connections::show).delete(connections::close),
         ),
-        ("connections/{connection}/channels", Resource::of(Management).get(channels::of_connection)),
+        ("connections/{connection}/channels", Resource::of(Management).long().get(channels::of_connection)),
         ("connections/{connection}/sessions", Resource::of(Management).get(connections::sessions)),
         (
             "connections/username/{user}",
-            Resource::of(Management).get(connections::of_user).delete(connections::close_of_user),
+            Resource::of(Management).long().get(connections::of_user).delete(connections::close_of_user),
         ),
-        ("vhosts/{vhost}/connections", Resource::of(Management).get(connections::list)),
-        ("channels", Resource::of(Management).get(channels::list)),
+        ("vhosts/{vhost}/connections", Resource::of(Management).long().get(connections::list)),
+        ("channels", Resource::of(Management).long().get(channels::list)),
         ("channels/{channel}", Resource::of(Management).get(channels::show)),
-        ("vhosts/{vhost}/channels", Resource::of(Management).get(channels::list)),
-        ("consumers", Resource::of(Management).get(consumers::list)),
-        ("consumers/{vhost}", Resource::of(Management).get(consumers::list)),
+        ("vhosts/{vhost}/channels", Resource::of(Management).long().get(channels::list)),
+        ("consumers", Resource::of(Management).long().get(consumers::list)),
+        ("consumers/{vhost}", Resource::of(Management).long().get(consumers::list)),
     ]
 }
 
 fn of_vhosts() -> Vec<(&'static str, Resource)> {
-    use Tag::{Administrator, Management, Policymaker};
+    use Tag::{Administrator, Management};
     vec![
-        ("vhosts", Resource::of(Management).get(vhosts::list)),
+        ("vhosts", Resource::of(Management).long().get(vhosts::list)),
         (
             "vhosts/{vhost}",
-            Resource::of(Management).get(vhosts::show).put(vhosts::put).delete(vhosts::delete),
+            Resource::of(Management)
+                .checked(administrators_only)
+                .get(vhosts::show)
+                .put(vhosts::put)
+                .delete(vhosts::delete),
         ),
-        ("exchanges", Resource::of(Management).get(exchanges::list)),
-        ("exchanges/{vhost}", Resource::of(Management).get(exchanges::list)),
+        ("exchanges", Resource::of(Management).long().get(exchanges::list)),
+        ("exchanges/{vhost}", Resource::of(Management).long().get(exchanges::list)),
         (
             "exchanges/{vhost}/{exchange}",
-            Resource::of(Management).get(exchanges::show).put(exchanges::declare).delete(exchanges::delete),
+            Resource::of(Management)
+                .checked(exchanges::may_declare)
+                .get(exchanges::show)
+                .put(exchanges::declare)
+                .delete(exchanges::delete),
         ),
         (
             "exchanges/{vhost}/{exchange}/bindings/source",
-            Resource::of(Management).get(bindings::from_exchange),
+            Resource::of(Management).long().get(bindings::from_exchange),
         ),
         (
             "exchanges/{vhost}/{exchange}/bindings/destination",
-            Resource::of(Management).get(bindings::to_exchange),
+            Resource::of(Management).long().get(bindings::to_exchange),
         ),
-        ("queues", Resource::of(Management).get(queues::list)),
-        ("queues/detailed", Resource::of(Management).get(queues::list)),
-        ("queues/{vhost}", Resource::of(Management).get(queues::list)),
+        ("queues", Resource::of(Management).long().get(queues::list)),
+        ("queues/detailed", Resource::of(Management).long().get(queues::list)),
+        ("queues/{vhost}", Resource::of(Management).long().get(queues::list)),
         (
             "queues/{vhost}/{queue}",
-            Resource::of(Management).get(queues::show).put(queues::declare).delete(queues::delete),
+            Resource::of(Management)
+                .checked(queues::may_declare)
+                .get(queues::show)
+                .put(queues::declare)
+                .delete(queues::delete),
         ),
-        ("queues/{vhost}/{queue}/bindings", Resource::of(Management).get(bindings::to_queue)),
+        ("queues/{vhost}/{queue}/bindings", Resource::of(Management).long().get(bindings::to_queue)),
         ("queues/{vhost}/{queue}/contents", Resource::of(Management).delete(queues::purge)),
         ("queues/{vhost}/{queue}/actions", Resource::of(Administrator).post(queues::act)),
-        ("bindings", Resource::of(Management).get(bindings::list)),
-        ("bindings/{vhost}", Resource::of(Management).get(bindings::list)),
+        ("bindings", Resource::of(Management).long().get(bindings::list)),
+        ("bindings/{vhost}", Resource::of(Management).long().get(bindings::list)),
         (
             "bindings/{vhost}/e/{source}/{kind}/{destination}",
-            Resource::of(Management).get(bindings::between).post(bindings::bind),
+            Resource::of(Management).checked(in_vhost).get(bindings::between).post(bindings::bind),
         ),
         (
             "bindings/{vhost}/e/{source}/{kind}/{destination}/{properties}",
             Resource::of(Management).get(bindings::show).delete(bindings::unbind),
         ),
-        ("policies", Resource::of(Management).get(policies::list)),
-        ("policies/{vhost}", Resource::of(Management).get(policies::list)),
+    ]
+}
+
+fn of_policies() -> Vec<(&'static str, Resource)> {
+    use Tag::{Administrator, Management, Policymaker};
+    vec![
+        ("policies", Resource::of(Management).long().get(policies::list)),
+        ("policies/{vhost}", Resource::of(Management).long().get(policies::list)),
         (
             "policies/{vhost}/{name}",
-            Resource::of(Policymaker).get(policies::show).put(policies::put).delete(policies::delete),
+            Resource::of(Policymaker)
+                .checked(in_vhost)
+                .get(policies::show)
+                .put(policies::put)
+                .delete(policies::delete),
         ),
-        ("operator-policies", Resource::of(Management).get(policies::list_operator)),
-        ("operator-policies/{vhost}", Resource::of(Management).get(policies::list_operator)),
+        ("operator-policies", Resource::of(Management).long().get(policies::list_operator)),
+        ("operator-policies/{vhost}", Resource::of(Management).long().get(policies::list_operator)),
         (
             "operator-policies/{vhost}/{name}",
             Resource::of(Administrator)
@@ -251,11 +318,22 @@ fn of_vhosts() -> Vec<(&'static str, Resource)> {
     ]
 }
 
+/// Who may not go into the vhost need not say what for.
+fn in_vhost(call: &Call) -> Result<(), Refusal> {
+    call.vhost().map(drop)
+}
+
 fn of_messages() -> Vec<(&'static str, Resource)> {
     use Tag::Management;
     vec![
-        ("exchanges/{vhost}/{exchange}/publish", Resource::of(Management).post(messages::publish)),
-        ("queues/{vhost}/{queue}/get", Resource::of(Management).post(messages::get)),
+        (
+            "exchanges/{vhost}/{exchange}/publish",
+            Resource::of(Management).takes_large().checked(messages::may_publish).post(messages::publish),
+        ),
+        (
+            "queues/{vhost}/{queue}/get",
+            Resource::of(Management).long().checked(messages::may_get).post(messages::get),
+        ),
     ]
 }
 
@@ -298,9 +376,12 @@ fn of_settings() -> Vec<(&'static str, Resource)> {
     use Tag::{Administrator, Management, Policymaker};
     let (all, settings) = (Resource::of(Administrator), Resource::of(Policymaker));
     vec![
-        ("definitions", all.get(definitions::show).post(definitions::add)),
-        ("all-configuration", all.get(definitions::show).post(definitions::add)),
-        ("definitions/{vhost}", all.get(definitions::show_vhost).post(definitions::add_to_vhost)),
+        ("definitions", all.long().takes_large().get(definitions::show).post(definitions::add)),
+        ("all-configuration", all.long().takes_large().get(definitions::show).post(definitions::add)),
+        (
+            "definitions/{vhost}",
+            all.long().takes_large().get(definitions::show_vhost).post(definitions::add_to_vhost),
+        ),
         ("parameters", settings.get(parameters::list)),
         ("parameters/{component}", settings.get(parameters::list)),
         ("parameters/{component}/{vhost}", settings.get(parameters::list)),

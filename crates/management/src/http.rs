@@ -18,13 +18,10 @@ use tokio::runtime::Runtime;
 use tracing::debug;
 
 use crate::access::Authenticate;
-use crate::api::{Api, router};
+use crate::api::{Api, THREADS, router};
 use crate::listener::{Listener, Places, Socket};
 use crate::node::Node;
 use crate::statistics::Sampler;
-
-/// Requests that are answered at a time; others wait.
-const REQUESTS_MAX: usize = 8;
 
 /// Octets of a request's line and headers.
 const HEADERS_BYTES_MAX: usize = 64 * 1024;
@@ -65,7 +62,7 @@ impl HttpApi {
     ) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
-            .max_blocking_threads(REQUESTS_MAX)
+            .max_blocking_threads(THREADS)
             .thread_name("management")
             .enable_all()
             .build()?;

@@ -4,6 +4,7 @@
 //! - [`listener`]: sockets that HTTP is spoken on
 //! - [`http`]: the HTTP API on them, its limits and its threads
 //! - `api`: the endpoints, one file for each kind of thing
+//! - `answers`, `budget`: octets that those who ask may hold together
 //! - `audit`: what of that the audit log is told of here
 //! - [`definitions`]: all that was declared as one document, out and in
 //! - [`metrics`]: what Prometheus scrapes
@@ -11,8 +12,10 @@
 //! - [`statistics`]: samples of counters, for rates
 
 pub mod access;
+mod answers;
 mod api;
 mod audit;
+mod budget;
 pub mod definitions;
 pub mod http;
 mod json;

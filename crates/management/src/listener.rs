@@ -22,6 +22,9 @@ use tracing::{debug, warn};
 /// How long to wait before accepting again when there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Octets that a peer takes in time, unless fewer wait for it: it does not come to much to read now and then.
+const TAKEN_BYTES_MIN: usize = 16 * 1024;
+
 /// Octets in both directions, encrypted or not.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -63,7 +66,7 @@ impl Listener {
 
     /// Serves connections for ever, each in a task of its own, as many at a time as there are `places`; others wait
     /// to be accepted, or are closed if their address has as many as it may.
-    /// A connection whose peer takes nothing of what is written to it for `write_timeout` fails.
+    /// A connection whose peer takes next to nothing of what is written to it for `write_timeout` fails.
     pub(crate) async fn accept<Served>(
         self,
         places: Arc<Places>,
@@ -153,28 +156,47 @@ impl Drop for Place {
     }
 }
 
-/// A socket that fails when its peer takes nothing for too long. The time runs only while something waits to be
-/// written.
+/// A socket that fails when its peer takes next to nothing for too long. The time runs only while something waits to
+/// be written.
 struct WriteTimeout<S> {
     socket: S,
     limit: Duration,
     waiting: Option<Pin<Box<Sleep>>>,
+    /// Octets since then.
+    taken: usize,
 }
 
 impl<S> WriteTimeout<S> {
     fn new(socket: S, limit: Duration) -> Self {
-        Self { socket, limit, waiting: None }
+        Self { socket, limit, waiting: None, taken: 0 }
     }
 
-    fn judge<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.waiting = None;
-            return written;
+    fn judge<T>(&mut self, context: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if done.is_ready() {
+            return done;
         }
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(waiting.as_mut().poll(context));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer does not read")))
+    }
+
+    fn judge_write(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(octets)) = written {
+            self.taken = self.taken.saturating_add(octets);
+            if self.taken >= TAKEN_BYTES_MIN {
+                self.begin_anew();
+            }
+        }
+        self.judge(context, written)
+    }
+
+    fn begin_anew(&mut self) {
+        (self.waiting, self.taken) = (None, 0);
     }
 }
 
@@ -195,7 +217,7 @@ impl<S: Stream> AsyncWrite for WriteTimeout<S> {
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write(context, octets);
-        self.judge(context, written)
+        self.judge_write(context, written)
     }
 
     fn poll_write_vectored(
@@ -204,7 +226,7 @@ impl<S: Stream> AsyncWrite for WriteTimeout<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.socket).poll_write_vectored(context, slices);
-        self.judge(context, written)
+        self.judge_write(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -213,6 +235,10 @@ impl<S: Stream> AsyncWrite for WriteTimeout<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.socket).poll_flush(context);
+        if flushed.is_ready() {
+            // Nothing waits any more.
+            self.begin_anew();
+        }
         self.judge(context, flushed)
     }
 
@@ -247,21 +273,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_reads_nothing_is_given_up_and_one_that_reads_slowly_is_not() {
+    async fn a_peer_that_reads_next_to_nothing_is_given_up_and_one_that_reads_slowly_is_not() {
         let limit = Duration::from_secs(30);
-        let (here, mut there) = tokio::io::duplex(1024);
+        let (here, mut there) = tokio::io::duplex(TAKEN_BYTES_MIN);
         let mut socket = WriteTimeout::new(here, limit);
-        let writing = tokio::spawn(async move { socket.write_all(&[7; 4096]).await });
+        let writing = tokio::spawn(async move {
+            socket.write_all(&[7; 4 * TAKEN_BYTES_MIN]).await?;
+            // What waits is little, and then nothing.
+            socket.flush().await?;
+            sleep(limit * 2).await;
+            socket.write_all(&[7; 100]).await
+        });
         for _ in 0..4 {
             sleep(limit * 9 / 10).await;
-            there.read_exact(&mut [0; 1024]).await.expect("octets come");
+            there.read_exact(&mut [0; TAKEN_BYTES_MIN]).await.expect("octets come");
         }
+        there.read_exact(&mut [0; 100]).await.expect("octets come");
         writing.await.expect("no panic").expect("all was read");
 
-        let (here, _there) = tokio::io::duplex(1024);
-        let mut socket = WriteTimeout::new(here, limit);
-        let begun = tokio::time::Instant::now();
-        let error = socket.write_all(&[7; 4096]).await.expect_err("nobody reads");
-        assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, limit));
+        for portion in [0, 100] {
+            let (here, mut there) = tokio::io::duplex(1024);
+            let mut socket = WriteTimeout::new(here, limit);
+            let reading = tokio::spawn(async move {
+                while there.read_exact(&mut vec![0; portion]).await.is_ok() {
+                    sleep(limit / 10).await;
+                }
+            });
+            let begun = tokio::time::Instant::now();
+            let error = socket.write_all(&[7; 4096]).await.expect_err("nobody reads");
+            assert_eq!((error.kind(), begun.elapsed()), (io::ErrorKind::TimedOut, limit), "{portion}");
+            reading.abort();
+        }
     }
 }

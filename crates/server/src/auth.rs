@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use leveret_broker::access::user::User;
 use leveret_broker::access::{AUDIT, Access, password};
+use leveret_broker::limits::NAME_BYTES_MAX;
 use leveret_codec::table::{FieldTable, FieldValue};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
@@ -28,6 +29,11 @@ const MECHANISMS_WITH_EXTERNAL: &str = "EXTERNAL PLAIN AMQPLAIN";
 
 /// How often a user may change while the password is verified until that is given up.
 const CHANGES_MAX: usize = 4;
+
+/// As much as the log is told of what a stranger says: as long as names can be.
+pub(crate) fn shown(text: &str) -> &str {
+    text.split_at(text.floor_char_boundary(NAME_BYTES_MAX)).0
+}
 
 /// What a client logs in with.
 #[derive(Debug, PartialEq, Eq)]
@@ -178,10 +184,11 @@ impl Authenticator {
             let is_bound = loopback_users.iter().any(|bound| bound == user.name.as_str());
             if is_bound && !is_loopback(peer.ip()) { Err(LoginRefusal::NotFromHere) } else { Ok(user) }
         });
+        let user = shown(claim.user());
         match &outcome {
-            Ok(_) => info!(target: AUDIT, user = claim.user(), %peer, "login accepted"),
+            Ok(_) => info!(target: AUDIT, user, %peer, "login accepted"),
             // What the connection is told is warned of where it is told.
-            Err(refusal) => info!(target: AUDIT, user = claim.user(), %peer, ?refusal, "login refused"),
+            Err(refusal) => info!(target: AUDIT, user, %peer, ?refusal, "login refused"),
         }
         outcome
     }

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use crate::auth::{Claim, Credentials, LoginRefusal as Refusal};
+use crate::auth::{Claim, Credentials, LoginRefusal as Refusal, shown};
 use crate::server::Server;
 use crate::tls::{Tls, TlsFailure, TlsOctets};
 
@@ -60,7 +60,7 @@ impl Secure for SecuredHttp {
                     return Some(Box::new(TlsOctets::new(stream, plaintext)) as Socket);
                 }
                 Ok(Err(TlsFailure::Refused(reason))) => {
-                    warn!(%peer, "TLS handshake for HTTP failed: {reason}")
+                    warn!(%peer, "TLS handshake for HTTP failed: {}", shown(&reason))
                 }
                 Ok(Err(TlsFailure::Io(error))) => debug!(%peer, "closed before it was open: {error}"),
                 Err(_) => warn!(%peer, "TLS handshake for HTTP not completed in {:?}", self.limit),

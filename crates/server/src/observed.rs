@@ -169,7 +169,10 @@ impl Node for ObservedNode {
     }
 
     fn publish(&self, vhost: &Vhost, message: &SingleMessage<'_>) -> Result<Published, (u16, String)> {
-        single::publish(&self.server, vhost, message).map_err(|error| (error.code as u16, error.reply_text()))
+        let published = single::publish(&self.server, vhost, message);
+        // COMPAT: an alarm stops connections of AMQP and not this; but it has to be raised for those.
+        self.server.watch_memory();
+        published.map_err(|error| (error.code as u16, error.reply_text()))
     }
 }
 

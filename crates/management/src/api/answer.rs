@@ -1,16 +1,16 @@
 //! What a request is answered with, and the one place that turns it into HTTP.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 
-use axum::body::Body;
-use axum::response::Response;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use hyper::StatusCode;
+use hyper::body::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY,
     WWW_AUTHENTICATE,
 };
+use hyper::{Response, StatusCode};
 use leveret_broker::BrokerError;
 use serde_json::{Value, json};
 
@@ -21,6 +21,8 @@ const GZIP_BYTES_MIN: usize = 1024;
 pub(crate) enum Answer {
     /// What was asked for.
     Json(Value),
+    /// The same, as text: what would be large in another form.
+    Text(String),
     /// The same, to be kept under this name.
     File(Value, String),
     /// It was made; where it is, if that is not where the request went.
@@ -33,6 +35,12 @@ pub(crate) enum Answer {
     Failed(Value),
 }
 
+/// A list that is made into text entry by entry, which takes a tenth of what it takes as a whole.
+pub(crate) struct TextList {
+    text: String,
+    count: usize,
+}
+
 /// The answer to a request that was not done.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -42,7 +50,43 @@ pub(crate) struct Refusal {
     allows: Option<&'static str>,
 }
 
+/// An answer as HTTP has it.
+pub(crate) type Made = Response<Bytes>;
+
 pub(crate) type Answered = Result<Answer, Refusal>;
+
+impl Default for TextList {
+    fn default() -> Self {
+        Self { text: "[".to_owned(), count: 0 }
+    }
+}
+
+impl TextList {
+    pub(crate) fn push(&mut self, entry: &Value) {
+        if self.count > 0 {
+            self.text.push(',');
+        }
+        // INVARIANT: writing to a String does not fail.
+        let _ = write!(self.text, "{entry}");
+        self.count += 1;
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Octets so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+impl From<TextList> for Answer {
+    fn from(mut list: TextList) -> Self {
+        list.text.push(']');
+        Self::Text(list.text)
+    }
+}
 
 impl Refusal {
     fn new(status: StatusCode, error: &'static str, reason: impl Into<Value>) -> Self {
@@ -113,7 +157,7 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)
     }
 
-    pub(crate) fn into_response(self, gzip: Option<()>) -> Response {
+    pub(crate) fn into_response(self, gzip: Option<()>) -> Made {
         let body = if self.reason.is_null() {
             Vec::new()
         } else {
@@ -182,9 +226,10 @@ fn reply_code(error: &BrokerError) -> u16 {
 }
 
 impl Answer {
-    pub(crate) fn into_response(self, gzip: Option<()>) -> Response {
+    pub(crate) fn into_response(self, gzip: Option<()>) -> Made {
         match self {
             Self::Json(value) => respond(StatusCode::OK, value.to_string().into_bytes(), gzip),
+            Self::Text(text) => respond(StatusCode::OK, text.into_bytes(), gzip),
             Self::Failed(value) => {
                 respond(StatusCode::SERVICE_UNAVAILABLE, value.to_string().into_bytes(), gzip)
             }
@@ -215,11 +260,11 @@ impl Answer {
     }
 }
 
-fn respond(status: StatusCode, body: Vec<u8>, gzip: Option<()>) -> Response {
+fn respond(status: StatusCode, body: Vec<u8>, gzip: Option<()>) -> Made {
     let is_empty = body.is_empty();
     let packed = gzip.filter(|()| body.len() >= GZIP_BYTES_MIN).and_then(|()| packed(&body));
     let is_packed = packed.is_some();
-    let mut response = Response::new(Body::from(packed.unwrap_or(body)));
+    let mut response = Response::new(Bytes::from(packed.unwrap_or(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     if !is_empty {

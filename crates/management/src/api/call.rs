@@ -5,7 +5,6 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use hyper::Method;
-use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use leveret_broker::access::Actor;
 use leveret_broker::access::permissions::{Grants, Permission, Resource};
@@ -17,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::answer::Refusal;
+use super::body::Body;
 use super::rates::RANGES;
 use crate::access::{Tag, User};
 use crate::audit;
@@ -44,11 +44,11 @@ pub(crate) struct Call {
     params: HashMap<String, String>,
     query: HashMap<String, String>,
     headers: HeaderMap,
-    pub(crate) body: Bytes,
+    /// Empty until it was read.
+    pub(super) body: Body,
 }
 
 impl Call {
-    #[expect(clippy::too_many_arguments, reason = "the parts of a request, put together at one place")]
     pub(crate) fn new(
         api: Arc<Api>,
         user: User,
@@ -57,8 +57,8 @@ impl Call {
         mut params: HashMap<String, String>,
         query: &str,
         headers: HeaderMap,
-        body: Bytes,
     ) -> Self {
+        let body = Body::default();
         // COMPAT: line breaks in names are dropped, as over AMQP.
         for named in ["queue", "exchange", "source", "destination"] {
             if let Some(name) = params.get_mut(named) {
@@ -66,6 +66,15 @@ impl Call {
             }
         }
         Self { api, user, peer, method, params, query: parse_query(query), headers, body }
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// What came with the request.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.body.octets
     }
 
     /// Who changes something by this request.
@@ -252,10 +261,10 @@ impl Call {
 
     /// The body, which has to be an object. COMPAT: no body is an empty one.
     pub(crate) fn object(&self) -> Result<Map<String, Value>, Refusal> {
-        if self.body.is_empty() {
+        if self.octets().is_empty() {
             return Ok(Map::new());
         }
-        match serde_json::from_slice(&self.body) {
+        match serde_json::from_slice(self.octets()) {
             Ok(Value::Object(object)) => Ok(object),
             // COMPAT: what some clients send where there is nothing to say.
             Ok(Value::Null) => Ok(Map::new()),

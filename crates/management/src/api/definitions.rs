@@ -60,13 +60,13 @@ fn document(call: &Call) -> Result<Vec<u8>, Refusal> {
     let kind = call.header("content-type").unwrap_or_default();
     if !kind.starts_with("multipart/form-data") {
         let is_empty = call.object()?.is_empty();
-        return Ok(if is_empty { b"{}".to_vec() } else { call.body.to_vec() });
+        return Ok(if is_empty { b"{}".to_vec() } else { call.octets().to_vec() });
     }
     let boundary = kind.split(';').map(str::trim).find_map(|part| part.strip_prefix("boundary="));
     let boundary =
         boundary.map(|boundary| boundary.trim_matches('"')).filter(|boundary| !boundary.is_empty());
     let boundary = boundary.ok_or_else(|| Refusal::bad_request("the form has no boundary"))?;
-    let file = parts(&call.body, boundary.as_bytes()).into_iter().find(|(head, _)| head.contains(FIELD));
+    let file = parts(call.octets(), boundary.as_bytes()).into_iter().find(|(head, _)| head.contains(FIELD));
     file.map(|(_, content)| content.to_vec())
         .ok_or_else(|| Refusal::bad_request("the form has no field 'file'"))
 }

@@ -94,6 +94,11 @@ fn put(call: &Call, one: &Shown, view: &mut View<'_>) {
     }
 }
 
+/// Who may not declare it need not say how.
+pub(crate) fn may_declare(call: &Call) -> Result<(), Refusal> {
+    call.check_exchange(&*call.vhost()?, Permission::Configure, name(call, "exchange"))
+}
+
 /// PUT exchanges/:vhost/:name.
 pub(crate) fn declare(call: &Call) -> Answered {
     let (vhost, name) = (call.vhost()?, name(call, "exchange"));

@@ -1,5 +1,7 @@
 //! Checks that load balancers and monitors ask: 200 if all is well, 503 and a reason if not.
 
+use std::sync::Arc;
+
 use leveret_broker::policy::ApplyTo;
 use serde_json::{Value, json};
 
@@ -7,6 +9,7 @@ use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
 use crate::json::moment;
 use crate::node::{CertificateFile, Certificates};
+use crate::pattern::Pattern;
 
 fn ok() -> Answered {
     Ok(Answer::Json(json!({ "status": "ok" })))
@@ -156,29 +159,33 @@ pub(crate) fn leaders(call: &Call) -> Answered {
     let pattern = match call.param("pattern") {
         "" => None,
         pattern => {
-            let pattern = crate::pattern::compiled(pattern, false);
+            let pattern = Pattern::new(pattern, false);
             Some(pattern.map_err(|_| Refusal::bad_request("Invalid pattern"))?)
         }
     };
     let mut stopped = Vec::new();
     for vhost in call.vhosts_in_sight()? {
         vhost.for_each_queue(|queue| {
-            let name = queue.spec.name.as_str();
-            let is_meant = pattern.as_ref().is_none_or(|pattern| pattern.is_match(name).unwrap_or(false));
-            if queue.spec.is_quorum() && queue.is_stopped() && is_meant {
-                stopped.push(json!({
-                    "name": name,
-                    "readable_name": format!("queue '{name}' in vhost '{}'", vhost.name),
-                    "virtual_host": vhost.name.as_str(),
-                    "type": ApplyTo::QuorumQueues.as_str(),
-                }));
+            if queue.spec.is_quorum() && queue.is_stopped() {
+                stopped.push((Arc::clone(&vhost), queue.spec.name.clone()));
             }
         });
+    }
+    if let Some(pattern) = pattern {
+        pattern.retain(&mut stopped, |(_, name)| name.as_str()).map_err(Refusal::bad_request)?;
     }
     if stopped.is_empty() {
         return ok();
     }
-    failed("Quorum queues without elected leader", json!({ "queues": stopped }))
+    let shown = stopped.iter().map(|(vhost, name)| {
+        json!({
+            "name": name.as_str(),
+            "readable_name": format!("queue '{name}' in vhost '{}'", vhost.name),
+            "virtual_host": vhost.name.as_str(),
+            "type": ApplyTo::QuorumQueues.as_str(),
+        })
+    });
+    failed("Quorum queues without elected leader", json!({ "queues": shown.collect::<Vec<_>>() }))
 }
 
 /// Whoever gets this answer is served.

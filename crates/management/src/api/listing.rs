@@ -2,12 +2,13 @@
 //! of a hundred thousand queues costs a look at their names, and an order by a field that field of each.
 
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Answered, Refusal};
+use super::answer::{Answer, Answered, Refusal, TextList};
 use super::call::Call;
-use crate::pattern;
+use crate::pattern::Pattern;
 
 /// COMPAT: entries of a page, unless asked otherwise.
 const PAGE_SIZE: usize = 100;
@@ -15,31 +16,45 @@ const PAGE_SIZE: usize = 100;
 /// COMPAT: entries of a page, at most.
 const PAGE_SIZE_MAX: usize = 500;
 
-/// Which fields are wanted, each a path of keys.
+/// Columns that may be asked for: more than any thing has.
+const COLUMNS_MAX: usize = 100;
+
+/// Keys of a column's path: deeper than anything is shown.
+const KEYS_MAX: usize = 16;
+
+/// Which fields are wanted, each a path of keys: what is below each first one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Columns(Option<Vec<Vec<String>>>);
+pub(crate) struct Columns(Option<HashMap<String, Vec<Vec<String>>>>);
 
 impl Columns {
-    fn of(call: &Call) -> Self {
-        let columns = call.query("columns").filter(|columns| !columns.is_empty());
-        Self(columns.map(|columns| columns.split(',').map(path).collect()))
+    fn of(call: &Call) -> Result<Self, Refusal> {
+        let Some(columns) = call.query("columns").filter(|columns| !columns.is_empty()) else {
+            return Ok(Self(None));
+        };
+        if columns.split(',').nth(COLUMNS_MAX).is_some() {
+            return Err(Refusal::bad_request(format!("more than {COLUMNS_MAX} columns")));
+        }
+        let paths: HashSet<_> = columns.split(',').collect();
+        paths.into_iter().map(path).collect::<Result<Vec<_>, _>>().map(Self::only)
     }
 
-    fn only(field: &[String]) -> Self {
-        Self(Some(vec![field.to_vec()]))
+    fn only(paths: impl IntoIterator<Item = Vec<String>>) -> Self {
+        let mut columns = HashMap::<_, Vec<_>>::new();
+        for path in paths {
+            let mut keys = path.into_iter();
+            columns.entry(keys.next().unwrap_or_default()).or_default().push(keys.collect());
+        }
+        Self(Some(columns))
     }
 
     fn wants(&self, key: &str) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|paths| paths.iter().any(|path| path.first().is_some_and(|first| first == key)))
+        self.0.as_ref().is_none_or(|columns| columns.contains_key(key))
     }
 
     /// Takes out of a wanted field what of it is not.
     fn narrow(&self, key: &str, value: Value) -> Value {
-        let Some(paths) = &self.0 else { return value };
-        let below = paths.iter().filter(|path| path.first().is_some_and(|first| first == key));
-        let below: Vec<_> = below.filter_map(|path| path.get(1..)).collect();
+        let Some(columns) = &self.0 else { return value };
+        let below: Vec<_> = columns.get(key).into_iter().flatten().map(Vec::as_slice).collect();
         narrowed(value, &below)
     }
 }
@@ -57,8 +72,11 @@ fn narrowed(value: Value, paths: &[&[String]]) -> Value {
     Value::Object(fields.collect())
 }
 
-fn path(column: &str) -> Vec<String> {
-    column.split('.').map(str::to_owned).collect()
+fn path(column: &str) -> Result<Vec<String>, Refusal> {
+    if column.split('.').nth(KEYS_MAX).is_some() {
+        return Err(Refusal::bad_request(format!("a column of more than {KEYS_MAX} keys")));
+    }
+    Ok(column.split('.').map(str::to_owned).collect())
 }
 
 /// An object that is being shown: fields that nobody wants are not made.
@@ -95,7 +113,7 @@ fn view(columns: &Columns, show: impl FnOnce(&mut View<'_>)) -> Value {
 
 /// One object with the columns that are wanted.
 pub(crate) fn one(call: &Call, show: impl FnOnce(&mut View<'_>)) -> Answered {
-    Ok(Answer::Json(view(&Columns::of(call), show)))
+    Ok(Answer::Json(view(&Columns::of(call)?, show)))
 }
 
 /// A list in the order of `items`, unless another is asked for; `name` is what names are filtered by.
@@ -105,7 +123,7 @@ pub(crate) fn list<T>(
     name: impl Fn(&T) -> &str,
     show: impl Fn(&T, &mut View<'_>),
 ) -> Answered {
-    let columns = Columns::of(call);
+    let columns = Columns::of(call)?;
     let total = items.len();
     let page = Page::of(call)?;
     let mut items = match &page {
@@ -113,7 +131,7 @@ pub(crate) fn list<T>(
         None => items,
     };
     if let Some(field) = call.query("sort").filter(|field| !field.is_empty()) {
-        sort(&mut items, &path(field), &show);
+        sort(&mut items, &path(field)?, &show);
     }
     // COMPAT: all of it, what is equal too.
     if call.asks("sort_reverse") {
@@ -123,7 +141,11 @@ pub(crate) fn list<T>(
         items.iter().map(|item| view(&columns, |view| show(item, view))).collect()
     };
     match page {
-        None => Ok(Answer::Json(Value::Array(shown(&items)))),
+        None => {
+            let mut list = TextList::default();
+            items.iter().for_each(|item| list.push(&view(&columns, |view| show(item, view))));
+            Ok(list.into())
+        }
         Some(page) => page.answer(total, &items, shown),
     }
 }
@@ -143,7 +165,7 @@ pub(crate) fn list_values(call: &Call, items: Vec<Value>) -> Answered {
 }
 
 fn sort<T>(items: &mut Vec<T>, field: &[String], show: &impl Fn(&T, &mut View<'_>)) {
-    let columns = Columns::only(field);
+    let columns = Columns::only([field.to_vec()]);
     let mut keyed: Vec<_> = std::mem::take(items)
         .into_iter()
         .map(|item| {
@@ -218,10 +240,10 @@ impl Page {
             items.retain(|item| name(item).to_lowercase().contains(&wanted));
             return Ok(items);
         }
-        let Ok(pattern) = pattern::compiled(wanted, true) else {
+        let Ok(pattern) = Pattern::new(wanted, true) else {
             return Err(Refusal::bad_request("name is no regular expression, or too long"));
         };
-        items.retain(|item| pattern.is_match(name(item)).unwrap_or(false));
+        pattern.retain(&mut items, name).map_err(Refusal::bad_request)?;
         Ok(items)
     }
 
@@ -258,7 +280,9 @@ mod tests {
 
     #[test]
     fn columns_reach_into_objects() {
-        let columns = Columns(Some(vec![path("name"), path("stats.publish.rate"), path("stats.ack")]));
+        let columns = Columns::only(
+            ["name", "stats.publish.rate", "stats.ack"].map(|column| path(column).expect("few keys")),
+        );
         let shown = view(&columns, |view| {
             view.put("name", "q");
             view.put("other", 1);

@@ -13,23 +13,30 @@ use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldTableRef};
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, Answered, Refusal, of_channel};
+use super::answer::{Answer, Answered, Refusal, TextList, of_channel};
 use super::call::{Call, NO_CONNECTION, integer, text};
 use super::exchanges;
 use crate::json as fields;
 use crate::node::SingleMessage;
 
-/// Messages fetched at a time, at most: their bodies are all in memory then.
+/// Messages fetched at a time, at most: they are all in memory then.
 const COUNT_MAX: usize = 5000;
 
-/// Octets of bodies fetched at a time after which no more are.
-const BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Octets of the answer after which no more are fetched.
+const BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How long a message may take to come from the disk.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The queue of the aliveness test. COMPAT: its name.
 const ALIVENESS: &str = "aliveness-test";
+
+/// Who may not write to the exchange need not say what. COMPAT: 400 whatever the reason, missing permissions too.
+pub(crate) fn may_publish(call: &Call) -> Result<(), Refusal> {
+    let (vhost, exchange) = (call.vhost()?, exchanges::name(call, "exchange"));
+    let permitted = call.grants(&vhost).check(Permission::Write, Resource::Exchange, exchange);
+    permitted.map_err(|error| Refusal::bad_request(format!("403 ACCESS_REFUSED - {error}")))
+}
 
 /// POST exchanges/:vhost/:name/publish.
 pub(crate) fn publish(call: &Call) -> Answered {
@@ -220,33 +227,33 @@ fn shown_properties(octets: &[u8]) -> Value {
     if shown.is_empty() { json!([]) } else { Value::Object(shown) }
 }
 
+/// Who may not read from the queue need not say how.
+pub(crate) fn may_get(call: &Call) -> Result<(), Refusal> {
+    let permitted =
+        call.grants(&*call.vhost()?).check(Permission::Read, Resource::Queue, call.param("queue"));
+    // COMPAT: here alone, what is missing is said.
+    permitted.map_err(|error| Refusal::not_authorised(&format!("ACCESS_REFUSED - {error}")))
+}
+
 /// POST queues/:vhost/:name/get.
 pub(crate) fn get(call: &Call) -> Answered {
-    let vhost = call.vhost()?;
+    may_get(call)?;
     let object = call.object_with(&["ackmode", "count", "encoding"])?;
     let fetch = Fetch::of(&object)?;
-    let name = call.param("queue");
-    let grants = call.grants(&vhost);
-    let permitted = grants.check(Permission::Read, Resource::Queue, name);
-    // COMPAT: here alone, what is missing is said.
-    permitted.map_err(|error| Refusal::not_authorised(&format!("ACCESS_REFUSED - {error}")))?;
-    let queue = vhost.queue(name, NO_CONNECTION).map_err(|error| refusal(&error))?;
+    let queue = call.vhost()?.queue(call.param("queue"), NO_CONNECTION).map_err(|error| refusal(&error))?;
     let mut taken = Taken { queue: &queue, settlement: fetch.settlement, messages: Vec::new() };
-    let (mut shown, mut bytes) = (Vec::new(), 0);
-    while shown.len() < fetch.count && bytes < BYTES_MAX {
-        let found = next(&queue, |delivery, left| {
-            (delivery.reference, delivery.message.body.len(), fetch.shown(delivery, left))
-        })?;
-        let Some((reference, body_bytes, message)) = found else { break };
+    let mut shown = TextList::default();
+    while shown.count() < fetch.count && shown.bytes() < BYTES_MAX {
+        let found = next(&queue, |delivery, left| (delivery.reference, fetch.shown(delivery, left)))?;
+        let Some((reference, message)) = found else { break };
         taken.messages.push(reference);
-        shown.push(message);
-        bytes += body_bytes;
+        shown.push(&message);
         if fetch.at_once && fetch.settlement != Settlement::Requeued {
             taken.settle();
         }
     }
     drop(taken);
-    Ok(Answer::Json(Value::Array(shown)))
+    Ok(shown.into())
 }
 
 /// Messages that were fetched; settled when this goes, whatever happens.

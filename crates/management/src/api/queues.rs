@@ -195,6 +195,11 @@ fn put_rates(call: &Call, context: &Context, queue: &Queue, snapshot: &QueueSnap
     }
 }
 
+/// Who may not declare it need not say how.
+pub(crate) fn may_declare(call: &Call) -> Result<(), Refusal> {
+    call.check_queue(&*call.vhost()?, Permission::Configure, call.param("queue"))
+}
+
 /// PUT queues/:vhost/:name.
 pub(crate) fn declare(call: &Call) -> Answered {
     let (vhost, name) = (call.vhost()?, call.param("queue"));

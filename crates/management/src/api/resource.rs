@@ -2,43 +2,43 @@
 //! thread that may wait.
 
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use axum::extract::{ConnectInfo, FromRequestParts as _, RawPathParams, Request};
 use axum::http::request::Parts;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt as _, Limited};
 use hyper::Method;
-use hyper::body::Bytes;
-use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap};
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 use tracing::error;
 
-use super::answer::{Answer, Answered, Refusal};
+use super::answer::{Answer, Answered, Made, Refusal};
+use super::body;
 use super::call::Call;
+use super::turns::{Effort, Turn};
 use super::{Api, cors};
 use crate::access::{LoginRefusal, Tag, User};
 
-/// COMPAT: octets of a request's body.
-const BODY_BYTES_MAX: usize = 20_000_000;
-
-/// Octets of a body after which its sender has as much time again.
-const BODY_BYTES_PER_TIMEOUT: usize = 1 << 20;
-
 /// Answers a request.
 pub(crate) type Handler = fn(&Call) -> Answered;
+
+/// Refuses a request of which the body is not there yet.
+pub(crate) type Check = fn(&Call) -> Result<(), Refusal>;
 
 /// What can be done with a path.
 #[derive(Clone, Copy)]
 pub(crate) struct Resource {
     /// What a user must be; `None`: nobody has to log in.
     tag: Option<Tag>,
+    /// What is asked before a body is read.
+    check: Check,
+    /// Octets of a body.
+    body_bytes_max: usize,
+    /// How long it takes to show it.
+    effort: Effort,
     get: Option<Handler>,
     put: Option<Handler>,
     post: Option<Handler>,
@@ -53,7 +53,36 @@ impl Resource {
 
     /// For everybody.
     pub(crate) fn open() -> Self {
-        Self { tag: None, get: None, put: None, post: None, delete: None }
+        Self {
+            tag: None,
+            check: |_| Ok(()),
+            body_bytes_max: body::BYTES_MAX,
+            effort: Effort::Usual,
+            get: None,
+            put: None,
+            post: None,
+            delete: None,
+        }
+    }
+
+    /// Who may not do what a body is to say is refused before it is read.
+    pub(crate) fn checked(self, check: Check) -> Self {
+        Self { check, ..self }
+    }
+
+    /// Bodies may be as large as messages and definitions are.
+    pub(crate) fn takes_large(self) -> Self {
+        Self { body_bytes_max: body::LARGE_BYTES_MAX, ..self }
+    }
+
+    /// Takes as long as there is much in the broker.
+    pub(crate) fn long(self) -> Self {
+        Self { effort: Effort::Long, ..self }
+    }
+
+    /// Takes no time, and is answered whatever else is.
+    pub(crate) fn quick(self) -> Self {
+        Self { effort: Effort::Quick, ..self }
     }
 
     pub(crate) fn get(self, handler: Handler) -> Self {
@@ -133,30 +162,40 @@ impl Attempts {
 /// Answers a request to a path that there is.
 pub(crate) async fn serve(api: Arc<Api>, resource: Resource, request: Request) -> Response {
     let page = cors::page(&api.settings.cors_origins, request.method(), request.headers());
-    let mut response = respond(api, resource, request).await;
+    // Who has changed something must hear what has come of it: messages that were fetched are gone.
+    let patience = matches!(*request.method(), Method::GET | Method::HEAD).then_some(api.settings.timeout);
+    let (made, turn) = respond(Arc::clone(&api), resource, request).await;
+    let (head, octets) = made.into_parts();
+    let mut response = match api.answers.send(octets, patience).await {
+        Some(body) => Response::from_parts(head, body),
+        None => Refusal::unavailable("too many answers are being read").into_response(None).map(Into::into),
+    };
+    // Not before the answer has room: what waits for it is bounded by this.
+    drop(turn);
     if let Some(page) = page {
         page.allow(resource.allows(), &mut response);
     }
     response
 }
 
-async fn respond(api: Arc<Api>, resource: Resource, request: Request) -> Response {
+async fn respond(api: Arc<Api>, resource: Resource, request: Request) -> (Made, Turn) {
     let (parts, body) = request.into_parts();
     let gzip = takes_gzip(&parts.headers).then_some(());
     let Some(handler) = resource.handler(&parts.method) else {
         // COMPAT: browsers ask which methods there are before they log in.
-        return if parts.method == Method::OPTIONS {
+        let made = if parts.method == Method::OPTIONS {
             Answer::Allows(resource.allows()).into_response(None)
         } else {
             Refusal::method_not_allowed(resource.allows()).into_response(None)
         };
+        return (made, Turn::default());
     };
     if cors::is_foreign(&api.settings.cors_origins, &parts.method, &parts.headers) {
-        return Refusal::foreign_page().into_response(gzip);
+        return (Refusal::foreign_page().into_response(gzip), Turn::default());
     }
     match answer(api, resource, handler, parts, body, gzip).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.into_response(gzip),
+        Ok(answered) => answered,
+        Err(refusal) => (refusal.into_response(gzip), Turn::default()),
     }
 }
 
@@ -165,9 +204,9 @@ async fn answer(
     resource: Resource,
     handler: Handler,
     mut parts: Parts,
-    body: axum::body::Body,
+    mut body: axum::body::Body,
     gzip: Option<()>,
-) -> Result<Response, Refusal> {
+) -> Result<(Made, Turn), Refusal> {
     if !is_well_encoded(parts.uri.path()) {
         return Err(Refusal::bad_request("the path is not percent-encoded"));
     }
@@ -187,23 +226,30 @@ async fn answer(
             user
         }
     };
-    let body = match parts.method {
-        Method::PUT | Method::POST => read_body(&parts.headers, body, api.settings.timeout).await?,
-        // Nothing in it would be looked at.
-        _ => Bytes::new(),
-    };
     let Parts { method, uri, headers, .. } = parts;
     let query = uri.query().unwrap_or_default();
-    let call = Call::new(api, user, peer.to_string(), method, params, query, headers, body);
+    let timeout = api.settings.timeout;
+    let mut call = Call::new(Arc::clone(&api), user, peer.to_string(), method, params, query, headers);
     if matches!(call.method, Method::GET | Method::HEAD) {
         call.check_ranges()?;
     }
+    // Nothing would be looked at in the body of another.
+    if matches!(call.method, Method::PUT | Method::POST) {
+        let read = match (resource.check)(&call) {
+            Ok(()) => api.bodies.read(call.headers(), &mut body, resource.body_bytes_max, timeout).await,
+            Err(refusal) => Err(refusal),
+        };
+        call.body = read.inspect_err(|_| body::forget(body, timeout))?;
+    }
+    let turn = api.turns.wait(resource.effort, timeout).await?;
     let answered = tokio::task::spawn_blocking(move || {
         let _acting = call.broker().events().act_for(&call.user.name);
-        match handler(&call) {
+        let made = match handler(&call) {
             Ok(answer) => answer.into_response(gzip),
             Err(refusal) => refusal.into_response(gzip),
-        }
+        };
+        // Goes with what was made, or with the thread's end if nobody waits for it any more.
+        (made, turn)
     });
     answered.await.map_err(|failure| {
         error!(%failure, "a request to the HTTP API panicked");
@@ -257,32 +303,6 @@ fn credentials(header: &[u8]) -> Option<(String, Vec<u8>)> {
     let colon = decoded.iter().position(|&octet| octet == b':')?;
     let (name, password) = (decoded.get(..colon)?, decoded.get(colon + 1..)?);
     Some((String::from_utf8(name.to_vec()).ok()?, password.to_vec()))
-}
-
-/// Reads a body, which may take `timeout` for each mebibyte that is begun: none is read for ever, and a large one need
-/// not come at once.
-async fn read_body(headers: &HeaderMap, body: axum::body::Body, timeout: Duration) -> Result<Bytes, Refusal> {
-    let too_large =
-        || Refusal::bad_request(format!("Exceeded HTTP request body size limit of {BODY_BYTES_MAX} bytes"));
-    let announced =
-        headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > BODY_BYTES_MAX) {
-        return Err(too_large());
-    }
-    let (begun, mut received) = (Instant::now(), Vec::new());
-    let mut body = pin!(Limited::new(body, BODY_BYTES_MAX));
-    loop {
-        let times =
-            u32::try_from(received.len() / BODY_BYTES_PER_TIMEOUT).unwrap_or(u32::MAX).saturating_add(1);
-        let frame = tokio::time::timeout_at(begun + timeout.saturating_mul(times), body.frame()).await;
-        match frame {
-            Ok(None) => return Ok(received.into()),
-            Ok(Some(Ok(frame))) => received.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Ok(Some(Err(error))) if error.is::<http_body_util::LengthLimitError>() => return Err(too_large()),
-            Ok(Some(Err(_))) => return Err(Refusal::bad_request("the body cannot be read")),
-            Err(_) => return Err(Refusal::timeout()),
-        }
-    }
 }
 
 #[cfg(test)]

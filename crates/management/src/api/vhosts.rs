@@ -1,5 +1,6 @@
 //! Vhosts, as listed, and making them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use leveret_broker::Vhost;
@@ -20,17 +21,35 @@ use crate::statistics::{QUEUE, Rates, queue_values};
 
 /// GET vhosts.
 pub(crate) fn list(call: &Call) -> Answered {
-    let vhosts = call.visible_vhosts();
-    listing::list(call, vhosts, |vhost| vhost.name.as_str(), |vhost, view| fields(call, vhost, view))
+    let (vhosts, traffic) = (call.visible_vhosts(), traffic(call));
+    listing::list(
+        call,
+        vhosts,
+        |vhost| vhost.name.as_str(),
+        |vhost, view| fields(call, vhost, &traffic, view),
+    )
 }
 
 /// GET vhosts/:vhost.
 pub(crate) fn show(call: &Call) -> Answered {
     let vhost = call.visible_vhost()?;
-    listing::one(call, |view| fields(call, &vhost, view))
+    listing::one(call, |view| fields(call, &vhost, &traffic(call), view))
 }
 
-fn fields(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
+/// Octets received and sent by the connections that are open, for each vhost.
+type VhostTraffic = HashMap<String, (u64, u64)>;
+
+fn traffic(call: &Call) -> VhostTraffic {
+    let mut all = VhostTraffic::new();
+    for one in call.api.node.connections() {
+        let (received, sent) = all.entry(one.vhost).or_default();
+        *received += one.received.0;
+        *sent += one.sent.0;
+    }
+    all
+}
+
+fn fields(call: &Call, vhost: &Arc<Vhost>, traffic: &VhostTraffic, view: &mut View<'_>) {
     view.put("name", vhost.name.as_str());
     let settings = vhost.settings();
     let default_type = settings.default_queue_type.unwrap_or_default().as_str();
@@ -55,10 +74,7 @@ fn fields(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
     if stats.iter().any(|name| view.wants(name) || view.wants(&format!("{name}_details"))) {
         put_messages(call, vhost, view);
     }
-    let connections = call.api.node.connections();
-    let of_vhost = connections.iter().filter(|one| one.vhost == vhost.name.as_str());
-    let (received, sent) =
-        of_vhost.fold((0, 0), |(received, sent), one| (received + one.received.0, sent + one.sent.0));
+    let (received, sent) = traffic.get(vhost.name.as_str()).copied().unwrap_or_default();
     // COMPAT: of connections that are open.
     view.put("recv_oct", received);
     view.put("recv_oct_details", json!({ "rate": 0.0 }));

@@ -6,7 +6,7 @@ use super::families::{self, Family};
 use super::metric::{Row, labels};
 use super::own;
 use super::page::{Grown, Page};
-use super::view::{Filter, Scope, View};
+use super::view::{Chosen, Scope, View};
 use crate::node::Node;
 
 /// COMPAT: what the names of RabbitMQ's metrics begin with.
@@ -52,7 +52,7 @@ const SHOWN: [Family; 14] = [
 /// What `/metrics/detailed` was asked for.
 pub(super) struct Wanted {
     pub(super) families: Vec<Family>,
-    pub(super) filter: Filter,
+    pub(super) chosen: Chosen,
 }
 
 /// `/metrics`: one series per metric, whatever there is of each kind.
@@ -65,7 +65,7 @@ pub(super) fn aggregated(node: &dyn Node, grown: &mut Grown) -> String {
 
 /// `/metrics/per-object`: a series for each queue, channel, connection and exchange.
 pub(super) fn per_object(node: &dyn Node) -> String {
-    let view = View::new(node, Scope::PerObject(Filter::default()));
+    let view = View::new(node, Scope::PerObject(Chosen::default()));
     let mut page = Page::new(PREFIX, None);
     everything(&mut page, &view);
     page.set_prefix(PREFIX);
@@ -78,7 +78,7 @@ pub(super) fn detailed(node: &dyn Node, wanted: Wanted) -> String {
     let has = |family| wanted.families.contains(&family);
     let has_queues = has(Family::Queue) || has(Family::QueueCoarse) || has(Family::QueueConsumerCount);
     let has_all_of_queues = has(Family::Queue);
-    let view = View::new(node, Scope::PerObject(wanted.filter));
+    let view = View::new(node, Scope::PerObject(wanted.chosen));
     let mut page = Page::new(DETAILED_PREFIX, None);
     for family in wanted.families {
         // The same series twice is no page.

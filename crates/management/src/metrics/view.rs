@@ -2,38 +2,56 @@
 
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use fancy_regex::Regex;
 use leveret_broker::queue::QueueSnapshot;
 use leveret_broker::{Queue, Vhost};
 
 use super::metric::{Row, labels};
 use crate::node::{ChannelCounters, ChannelInfo, ConnectionInfo, Node, Resources, Totals};
+use crate::pattern::Pattern;
 
 /// What a page is about.
 pub(super) enum Scope {
     /// Everything together: one row for all objects of a kind, those that are gone counted on.
     Aggregated,
     /// A row for each object.
-    PerObject(Filter),
+    PerObject(Chosen),
 }
 
 /// Which objects.
 #[derive(Default)]
-pub(super) struct Filter {
+pub(super) struct Chosen {
     /// Those in these vhosts, or in any if there are none.
-    pub(super) vhosts: HashSet<String>,
-    /// Queues with such a name, or all.
-    pub(super) queue: Option<Regex>,
+    vhosts: HashSet<String>,
+    /// These queues, or all.
+    queues: Option<Vec<(Arc<Vhost>, Arc<Queue>)>>,
 }
 
-impl Filter {
-    fn has_vhost(&self, name: &str) -> bool {
-        self.vhosts.is_empty() || self.vhosts.contains(name)
+impl Chosen {
+    /// What is in these vhosts, or in any if there are none, and of queues those with such names, or all.
+    ///
+    /// # Errors
+    /// The pattern takes too long.
+    pub(super) fn new(
+        node: &dyn Node,
+        vhosts: HashSet<String>,
+        queue: Option<&Pattern>,
+    ) -> Result<Self, String> {
+        let mut chosen = Self { vhosts, queues: None };
+        if let Some(pattern) = queue {
+            let mut queues = Vec::new();
+            for vhost in node.broker().vhosts().into_iter().filter(|vhost| chosen.has_vhost(vhost)) {
+                queues.extend(vhost.queues().into_iter().map(|queue| (Arc::clone(&vhost), queue)));
+            }
+            pattern.retain(&mut queues, |(_, queue)| queue.spec.name.as_str())?;
+            chosen.queues = Some(queues);
+        }
+        Ok(chosen)
     }
 
-    fn has_queue(&self, name: &str) -> bool {
-        self.queue.as_ref().is_none_or(|wanted| wanted.is_match(name).unwrap_or(false))
+    fn has_vhost(&self, vhost: &Vhost) -> bool {
+        self.vhosts.is_empty() || self.vhosts.contains(vhost.name.as_str())
     }
 }
 
@@ -197,9 +215,9 @@ impl<'a> View<'a> {
                 let counters = self.totals().queues.sum();
                 vec![Row::total(QueueSnapshot { counters, ..self.queue_sum().numbers })]
             }
-            Scope::PerObject(filter) => {
+            Scope::PerObject(chosen) => {
                 let mut rows = Vec::new();
-                self.for_each_queue(filter, |vhost, queue| {
+                self.for_each_queue(chosen, |vhost, queue| {
                     let labels = labels(&[("vhost", vhost), ("queue", queue.spec.name.as_str())]);
                     rows.push(Row::of(labels, queue.snapshot()));
                 });
@@ -211,8 +229,8 @@ impl<'a> View<'a> {
     /// What is known of each queue beside numbers.
     pub(super) fn queue_infos(&self) -> Vec<Row<u64>> {
         let mut rows = Vec::new();
-        if let Scope::PerObject(filter) = &self.scope {
-            self.for_each_queue(filter, |vhost, queue| {
+        if let Scope::PerObject(chosen) = &self.scope {
+            self.for_each_queue(chosen, |vhost, queue| {
                 let queue_type = queue.spec.arguments.queue_type().module();
                 let queue = queue.spec.name.as_str();
                 // COMPAT: what is on one node alone is led from there.
@@ -228,19 +246,19 @@ impl<'a> View<'a> {
         rows
     }
 
-    fn for_each_queue(&self, filter: &Filter, mut visit: impl FnMut(&str, &Queue)) {
-        self.vhosts(|vhost| {
-            for queue in vhost.queues().iter().filter(|queue| filter.has_queue(queue.spec.name.as_str())) {
-                visit(vhost.name.as_str(), queue);
-            }
-        });
+    fn for_each_queue(&self, chosen: &Chosen, mut visit: impl FnMut(&str, &Queue)) {
+        if let Some(queues) = &chosen.queues {
+            queues.iter().for_each(|(vhost, queue)| visit(vhost.name.as_str(), queue));
+            return;
+        }
+        self.vhosts(|vhost| vhost.queues().iter().for_each(|queue| visit(vhost.name.as_str(), queue)));
     }
 
     /// The vhosts that the page is about.
     pub(super) fn vhosts(&self, mut visit: impl FnMut(&Vhost)) {
         for vhost in self.node.broker().vhosts() {
             match &self.scope {
-                Scope::PerObject(filter) if !filter.has_vhost(vhost.name.as_str()) => {}
+                Scope::PerObject(chosen) if !chosen.has_vhost(&vhost) => {}
                 _ => visit(&vhost),
             }
         }

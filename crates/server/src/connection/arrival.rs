@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use super::socket::Stream;
+use crate::auth::shown;
 use crate::server::Server;
 use crate::tls::{Tls, TlsFacts, TlsFailure};
 
@@ -87,7 +88,7 @@ impl Failure {
     fn log(&self, peer: SocketAddr) {
         match self {
             Self::Proxy(error) => warn!(%peer, "closing: {error}, and proxy_protocol is set"),
-            Self::Tls(reason) => warn!(%peer, "TLS handshake failed: {reason}"),
+            Self::Tls(reason) => warn!(%peer, "TLS handshake failed: {}", shown(reason)),
             Self::Io(error) => debug!(%peer, "closed before it was open: {error}"),
         }
     }
