@@ -9,7 +9,8 @@ use crate::call::Call;
 use crate::failure::{Exit, Failure};
 use crate::output::Format;
 
-/// What Leveret has built in, as its broker says it: the answer where no broker is to be asked, as when an image is built.
+/// What Leveret has built in, as its broker says it: the answer where no broker is to be asked, as when an image is
+/// built.
 const BUILT_IN: [&str; 10] = [
     "rabbitmq_auth_mechanism_ssl",
     "rabbitmq_consistent_hash_exchange",

@@ -27,6 +27,7 @@ pub(crate) struct Publisher<'a> {
 
 impl Publisher<'_> {
     /// Whether a body may be that large.
+    #[inline]
     pub(crate) fn check_size(&self, body_size: u64) -> Outcome {
         let limit = self.message_bytes_max;
         if body_size > limit {
@@ -37,6 +38,8 @@ impl Publisher<'_> {
     }
 
     /// Puts properties into `content`: as they came, except where the broker has to change them, and what they say.
+    // PERF: inlined as far as messages without properties go.
+    #[inline]
     pub(crate) fn take(&self, octets: &[u8], content: &mut Content) -> Outcome {
         content.properties.clear();
         content.expiration_ms = None;
@@ -45,6 +48,10 @@ impl Publisher<'_> {
             content.properties.extend_from_slice(&NO_PROPERTIES);
             return Ok(());
         }
+        self.take_given(octets, content)
+    }
+
+    fn take_given(&self, octets: &[u8], content: &mut Content) -> Outcome {
         let properties = Properties::decode(octets)
             .map_err(|error| AmqpError::undecodable(&error, MethodId::BASIC_PUBLISH))?;
         self.check_user_id(&properties)?;
