@@ -51,9 +51,9 @@ pub(crate) const COUNTED_HEADER_BYTES: usize = 4 * 1024;
 /// syncs make many declarations safe; no more, since a disk that fails lets them wait on all channels.
 pub(crate) const REPLIES_BYTES_MAX: usize = 64 * 1024;
 
-/// Events that may wait to be published: some 40 MiB of them. What comes on top is counted and lost, since whoever
-/// declares must not wait for it.
-pub(crate) const EVENTS_WAITING_MAX: usize = 64 * 1024;
+/// Octets of events that may wait to be published: some 64 000 of them. What comes on top is counted and lost, since
+/// whoever declares must not wait for it.
+pub(crate) const EVENTS_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Slices given to one vectored write; the kernel takes 1024, beyond some dozens nothing is gained.
 pub(crate) const WRITE_SLICES_MAX: usize = 64;
