@@ -197,6 +197,7 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::NamePrefixTooLong { .. }
         | BrokerError::NameTooLong { .. }
         | BrokerError::NestedTooDeeply { .. }
+        | BrokerError::TooManyArguments { .. }
         | BrokerError::InvalidPolicy { .. }
         | BrokerError::UnknownExchangeType { .. }
         | BrokerError::UnsupportedExchangeType { .. }

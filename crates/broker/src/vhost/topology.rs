@@ -21,7 +21,7 @@ use crate::exchange::distinct::Distinct;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
-use crate::policy::PolicySet;
+use crate::policy::{AppliedPolicies, PolicySet};
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
@@ -144,10 +144,16 @@ impl Topology {
         &self.policies
     }
 
-    /// Puts other policies in force, for the exchanges at once.
-    pub(crate) fn set_policies(&mut self, policies: Arc<PolicySet>) {
+    /// Puts other policies in force, for the exchanges at once. What is in force for most of them is known already: the
+    /// others have been declared since.
+    pub(crate) fn set_policies(
+        &mut self,
+        policies: Arc<PolicySet>,
+        mut applied: HashMap<ExchangeName, AppliedPolicies>,
+    ) {
         for (name, exchange) in &mut self.exchanges {
-            exchange.policies = policies.of_exchange(name.as_str());
+            let known = applied.remove(name);
+            exchange.policies = known.unwrap_or_else(|| policies.of_exchange(name.as_str()));
         }
         self.policies = policies;
     }
