@@ -59,6 +59,8 @@ pub struct Vhost {
     generation: AtomicU64,
     /// Held while a policy changes, before the topology.
     policy_changes: Mutex<()>,
+    /// Held while a queue is declared where their number is limited, before the topology.
+    limited_declarations: Mutex<()>,
     services: Services,
     /// Whether copies of messages are published, see [`Self::set_tracing`].
     tracing: AtomicBool,
@@ -140,6 +142,7 @@ impl Vhost {
                 hidden,
                 generation: AtomicU64::new(0),
                 policy_changes: Mutex::new(()),
+                limited_declarations: Mutex::new(()),
                 services,
                 tracing: AtomicBool::new(false),
                 settings: RwLock::default(),

@@ -102,7 +102,7 @@ impl Vhost {
         let QueueDeclaration { durable, exclusive, auto_delete, arguments, .. } = declaration;
         let arguments = self.with_default_type(arguments, durable, exclusive, auto_delete);
         let declaration = QueueDeclaration { arguments, ..declaration };
-        let limit = self.queue_limit();
+        let room = self.room_for_queue();
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
         let durable = declaration.durable && !declaration.exclusive;
         self.services.counters.queue_declared();
@@ -124,7 +124,7 @@ impl Vhost {
             Entry::Vacant(vacant) => {
                 let name = vacant.key().clone();
                 let names = Names { queue: name.as_str(), vhost: self.name.as_str() };
-                if let Some(limit) = limit {
+                if let Some(limit) = room.reached {
                     let (queue, vhost) = (name.to_string(), self.name.to_string());
                     return Err(BrokerError::QueueLimitReached { queue, vhost, limit });
                 }

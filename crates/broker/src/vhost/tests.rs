@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::*;
+use crate::access::user::VhostLimits;
 use crate::delivery::{DeliverySink, DeliverySource, SinkState};
 use crate::exchange::BindingTarget;
 use crate::limits::ROUTE_EXCHANGES_MAX;
@@ -162,6 +163,27 @@ fn names_in_arguments_that_are_none_are_refused() {
     vhost.add_queue(QueueDeclaration { arguments, ..queue("q") }, OWNER);
     let arguments = FieldTable::new().with("alternate-exchange", longest);
     vhost.declare_exchange(ExchangeDeclaration { arguments, ..exchange("e", "topic") }).unwrap();
+}
+
+#[test]
+fn queues_declared_at_once_are_no_more_than_the_limit() {
+    for limit in 1..20 {
+        let vhost = vhost();
+        let limits = VhostLimits { max_queues: Some(limit), ..VhostLimits::default() };
+        vhost.restore_settings(VhostSettings { limits, ..VhostSettings::default() });
+        let declare = |thread: i64| {
+            let vhost = &vhost;
+            move || {
+                let names = (0..limit).map(|number| format!("{thread}-{number}"));
+                names.filter(|name| vhost.declare_queue(queue(name), OWNER).is_ok()).count()
+            }
+        };
+        let made: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(declare(thread))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((made, vhost.queues().len()), (limit as usize, limit as usize));
+    }
 }
 
 impl Vhost {
