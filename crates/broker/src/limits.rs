@@ -54,6 +54,10 @@ pub const FIRST_CHUNK_BYTES: usize = 1024;
 /// exchanges. Each is visited once, so this only bounds the memory of one walk.
 pub const ROUTE_EXCHANGES_MAX: usize = 4096;
 
+/// Routing keys that are matched with the patterns of a topic exchange while nobody can change the topology: the longest
+/// against thousands of patterns made for it take milliseconds each, and a message may have a thousand.
+pub const TOPIC_KEYS_AT_ONCE: usize = 8;
+
 /// Greatest weight of a destination of a consistent hash exchange, as RabbitMQ documents it.
 pub const HASH_WEIGHT_MAX: u16 = 10_000;
 

@@ -130,6 +130,38 @@ fn arguments_that_would_take_much_memory_are_refused() {
     }
 }
 
+/// A message with many routing keys, against patterns that take long.
+#[test]
+fn looking_for_many_keys_does_not_keep_others_from_the_topology() {
+    let vhost = vhost();
+    vhost.add_exchange("topics", "topic");
+    vhost.add_queues(&["dense", "last"]);
+    // Every way to put `#` or `*` in eight places.
+    for number in 0..256_u32 {
+        let words = (0..8).map(|place| if number >> place & 1 == 0 { "#" } else { "*" });
+        vhost.add_binding("topics", &to_queue("dense"), &words.collect::<Vec<_>>().join("."));
+    }
+    vhost.add_binding("topics", &to_queue("last"), "last");
+    let long: Vec<String> = (0..120).map(|number| format!("{}.{number}", ["w"; 120].join("."))).collect();
+    let mut keys: Vec<&str> = long.iter().map(String::as_str).collect();
+    keys.push("last");
+    let (is_begun, has_ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            is_begun.store(1, Ordering::SeqCst);
+            assert_eq!(vhost.reached("topics", &keys), (names(&["dense", "last"]), true));
+            has_ended.store(1, Ordering::SeqCst);
+        });
+        while is_begun.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        for number in 0..4 {
+            vhost.add_exchange(&format!("other-{number}"), "fanout");
+        }
+        assert_eq!(has_ended.load(Ordering::SeqCst), 0, "it was waited for");
+    });
+}
+
 /// What messages are published with later must be what was permitted.
 #[test]
 fn names_in_arguments_that_are_none_are_refused() {
