@@ -32,9 +32,10 @@ build() {
         cp "$built/$binary" "$image/root/$binary"
         strip "$image/root/$binary"
     done
-    # By these names scripts and health checks call the tools in a container.
+    # By these names scripts and health checks call the tools in a container. There is no shell: what a health check or a probe
+    # has one run, leveretctl runs if it is a tool.
     mkdir "$image/root/bin"
-    for name in leveretctl rabbitmqctl rabbitmq-diagnostics rabbitmq-plugins rabbitmq-queues; do
+    for name in leveretctl rabbitmqctl rabbitmq-diagnostics rabbitmq-plugins rabbitmq-queues sh bash; do
         ln -s /leveretctl "$image/root/bin/$name"
     done
     echo 'leveret:x:10001:10001::/var/lib/leveret:/nologin' > "$image/root/etc/passwd"
@@ -77,7 +78,7 @@ try() {
     "${as_root[@]}" chown -R 10001:10001 "$root/var/lib/leveret"
     "${as_root[@]}" chroot --userspec=10001:10001 "$root" /leveret --version
     local log=$root/log
-    "${as_root[@]}" env LEVERET_DATA_DIR=/var/lib/leveret LEVERET_MANAGEMENT_LISTEN=none RABBITMQ_DEFAULT_USER=hare \
+    "${as_root[@]}" env LEVERET_DATA_DIR=/var/lib/leveret LEVERET_MANAGEMENT_LISTEN=none RABBITMQ_DEFAULT_USER=hare RABBITMQ_DEFAULT_PASS=field \
         chroot --userspec=10001:10001 "$root" /leveret --amqp-listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 \
         2> "$log" &
     broker=$!

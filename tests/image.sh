@@ -127,6 +127,10 @@ process=$(state Pid)
 echo "== the tools by RabbitMQ's names, without a password"
 tool rabbitmq-diagnostics -q ping
 tool rabbitmq-diagnostics -q check_port_connectivity
+# As compose files and probes have it: by a shell, which the image has not.
+tool sh -c 'rabbitmq-diagnostics -q ping || exit 1'
+tool /bin/bash -ec 'rabbitmq-diagnostics -q check_running && rabbitmq-diagnostics -q check_local_alarms > /dev/null'
+! "$docker" exec "$name" sh -c 'ls /' 2> /dev/null || fail "there is a shell"
 [[ $(tool rabbitmqctl -q list_vhosts) == *shop* ]] || fail "the default vhost is not there"
 [[ $(tool rabbitmqctl -q list_users) == *$'app\t[administrator]'* ]] || fail "the default user is not there"
 tool rabbitmq-plugins -q list -e > /dev/null

@@ -70,7 +70,7 @@ fn what_was_seen_comes_back_marked_also_behind_a_block_with_gaps() {
     let (_held, deliveries) = consume(&node, 0, 100);
     let unmarked: Vec<u32> =
         deliveries.iter().filter(|delivery| !delivery.redelivered).map(sequence).collect();
-    assert_eq!(unmarked, [], "seen before the kill");
+    assert_eq!(unmarked, [0_u32; 0], "seen before the kill");
     node.kill();
 }
 

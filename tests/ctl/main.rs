@@ -83,6 +83,12 @@ impl Node {
 fn a_node_is_looked_at() {
     let node = Node::start();
     node.succeed("rabbitmqctl await_startup");
+    node.succeed("rabbitmqctl await_online_nodes 1");
+    // Scripts ask either for the version before they decide what else to ask for.
+    let version = node.succeed("rabbitmq-diagnostics -q server_version");
+    assert_eq!(node.succeed("rabbitmqctl version"), version);
+    assert_eq!(node.succeed("rabbitmq-plugins version"), version);
+    assert_eq!(node.succeed("rabbitmqctl -q node_health_check"), "Health check passed\n");
     assert_eq!(node.succeed("rabbitmq-diagnostics -q ping"), "Ping succeeded\n");
     for section in ["Runtime", "Leveret version:", "Data directory", "Listeners", "protocol: amqp"] {
         let status = node.succeed("leveretctl status");
@@ -95,11 +101,14 @@ fn a_node_is_looked_at() {
     node.succeed("rabbitmqctl set_vm_memory_high_watermark absolute 1");
     node.succeed("rabbitmqctl set_vm_memory_high_watermark 0.0");
     assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
+    assert_eq!(node.code("rabbitmqctl node_health_check"), Some(70));
     node.succeed("rabbitmqctl set_vm_memory_high_watermark absolute 1GiB");
     node.succeed("rabbitmqctl set_disk_free_limit mem_relative 1e9");
     assert_eq!(node.code("rabbitmq-diagnostics check_local_alarms"), Some(69));
     node.succeed("rabbitmqctl set_disk_free_limit 1MB");
     node.succeed("rabbitmq-diagnostics -q check_local_alarms");
+    assert_eq!(node.succeed("rabbitmqctl -s list_unresponsive_queues"), "");
+    assert!(node.succeed("rabbitmqctl report").contains("\nListing bindings for vhost /...\n"));
     node.succeed("rabbitmqctl set_cluster_name rabbits");
     assert!(node.succeed("leveretctl cluster_status").contains("Cluster name: rabbits"));
     node.succeed("rabbitmqctl set_global_parameter n [1,2]");
@@ -196,6 +205,9 @@ fn users_and_vhosts_are_managed() {
 
     node.succeed("rabbitmqctl add_user alice secret");
     assert_eq!(node.code("rabbitmqctl add_user alice secret"), Some(70));
+    assert_eq!(node.code("rabbitmqctl set_permissions nobody .* .* .*"), Some(67));
+    assert_eq!(node.code("rabbitmqctl set_permissions -p nosuch alice .* .* .*"), Some(65));
+    assert_eq!(node.code("rabbitmqctl list_parameters -p nosuch"), Some(65));
     node.succeed("rabbitmqctl set_user_tags alice management policymaker");
     node.succeed("rabbitmqctl set_permissions -p shop alice ^a .* .*");
     assert_eq!(node.succeed("rabbitmqctl -s list_user_permissions alice"), "shop\t^a\t.*\t.*\n");

@@ -29,7 +29,20 @@ fn users_are_added_changed_and_deleted() {
     api.expect(204, "PUT", "user-limits/u/max-channels", Some(r#"{"value":"3"}"#));
     assert_eq!(api.fetch("user-limits/u"), json!([{ "user": "u", "value": { "max-channels": 3 } }]));
     api.expect(204, "DELETE", "user-limits/u/max-channels", None);
-    api.expect(400, "PUT", "user-limits/u/nope", Some(r#"{"value":3}"#));
+    let unknown = api.expect(400, "PUT", "user-limits/u/nope", Some(r#"{"value":3}"#));
+    assert_eq!(unknown.reason(), "Unrecognised terms [{<<\"nope\">>,3}] in user-limits");
+    api.expect(204, "DELETE", "user-limits/u/nope", None);
+    let no_number = api.expect(400, "PUT", "user-limits/u/max-channels", Some(r#"{"value":"x"}"#));
+    assert_eq!(no_number.reason(), "max-channels should be a number, actually was <<\"x\">>");
+    api.expect(204, "PUT", "users/u", Some(r#"{"tags":"","limits":{"max-connections":5}}"#));
+    assert_eq!(api.fetch("users/u")["limits"], json!({ "max-connections": 5 }));
+    for limits in [r#"{"max":1}"#, r#"{"max-channels":null}"#, "[]"] {
+        api.expect(400, "PUT", "users/u", Some(&format!(r#"{{"tags":"","limits":{limits}}}"#)));
+    }
+    for missing in ["permissions/none/u", "permissions/%2F/nobody", "topic-permissions/%2F/nobody"] {
+        let refused = api.expect(400, "PUT", missing, Some("{}"));
+        assert_eq!(refused.reason(), "vhost_or_user_not_found", "{missing}");
+    }
     assert_eq!(api.fetch("users/without-permissions")[0]["name"], "u");
     api.expect(201, "PUT", "permissions/%2F/u", Some(r#"{"configure":"^a","write":"","read":".*"}"#));
     let permission = json!({ "user": "u", "vhost": "/", "configure": "^a", "write": "", "read": ".*" });
@@ -74,19 +87,36 @@ fn tags_and_permissions_decide_what_is_seen_and_done() {
     assert_eq!(refused("management", "GET", "nodes", None), "Not monitor user");
     assert_eq!(refused("monitoring", "GET", "users", None), "Not administrator user");
     let policy = r#"{"pattern":"x","definition":{"max-length":1}}"#;
-    assert_eq!(refused("management", "PUT", "policies/%2F/p", Some(policy)), "Not policymaker user");
+    assert_eq!(
+        refused("management", "PUT", "policies/%2F/p", Some(policy)),
+        "User not authorised to access object"
+    );
     user("policymaker").expect(201, "PUT", "policies/%2F/p", Some(policy));
     assert_eq!(
         refused("policymaker", "PUT", "operator-policies/%2F/p", Some(policy)),
         "Not administrator user"
     );
+    assert_eq!(refused("policymaker", "GET", "operator-policies/%2F/p", None), "Not administrator user");
     assert_eq!(
         refused("management", "GET", "queues/hidden", None),
         "User not authorised to access virtual host"
     );
     assert_eq!(user("management").fetch("queues"), json!([]));
     assert_eq!(user("management").fetch("vhosts?columns=name"), json!([{ "name": "/" }]));
-    assert_eq!(user("monitoring").fetch("queues?columns=name"), json!([{ "name": "secret" }]));
+    // COMPAT: monitors know of all vhosts, and see what is in those they may enter.
+    assert_eq!(
+        user("monitoring").fetch("vhosts?columns=name"),
+        json!([{ "name": "/" }, { "name": "hidden" }])
+    );
+    assert_eq!(user("monitoring").fetch("queues"), json!([]));
+    assert_eq!(
+        refused("monitoring", "GET", "queues/hidden/secret", None),
+        "User not authorised to access virtual host"
+    );
+    assert_eq!(user("monitoring").fetch("vhosts/hidden?columns=name"), json!({ "name": "hidden" }));
+    assert_eq!(user("monitoring").fetch("vhosts/hidden/connections"), json!([]));
+    refused("management", "GET", "vhosts/hidden/connections", None);
+    assert_eq!(user("management").fetch("consumers/hidden"), json!([]), "their own are everywhere");
     refused("monitoring", "DELETE", "queues/hidden/secret", None);
     user("management").expect(201, "PUT", "queues/%2F/mine", Some("{}"));
     assert_eq!(refused("management", "PUT", "queues/%2F/yours", Some("{}")), "Access refused.");

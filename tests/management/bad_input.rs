@@ -47,10 +47,17 @@ fn without_a_good_login_there_is_401_and_nothing_else() {
 #[test]
 fn bodies_that_are_not_what_is_asked_for_are_refused_with_a_reason() {
     let api = Api::start();
-    for body in ["{", "[]", "1", "\"x\"", "nul", "{\"a\":}", "\u{0}"] {
+    for body in ["{", "[]", "1", "nul", "{\"a\":}", "\u{0}"] {
         let refused = api.expect(400, "PUT", "queues/%2F/q", Some(body));
         assert_eq!(refused.reason(), "not_json", "{body}");
     }
+    let twice = api.expect(400, "PUT", "queues/%2F/q", Some(r#""{}""#)).reason();
+    assert!(twice.as_str().is_some_and(|reason| reason.contains("doubly-JSON-encoded")), "{twice}");
+    for percent in ["queues/%2F/%", "queues/%2F/%4", "queues/%2F/%zz"] {
+        api.expect(400, "PUT", percent, Some("{}"));
+    }
+    let no_tags = api.expect(400, "PUT", "users/u", Some("{}"));
+    assert_eq!(no_tags.reason(), "tags_not_present");
     let refused = api.expect(400, "PUT", "queues/%2F/q", Some(r#"{"durable":"maybe"}"#));
     assert_eq!(refused.reason(), serde_json::json!(["not_boolean", "maybe"]));
     for body in [r#"{"arguments":1}"#, r#"{"arguments":{"x-message-ttl":"x"}}"#, r#"{"auto_delete":1}"#] {

@@ -34,6 +34,11 @@ fn columns_order_and_pages_are_as_asked() {
     assert_eq!((&filtered["filtered_count"], &filtered["total_count"]), (&json!(3), &json!(25)));
     let found = api.fetch("queues?page=1&name=Q2&columns=name");
     assert_eq!(names(&found["items"]), ["q20", "q21", "q22", "q23", "q24"]);
+    let none = api.fetch("queues?page=1&name=none");
+    assert_eq!((&none["page_count"], &none["items"]), (&json!(0), &json!([])));
+    // What is equal is turned round too, and what is not there is equal.
+    let unknown = api.fetch("queues?sort=nosuch&sort_reverse=true&columns=name");
+    assert_eq!((names(&unknown)[0], names(&unknown)[24]), ("q24", "q00"));
     let packed = api.request_with("GET", "queues", None, "Accept-Encoding: gzip\r\n");
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
     assert!(packed.body.starts_with(&[0x1F, 0x8B]));
@@ -174,4 +179,59 @@ fn pages_of_the_sites_that_are_named_may_use_the_api() {
     let closed = Api::start();
     let answer = closed.request_with("GET", "cluster-name", None, &origin("http://a.example"));
     assert_eq!(answer.header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn who_wants_no_numbers_gets_none_or_those_of_messages_alone() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/q", Some("{}"));
+    let shown = json!({
+        "name": "q", "vhost": "/", "type": "classic", "durable": false, "auto_delete": false, "exclusive": false,
+        "arguments": {}, "node": api.fetch("overview")["node"], "state": "running", "policy": null,
+        "operator_policy": null, "effective_policy_definition": {},
+    });
+    assert_eq!(api.fetch("queues?disable_stats=true"), json!([shown]));
+    assert_eq!(api.fetch("queues/%2F/q?disable_stats=true"), shown);
+    let totals = api.fetch("queues?disable_stats=true&enable_queue_totals=true&columns=messages,memory");
+    assert_eq!(totals, json!([{ "messages": 0 }]));
+    let overview = api.fetch("overview?disable_stats=true");
+    assert_eq!(overview["disable_stats"], true);
+    assert!(overview.get("message_stats").is_none() && overview.get("queue_totals").is_none());
+    let overview = api.fetch("overview?disable_stats=true&enable_queue_totals=true");
+    assert_eq!(overview["queue_totals"]["messages"], 0);
+    assert!(api.fetch("vhosts/%2F?disable_stats=true").get("messages").is_none());
+}
+
+#[test]
+fn values_over_time_that_cannot_be_shown_are_refused() {
+    let api = Api::start();
+    for (query, reason) in [
+        ("lengths_age=0&lengths_incr=5", "Invalid range parameters: age 0, incr 5"),
+        ("msg_rates_age=60&msg_rates_incr=-1", "Invalid range parameters: age 60, incr -1"),
+        ("data_rates_age=100000&data_rates_incr=1", "Invalid range parameters: age 100000, incr 1"),
+    ] {
+        assert_eq!(api.expect(400, "GET", &format!("overview?{query}"), None).reason(), reason);
+    }
+    for query in ["lengths_age=60", "lengths_age=x&lengths_incr=5", "lengths_age=500&lengths_incr=1"] {
+        api.expect(200, "GET", &format!("overview?{query}"), None);
+    }
+}
+
+#[test]
+fn a_path_may_end_with_a_slash_and_a_header_may_name_no_vhost() {
+    let api = Api::start();
+    api.expect(201, "PUT", "queues/%2F/q", Some("null"));
+    api.expect(204, "PUT", "queues/%2F/q/", None);
+    for path in ["queues/", "queues/%2F/", "queues/%2F/q/", "overview/", "exchanges/%2F/", "vhosts/%2F/"] {
+        api.expect(200, "GET", path, None);
+    }
+    api.expect(404, "GET", "queues//", None);
+    api.expect(405, "PUT", "queues/%2F/", Some("{}"));
+    let listed = |header: &str| api.request_with("GET", "queues?columns=name", None, header);
+    assert_eq!(listed("X-Vhost: \r\n").json(), json!([{ "name": "q" }]));
+    assert_eq!(listed("X-Vhost: none\r\n").status, 404);
+    // Line breaks in names are dropped, as over AMQP.
+    api.expect(204, "PUT", "queues/%2F/%0Aq%0D", Some("{}"));
+    api.expect(201, "PUT", "exchanges/%2F/a%0Ae", Some("{}"));
+    assert_eq!(api.fetch("exchanges/%2F/ae")["name"], "ae");
 }

@@ -53,6 +53,7 @@ fn each_way_to_settle_does_what_its_name_says() {
     }
     let payloads = |got: &[Value]| got.iter().map(|one| one["payload"].clone()).collect::<Vec<_>>();
     assert_eq!(payloads(&get(&api, "ack_requeue_true", "9")), ["1", "2", "3"]);
+    assert_eq!(payloads(&get(&api, "ack_requeue_true", "-1")), ["1", "2", "3"], "all there are");
     assert_eq!(payloads(&get(&api, "reject_requeue_true", "2")), ["1", "2"]);
     assert_eq!(payloads(&get(&api, "reject_requeue_false", "1")), ["1"]);
     assert_eq!(payloads(&get(&api, "ack_requeue_false", "1")), ["2"]);
@@ -98,7 +99,7 @@ fn what_cannot_be_published_or_fetched_is_refused_with_the_words_of_rabbitmq() {
         Some(r#"{"arguments":{"x-max-length":0,"x-overflow":"reject-publish"}}"#),
     );
     let body = r#"{"routing_key":"full","properties":{},"payload":"","payload_encoding":"string"}"#;
-    assert_eq!(refused(exchange, 400, body), "Unable to publish message. Check queue limits.");
+    assert_eq!(refused(exchange, 400, body), "rejected Unable to publish message. Check queue limits.");
     let queue = "queues/%2F/full/get";
     assert_eq!(refused(queue, 400, r#"{"count":5}"#), "[{key_missing,ackmode},{key_missing,encoding}]");
     let fetch = |ackmode: &str, encoding: &str| {

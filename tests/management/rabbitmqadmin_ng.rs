@@ -185,7 +185,7 @@ fn it_makes_lists_and_deletes_vhosts_users_permissions_and_limits() {
     let Some(admin) = Admin::start() else { return };
     admin.does("vhosts declare --name v --description d --default-queue-type quorum");
     admin.does("vhosts declare --name v --tracing");
-    admin.says("vhosts list", &["/ classic false", "v d quorum false"]);
+    admin.says("vhosts list", &["/ Default virtual host classic false", "v d quorum false"]);
     admin.does("vhosts enable_deletion_protection --name v");
     admin.fails("vhosts delete --name v", REFUSED, "protected from deletion");
     admin.does("vhosts disable_deletion_protection --name v");

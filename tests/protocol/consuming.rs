@@ -1,6 +1,7 @@
 //! Consumers: subscribing, taking turns, prefetch, priorities, and the ways they end.
 
-use leveret_codec::method::{Method, basic, channel, queue};
+use leveret_codec::frame::FrameType;
+use leveret_codec::method::{Method, basic, channel, queue, tx};
 use leveret_codec::table::FieldTable;
 
 use crate::say::{
@@ -151,6 +152,32 @@ fn global_prefetch_is_shared_by_the_channel() {
     peer.expect_nothing(1);
     peer.send(1, ack(1));
     assert_eq!(peer.recv_message(1).1.tag, 4);
+    peer.close();
+}
+
+#[test]
+fn global_prefetch_is_of_deliveries_to_consumers_until_they_are_settled_for_good() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    let queue = peer.queue(1);
+    peer.ask(1, tx::Select, tx::SelectOk);
+    peer.ask(1, basic::Qos { prefetch_size: 0, prefetch_count: 1, global: true }, basic::QosOk);
+    for body in ["1", "2", "3"] {
+        peer.publish(1, "", &queue, body);
+    }
+    peer.ask(1, tx::Commit, tx::CommitOk);
+    // What basic.get holds does not count.
+    peer.get(1, &queue, "1");
+    peer.ask(1, consume(&queue, "c"), consuming("c"));
+    peer.expect_delivery(1, "c", "2");
+    // Nothing is settled before the commit.
+    peer.send(1, ack(2));
+    peer.expect_nothing(1);
+    peer.send(1, tx::Commit);
+    // commit-ok, and the delivery in three frames, in either order.
+    let frames: Vec<_> = (0..4).map(|_| peer.recv()).collect();
+    let bodies = frames.iter().filter(|frame| frame.frame_type == FrameType::Body);
+    assert_eq!(bodies.map(|frame| frame.payload.as_slice()).collect::<Vec<_>>(), [b"3"]);
     peer.close();
 }
 

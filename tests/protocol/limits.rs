@@ -127,6 +127,11 @@ fn a_queue_that_nobody_uses_is_deleted() {
     let_pass(&mut peer, 600);
     peer.ask(1, queue::Declare { passive: true, ..declare(&queue) }, declared(&queue, 0, 1));
     peer.ask(1, cancel("c"), cancelled("c"));
+    // So does whoever looks for it.
+    for _ in 0..3 {
+        let_pass(&mut peer, 250);
+        peer.ask(1, queue::Declare { passive: true, ..declare(&queue) }, declared(&queue, 0, 0));
+    }
     let_pass(&mut peer, 600);
     peer.send(1, queue::Declare { passive: true, ..declare(&queue) });
     let text = format!("NOT_FOUND - no queue '{queue}' in vhost '/'");

@@ -5,8 +5,7 @@ use leveret_codec::table::FIELD_NESTING_MAX;
 use thiserror::Error;
 
 use crate::access::permissions::{Permission, Resource, Whose};
-use crate::delayed::due::DELAY_MS_MAX;
-use crate::limits::{ARGUMENTS_BYTES_MAX, ARGUMENTS_MAX, NAME_BYTES_MAX};
+use crate::limits::{ARGUMENTS_BYTES_MAX, ARGUMENTS_MAX, NAME_BYTES_MAX, TIME_MS_MAX};
 use crate::queue::QueueType;
 
 /// A refused operation.
@@ -274,7 +273,7 @@ pub enum BrokerError {
     #[error("Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'")]
     DelayedTwice,
     /// A message that is to be delayed for more than ten years.
-    #[error("invalid delay of {delay_ms} ms: more than {DELAY_MS_MAX}")]
+    #[error("invalid delay of {delay_ms} ms: more than {TIME_MS_MAX}")]
     DelayTooLong {
         /// How long.
         delay_ms: u64,

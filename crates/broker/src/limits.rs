@@ -7,6 +7,9 @@ use crate::error::BrokerError;
 /// Longest name of a queue, exchange or routing key in octets: what a short string holds.
 pub const NAME_BYTES_MAX: usize = 255;
 
+/// Longest time to live, delay or timeout in milliseconds: ten years. COMPAT: RabbitMQ's bound.
+pub const TIME_MS_MAX: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
+
 /// Refuses a name that no short string holds: no method could say it.
 pub(crate) fn check_name(kind: &'static str, name: &str) -> Result<(), BrokerError> {
     let length = name.len();

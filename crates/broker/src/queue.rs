@@ -233,6 +233,8 @@ struct State {
     stopped: Option<String>,
     /// The store was asked to bring messages back.
     is_loading: bool,
+    /// They could not be read, which is tried again when the timer rings.
+    loads_again: bool,
     /// Who waits for that.
     load_waiters: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -320,6 +322,7 @@ impl Queue {
             deleted: false,
             stopped: None,
             is_loading: false,
+            loads_again: false,
             load_waiters: Vec::new(),
         };
         let is_stopped = AtomicBool::new(false);

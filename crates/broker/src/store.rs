@@ -84,6 +84,8 @@ pub struct BlockState {
     pub live: u32,
     /// Octets of their bodies.
     pub body_bytes: u64,
+    /// That is not known for sure.
+    pub is_estimate: bool,
     /// Some message in it expires.
     pub expires: bool,
     /// Messages of it that came back to a quorum queue, by number in it, each once and in order.

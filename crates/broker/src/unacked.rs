@@ -86,8 +86,8 @@ pub struct UnackedList {
     origins: Vec<Option<Origin>>,
     /// Places in there that are free.
     free: Vec<OriginIndex>,
-    /// Of some entries the message was taken back.
-    has_taken_back: bool,
+    /// Deliveries that count towards the channel's prefetch and are not settled for good.
+    counted: usize,
     /// Up to which tag deliveries were handed out at these times or before, both growing.
     ///
     /// PERF: noted now and then by who looks for overdue ones, so that a delivery costs no look at the clock.
@@ -96,6 +96,7 @@ pub struct UnackedList {
 
 struct Origin {
     origin: DeliveryOrigin,
+    is_counted: bool,
     outstanding: usize,
     /// Nothing more will be delivered from it.
     released: bool,
@@ -108,16 +109,11 @@ impl UnackedList {
         self.entries.len() - self.settled
     }
 
-    /// The same without those of quorum queues and those that were taken back. Takes its time where there are such.
+    /// Deliveries that count towards the channel's prefetch: those to consumers, of queues that are no quorum queues,
+    /// until [`Self::settle_origin`]. COMPAT: those settled in a transaction count until its commit.
     #[must_use]
-    pub fn len_of_classic(&self) -> usize {
-        let is_quorum = |origin: &Origin| origin.origin.queue.spec.is_quorum();
-        if !self.has_taken_back && !self.origins.iter().flatten().any(is_quorum) {
-            return self.len();
-        }
-        let origins = self.entries.iter().filter_map(|(_, entry)| entry.as_ref().map(|(origin, _)| origin.0));
-        let origins = origins.filter_map(|index| self.origins.get(index as usize)?.as_ref());
-        origins.filter(|origin| !is_quorum(origin)).count()
+    pub fn counted(&self) -> usize {
+        self.counted
     }
 
     /// Whether everything is settled.
@@ -128,7 +124,8 @@ impl UnackedList {
 
     /// Makes an origin known before its first delivery.
     pub fn add_origin(&mut self, origin: DeliveryOrigin) -> OriginIndex {
-        let entry = Some(Origin { origin, outstanding: 0, released: false });
+        let is_counted = origin.consumer.is_some() && !origin.queue.spec.is_quorum();
+        let entry = Some(Origin { origin, is_counted, outstanding: 0, released: false });
         match self.free.pop() {
             Some(index) => {
                 self.origins[index.0 as usize] = entry;
@@ -169,6 +166,7 @@ impl UnackedList {
         let tag = self.next_tag();
         if let Some(Some(origin)) = self.origins.get_mut(origin.0 as usize) {
             origin.outstanding += 1;
+            self.counted += usize::from(origin.is_counted);
         }
         self.entries.push_back((tag, Some((origin, message))));
         tag
@@ -219,6 +217,9 @@ impl UnackedList {
         let slot = self.origins.get_mut(index.0 as usize)?;
         let origin = slot.as_mut()?;
         origin.outstanding = origin.outstanding.saturating_sub(count);
+        if origin.is_counted {
+            self.counted = self.counted.saturating_sub(count);
+        }
         let result = origin.origin.clone();
         if origin.released && origin.outstanding == 0 {
             *slot = None;
@@ -291,7 +292,6 @@ impl UnackedList {
             {
                 taken.push(Unacked { delivery_tag: *delivery_tag, origin: index, message: *message });
                 *origin = OriginIndex::NOBODY;
-                self.has_taken_back = true;
             }
         }
     }
@@ -315,11 +315,8 @@ impl UnackedList {
             self.entries.retain(|(_, entry)| entry.is_some());
             self.settled = 0;
         }
-        if self.entries.is_empty() {
-            self.has_taken_back = false;
-            if self.entries.capacity() > 1024 {
-                self.entries = VecDeque::new();
-            }
+        if self.entries.is_empty() && self.entries.capacity() > 1024 {
+            self.entries = VecDeque::new();
         }
     }
 }
@@ -471,6 +468,27 @@ mod tests {
             .collect();
         assert_eq!(owned, [2]);
         assert!(list.settle_origin(OriginIndex::NOBODY, 2).is_none());
+    }
+
+    #[test]
+    fn deliveries_to_consumers_count_until_they_are_settled_for_good() {
+        let (mut list, origins) = list_of(&[None, None]);
+        let queue = Arc::clone(&list.origin(origins[0]).unwrap().queue);
+        let consumer = Some(ConsumerId::next());
+        let of_consumer = list.add_origin(DeliveryOrigin { queue, consumer, timeout_ms: None });
+        for origin in [origins[0], of_consumer, of_consumer] {
+            list.push(origin, message(0));
+        }
+        assert_eq!((list.len(), list.counted()), (3, 2));
+        assert_eq!(take(&mut list, 2, true), Ok(vec![1, 2]));
+        assert_eq!((list.len(), list.counted()), (1, 2));
+        list.settle_origin(origins[0], 1);
+        list.settle_origin(of_consumer, 1);
+        assert_eq!(list.counted(), 1);
+        let mut taken = Vec::new();
+        list.take_back(of_consumer, &mut taken);
+        list.settle_origin(of_consumer, taken.len());
+        assert_eq!((list.len(), list.counted()), (1, 0));
     }
 
     proptest! {

@@ -663,14 +663,6 @@ impl<'a> Method<'a> {
             None => "",
         }
     }
-
-    /// Whether a content header follows this method.
-    pub const fn has_content(&self) -> bool {
-        matches!(
-            self,
-            Self::BasicPublish(_) | Self::BasicReturn(_) | Self::BasicDeliver(_) | Self::BasicGetOk(_)
-        )
-    }
 }
 
 #[cfg(test)]

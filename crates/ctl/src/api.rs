@@ -28,6 +28,8 @@ pub(crate) struct Endpoint {
     pub(crate) user: String,
     /// Its password.
     pub(crate) password: String,
+    /// Somebody has named the two; else they are what a fresh broker takes.
+    pub(crate) is_login_named: bool,
     /// Certificates in PEM that are trusted instead of the public ones.
     pub(crate) authorities: Option<Vec<u8>>,
     /// Any certificate will do.
@@ -48,16 +50,19 @@ pub(crate) enum ApiError {
     )]
     Unreachable { url: String, problem: String },
     /// The two did not agree on TLS.
-    #[error("no TLS connection with {url}: {problem}")]
+    #[error("no TLS connection with {url}: {problem}{}", advice_on_tls(.problem))]
     Tls { url: String, problem: String },
     /// It takes too long.
     #[error("the broker at {url} did not answer within {seconds} seconds")]
     Timeout { url: String, seconds: f64 },
     /// Name and password are not known.
-    #[error("the broker at {url} refuses the login of user '{user}': {reason}")]
+    #[error(
+        "the broker at {url} refuses the login of user '{user}': {reason}\n\
+         Name and password are those of --username and --password, or LEVERET_USER and LEVERET_PASSWORD."
+    )]
     Login { url: String, user: String, reason: String },
     /// Who asks may not do this.
-    #[error("user '{user}' may not do this: {reason}")]
+    #[error("user '{user}' may not do this: {reason}{}", advice_on_permission(.reason))]
     Denied { user: String, reason: String },
     /// There is no such thing.
     #[error("the broker at {url} knows no {path}")]
@@ -66,8 +71,40 @@ pub(crate) enum ApiError {
     #[error("{reason}")]
     Refused { status: u16, reason: String, body: Value },
     /// The answer is none of RabbitMQ's HTTP API.
-    #[error("what answers at {url} is no broker: {problem}")]
+    #[error(
+        "what answers at {url} is no broker: {problem}\nIs this the port of its HTTP API, by default 15672?"
+    )]
     Answer { url: String, problem: String },
+}
+
+/// What to do where TLS fails; the texts are those of rustls.
+fn advice_on_tls(problem: &str) -> &'static str {
+    let known = [
+        (
+            "UnknownIssuer",
+            "\nIf an authority of your own has signed its certificate, name that with --ca-file.",
+        ),
+        ("CaUsedAsEndEntity", "\nIts certificate is that of an authority itself, which no broker may show."),
+        ("not valid for name", "\nThe host in the URL has to be one of those that the certificate names."),
+        ("CertificateRequired", "\nIt asks for certificates of clients, and this tool has none to show."),
+        ("InvalidContentType", "\nDoes this port speak TLS? If not, the URL begins with http://."),
+    ];
+    known.into_iter().find(|(part, _)| problem.contains(part)).map_or("", |(_, advice)| advice)
+}
+
+/// What who asks would need; the texts are those of RabbitMQ.
+fn advice_on_permission(reason: &str) -> &'static str {
+    let known = [
+        ("Not management user", "\nIt takes a user with a tag, the least of which is management."),
+        ("Not monitor user", "\nIt takes a user with the tag monitoring or administrator."),
+        ("Not policymaker user", "\nIt takes a user with the tag policymaker or administrator."),
+        ("Not administrator user", "\nIt takes a user with the tag administrator."),
+        (
+            "not authorised to access virtual host",
+            "\nIt takes a user with permissions in the vhost: see set_permissions.",
+        ),
+    ];
+    known.into_iter().find(|(part, _)| reason.contains(part)).map_or("", |(_, advice)| advice)
 }
 
 /// A path below `/api` from its segments, each of which may be any text.
@@ -149,6 +186,11 @@ impl Client {
             Some((host, _)) => host,
             None => authority.split(':').next().unwrap_or(""),
         }
+    }
+
+    /// Whether somebody has named user or password.
+    pub(crate) fn is_login_named(&self) -> bool {
+        self.endpoint.is_login_named
     }
 
     /// The address, for messages.

@@ -24,6 +24,7 @@ pub(crate) struct Call<'a> {
     /// Who sits in front.
     pub(crate) terminal: &'a mut dyn Terminal,
     given: Given<'a>,
+    vhost: Option<String>,
     environment: &'a Environment,
     client: Option<Rc<Client>>,
     overview: OnceCell<Value>,
@@ -38,7 +39,8 @@ impl<'a> Call<'a> {
         output: Output<'a>,
         terminal: &'a mut dyn Terminal,
     ) -> Self {
-        Self { tool, output, terminal, given, environment, client: None, overview: OnceCell::new() }
+        let vhost = None;
+        Self { tool, output, terminal, given, vhost, environment, client: None, overview: OnceCell::new() }
     }
 
     /// The broker.
@@ -117,7 +119,13 @@ impl<'a> Call<'a> {
 
     /// The virtual host.
     pub(crate) fn vhost(&self) -> String {
-        self.given.text("vhost").unwrap_or(VHOST).to_owned()
+        let vhost = self.vhost.as_deref().or_else(|| self.given.text("vhost"));
+        vhost.unwrap_or(VHOST).to_owned()
+    }
+
+    /// Turns to another virtual host than the one that was given.
+    pub(crate) fn enter_vhost(&mut self, name: &str) {
+        self.vhost = Some(name.to_owned());
     }
 
     /// Says what is about to be done; with `--dry-run` that was all.
@@ -144,20 +152,29 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Whether the node that somebody means is this one: by its name, or as the one on this machine.
+/// Whether the node that somebody means is this one: by its name, or as the one on its machine, whose name scripts put
+/// behind the `rabbit` that every RabbitMQ is by default.
 fn is_same_node(wanted: &str, node: &str) -> bool {
     let (name, host) = wanted.split_once('@').unwrap_or((wanted, ""));
-    let own_name = node.split_once('@').map_or(node, |(name, _)| name);
-    let is_here = host == "localhost" || host.is_empty();
-    wanted == node || (is_here && (name == own_name || name == "rabbit" || name == "leveret"))
+    let (own_name, own_host) = node.split_once('@').unwrap_or((node, ""));
+    let short = |host: &str| host.split('.').next().unwrap_or("").to_ascii_lowercase();
+    let is_its_machine = ["", "localhost"].contains(&host) || short(host) == short(own_host);
+    wanted == node || (is_its_machine && [own_name, "rabbit", "leveret"].contains(&name))
 }
 
 #[test]
 fn a_node_is_meant_by_its_name_or_as_the_one_here() {
-    for wanted in ["leveret@box", "leveret", "leveret@localhost", "rabbit@localhost"] {
+    for wanted in [
+        "leveret@box",
+        "leveret",
+        "leveret@localhost",
+        "rabbit@localhost",
+        "rabbit@box",
+        "rabbit@Box.example.com",
+    ] {
         assert!(is_same_node(wanted, "leveret@box"), "{wanted}");
     }
-    for wanted in ["rabbit@other", "other@box", "other@localhost", "leveret@other"] {
+    for wanted in ["rabbit@other", "other@box", "other@localhost", "leveret@other", "rabbit@other.box"] {
         assert!(!is_same_node(wanted, "leveret@box"), "{wanted}");
     }
 }

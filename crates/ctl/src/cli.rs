@@ -14,6 +14,9 @@ use crate::settings::Given;
 use crate::verbs::{self, Action};
 use crate::{Environment, Terminal};
 
+/// The RabbitMQ whose tools these are.
+const COMPATIBLE_VERSION: &str = "4.2.5";
+
 /// The tools that this program is, told apart by the name it is called under.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
@@ -35,6 +38,21 @@ impl Tool {
             Some(name) => Self::Rabbitmq(name),
             None if name == "rabbitmq-plugins" => Self::Plugins,
             None => Self::Leveretctl,
+        }
+    }
+
+    /// Whether a name is one of those that this program is called under.
+    pub(crate) fn is_known(word: &str) -> bool {
+        Path::new(word).file_name().and_then(|name| name.to_str()) == Some(Self::from_name(word).name())
+    }
+
+    /// The version it says it has: as a tool of RabbitMQ that of the RabbitMQ it does the work of, by which scripts
+    /// decide what they may ask for.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::Leveretctl => env!("CARGO_PKG_VERSION"),
+            Self::Rabbitmq(_) | Self::Plugins => COMPATIBLE_VERSION,
         }
     }
 
@@ -63,7 +81,7 @@ pub(crate) fn run(
     let words = std::iter::once(tool.name().to_owned()).chain(arguments.iter().skip(1).cloned());
     let matches = match command(tool).try_get_matches_from(words) {
         Ok(matches) => matches,
-        Err(error) => return refuse(&error, out, terminal),
+        Err(error) => return refuse(tool, &error, out, terminal),
     };
     let (before, plugins, verb) = match matches.subcommand() {
         Some(("plugins", below)) if tool == Tool::Leveretctl => (below, true, below.subcommand()),
@@ -85,10 +103,17 @@ pub(crate) fn run(
 }
 
 /// What to do where the parser has no verb for us: help and version are asked for, the rest are mistakes.
-fn refuse(error: &clap::Error, out: &mut dyn Write, terminal: &dyn Terminal) -> Result<(), Failure> {
+fn refuse(
+    tool: Tool,
+    error: &clap::Error,
+    out: &mut dyn Write,
+    terminal: &dyn Terminal,
+) -> Result<(), Failure> {
     let text = error.render();
     let text = if terminal.sees_output() { text.ansi().to_string() } else { text.to_string() };
     match error.kind() {
+        // COMPAT: the tools of RabbitMQ print the version alone.
+        ErrorKind::DisplayVersion if tool != Tool::Leveretctl => Ok(writeln!(out, "{}", tool.version())?),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(write!(out, "{text}")?),
         _ => Err(Failure::new(Exit::Usage, text.strip_prefix("error: ").unwrap_or(&text))),
     }
@@ -106,7 +131,8 @@ fn output<'a>(
         out,
         format,
         quiet: silent || given.flag("quiet"),
-        headers: !(silent || given.flag("no-table-headers")),
+        // COMPAT: to be silent takes the header from what is cut at tabs, not from the rest.
+        headers: !(given.flag("no-table-headers") || (silent && format == Format::Table)),
         bold: terminal.sees_output(),
     })
 }
@@ -115,7 +141,7 @@ fn output<'a>(
 pub(crate) fn command(tool: Tool) -> Command {
     let command = Command::new(tool.name())
         .about("Manages Leveret, and other brokers with RabbitMQ's HTTP API")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(tool.version())
         .subcommand_required(true)
         .arg_required_else_help(true)
         .infer_long_args(true);
@@ -169,7 +195,7 @@ fn with_options(command: Command, user_is_login: bool) -> Command {
         option("url", "url", "The broker's HTTP API (LEVERET_URL; else http://127.0.0.1:15672)"),
         username,
         option("password", "password", "Its password (LEVERET_PASSWORD; else it is asked for)"),
-        option("ca-file", "file", "Certificates in PEM to trust instead of the public ones"),
+        option("ca-file", "file", "Certificates to trust, in PEM (LEVERET_CA_FILE; else the public ones)"),
         flag("insecure", "Trust any certificate"),
         option("config", "file", "Configuration file (else ~/.leveretctl.toml, if there is one)"),
         option("node", "node", "Name of the node that has to be the one at the URL").short('n'),
@@ -178,7 +204,7 @@ fn with_options(command: Command, user_is_login: bool) -> Command {
         option("timeout", "seconds", "How long to wait for an answer, or infinity (else 60)").short('t'),
         option("formatter", "format", "How tables are printed").value_parser(formats),
         flag("quiet", "Announce nothing").short('q'),
-        flag("silent", "Announce nothing, and no header").short('s'),
+        flag("silent", "Announce nothing, and no header with tabs").short('s'),
         flag("no-table-headers", "No names of columns"),
         flag("dry-run", "Announce, and do nothing"),
     ])

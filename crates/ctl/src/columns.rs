@@ -45,6 +45,8 @@ pub(crate) struct Listing {
     pub(crate) shown: usize,
     /// Columns may be named on the command line.
     pub(crate) takes_columns: bool,
+    /// COMPAT: one listing of RabbitMQ has no header but in formats for programs.
+    pub(crate) has_header: bool,
 }
 
 const fn column(name: &'static str, pointer: &'static str) -> Column {
@@ -88,12 +90,14 @@ const CHOICE: Listing = Listing {
     columns: &[],
     shown: 0,
     takes_columns: true,
+    has_header: true,
 };
 
 /// What those have in common that always show the same columns.
 const FIXED: Listing = Listing { is_streamed: false, takes_columns: false, ..CHOICE };
 
-const QUEUES: Listing = Listing {
+/// `list_queues`.
+pub(crate) const QUEUES: Listing = Listing {
     verb: "list_queues",
     about: "Lists queues and their properties",
     banner: "Listing queues for vhost {vhost} ...",
@@ -107,10 +111,10 @@ const QUEUES: Listing = Listing {
         shaped("arguments", "/arguments", Shape::Arguments),
         column("policy", "/policy"),
         column("operator_policy", "/operator_policy"),
-        shaped("effective_policy_definition", "/effective_policy_definition", Shape::Arguments),
+        shaped("effective_policy_definition", "/effective_policy_definition", Shape::Pairs),
         // COMPAT: the API knows no processes; a connection goes by its name.
         Column { name: "pid", source: Source::Always(""), shape: Shape::Plain },
-        column("owner_pid", "/owner_pid_details/name"),
+        shaped("owner_pid", "/owner_pid_details/name", Shape::Process),
         column("exclusive", "/exclusive"),
         Column { name: "exclusive_consumer_pid", source: Source::Always(""), shape: Shape::Plain },
         column("exclusive_consumer_tag", "/exclusive_consumer_tag"),
@@ -132,6 +136,9 @@ const QUEUES: Listing = Listing {
         column("consumer_utilisation", "/consumer_utilisation"),
         column("consumer_capacity", "/consumer_capacity"),
         column("memory", "/memory"),
+        // COMPAT: what scripts for mirrored queues of 3.x ask for; there are none.
+        Column { name: "slave_pids", source: Source::Always(""), shape: Shape::Plain },
+        Column { name: "synchronised_slave_pids", source: Source::Always(""), shape: Shape::Plain },
         column("state", "/state"),
         column("type", "/type"),
         column("leader", "/leader"),
@@ -141,7 +148,8 @@ const QUEUES: Listing = Listing {
     ..CHOICE
 };
 
-const EXCHANGES: Listing = Listing {
+/// `list_exchanges`.
+pub(crate) const EXCHANGES: Listing = Listing {
     verb: "list_exchanges",
     about: "Lists exchanges",
     banner: "Listing exchanges for vhost {vhost} ...",
@@ -159,7 +167,8 @@ const EXCHANGES: Listing = Listing {
     ..CHOICE
 };
 
-const BINDINGS: Listing = Listing {
+/// `list_bindings`.
+pub(crate) const BINDINGS: Listing = Listing {
     verb: "list_bindings",
     about: "Lists all bindings in a vhost",
     banner: "Listing bindings for vhost {vhost}...",
@@ -177,7 +186,8 @@ const BINDINGS: Listing = Listing {
     ..CHOICE
 };
 
-const CONNECTIONS: Listing = Listing {
+/// `list_connections`.
+pub(crate) const CONNECTIONS: Listing = Listing {
     verb: "list_connections",
     about: "Lists AMQP connections",
     banner: "Listing connections ...",
@@ -189,7 +199,7 @@ const CONNECTIONS: Listing = Listing {
         column("peer_port", "/peer_port"),
         column("state", "/state"),
         // COMPAT: the API knows no processes; close_connection takes the name.
-        column("pid", "/name"),
+        shaped("pid", "/name", Shape::Process),
         column("name", "/name"),
         column("user_provided_name", "/user_provided_name"),
         column("node", "/node"),
@@ -223,18 +233,19 @@ const CONNECTIONS: Listing = Listing {
     ..CHOICE
 };
 
-const CHANNELS: Listing = Listing {
+/// `list_channels`.
+pub(crate) const CHANNELS: Listing = Listing {
     verb: "list_channels",
     about: "Lists all channels",
     banner: "Listing channels ...",
     path: "channels",
     shown: 4,
     columns: &[
-        column("pid", "/name"),
+        shaped("pid", "/name", Shape::Process),
         column("user", "/user"),
         column("consumer_count", "/consumer_count"),
         column("messages_unacknowledged", "/messages_unacknowledged"),
-        column("connection", "/connection_details/name"),
+        shaped("connection", "/connection_details/name", Shape::Process),
         column("name", "/name"),
         column("number", "/number"),
         column("vhost", "/vhost"),
@@ -250,7 +261,8 @@ const CHANNELS: Listing = Listing {
     ..CHOICE
 };
 
-const CONSUMERS: Listing = Listing {
+/// `list_consumers`.
+pub(crate) const CONSUMERS: Listing = Listing {
     verb: "list_consumers",
     about: "Lists all consumers of a vhost",
     banner: "Listing consumers in vhost {vhost} ...",
@@ -258,7 +270,7 @@ const CONSUMERS: Listing = Listing {
     shown: 7,
     columns: &[
         column("queue_name", "/queue/name"),
-        column("channel_pid", "/channel_details/name"),
+        shaped("channel_pid", "/channel_details/name", Shape::Process),
         column("consumer_tag", "/consumer_tag"),
         column("ack_required", "/ack_required"),
         column("prefetch_count", "/prefetch_count"),
@@ -293,12 +305,13 @@ const VHOSTS: Listing = Listing {
         column("protected_from_deletion", "/protected_from_deletion"),
         column("tracing", "/tracing"),
         shaped("cluster_state", "/cluster_state", Shape::States),
-        shaped("metadata", "/metadata", Shape::Arguments),
+        shaped("metadata", "/metadata", Shape::Pairs),
     ],
     ..CHOICE
 };
 
-const PERMISSIONS: Listing = Listing {
+/// `list_permissions`.
+pub(crate) const PERMISSIONS: Listing = Listing {
     verb: "list_permissions",
     about: "Lists the permissions of users in a vhost",
     banner: "Listing permissions for vhost \"{vhost}\" ...",
@@ -349,6 +362,7 @@ const USER_TOPIC_PERMISSIONS: Listing = Listing {
     banner: "Listing topic permissions for user \"{user}\" ...",
     path: "users/{user}/topic-permissions",
     shown: 4,
+    has_header: false,
     columns: &[
         column("vhost", "/vhost"),
         column("exchange", "/exchange"),
@@ -367,7 +381,8 @@ const POLICY_COLUMNS: &[Column] = &[
     column("priority", "/priority"),
 ];
 
-const POLICIES: Listing = Listing {
+/// `list_policies`.
+pub(crate) const POLICIES: Listing = Listing {
     verb: "list_policies",
     about: "Lists the policies of a vhost",
     banner: "Listing policies for vhost \"{vhost}\" ...",
@@ -377,7 +392,8 @@ const POLICIES: Listing = Listing {
     ..FIXED
 };
 
-const OPERATOR_POLICIES: Listing = Listing {
+/// `list_operator_policies`.
+pub(crate) const OPERATOR_POLICIES: Listing = Listing {
     verb: "list_operator_policies",
     about: "Lists the operator policies of a vhost",
     banner: "Listing operator policy overrides for vhost \"{vhost}\" ...",
@@ -387,7 +403,8 @@ const OPERATOR_POLICIES: Listing = Listing {
     ..FIXED
 };
 
-const PARAMETERS: Listing = Listing {
+/// `list_parameters`.
+pub(crate) const PARAMETERS: Listing = Listing {
     verb: "list_parameters",
     about: "Lists the runtime parameters of a vhost",
     banner: "Listing runtime parameters for vhost \"{vhost}\" ...",
@@ -402,7 +419,8 @@ const PARAMETERS: Listing = Listing {
     ..FIXED
 };
 
-const GLOBAL_PARAMETERS: Listing = Listing {
+/// `list_global_parameters`.
+pub(crate) const GLOBAL_PARAMETERS: Listing = Listing {
     verb: "list_global_parameters",
     about: "Lists the runtime parameters of the broker",
     banner: "Listing global runtime parameters ...",

@@ -11,6 +11,7 @@ mod columns;
 mod failure;
 mod output;
 mod settings;
+mod shell;
 mod verbs;
 
 use std::collections::HashMap;
@@ -93,6 +94,9 @@ pub fn run(
     errors: &mut dyn Write,
     terminal: &mut dyn Terminal,
 ) -> u8 {
+    if arguments.first().is_some_and(|name| shell::is_meant(name)) {
+        return shell::run(arguments, environment, out, errors, terminal);
+    }
     match cli::run(arguments, environment, out, terminal).and_then(|()| Ok(out.flush()?)) {
         Ok(()) | Err(failure::Failure::DryRun | failure::Failure::OutputClosed) => 0,
         Err(failure::Failure::Error { exit, text }) => {

@@ -5,7 +5,7 @@ mod erlang;
 
 use std::io::Write;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::failure::Failure;
 
@@ -45,8 +45,10 @@ impl Format {
 pub(crate) enum Shape {
     /// As it is; nothing for null.
     Plain,
-    /// A table of AMQP, as a list of pairs.
+    /// A table of AMQP: a list of pairs, in JSON with their types.
     Arguments,
+    /// Keys and values: a list of pairs, in JSON an object.
+    Pairs,
     /// A list of words, such as tags; some brokers send them with commas between them.
     Words,
     /// What each node says, as a list of pairs of words.
@@ -55,6 +57,8 @@ pub(crate) enum Shape {
     JsonText,
     /// The protocol of a connection, in Erlang's notation.
     Protocol,
+    /// The name of a connection or channel in place of its process.
+    Process,
 }
 
 impl Shape {
@@ -64,7 +68,7 @@ impl Shape {
             (_, Value::Null) => String::new(),
             (Self::Plain, Value::String(text)) => text.clone(),
             (Self::Plain, value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
-            (Self::Plain | Self::Arguments, value) => erlang::term(value),
+            (Self::Plain | Self::Arguments | Self::Pairs, value) => erlang::term(value),
             (Self::Words, Value::Array(words)) => {
                 let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
                 format!("[{}]", words.join(", "))
@@ -87,7 +91,8 @@ impl Shape {
                 Some(other) => other.to_owned(),
                 None => value.to_string(),
             },
-            (Self::Words | Self::States, value) => erlang::term(value),
+            (Self::Process, Value::String(name)) => process(name),
+            (Self::Words | Self::States | Self::Process, value) => erlang::term(value),
         }
     }
 
@@ -96,9 +101,39 @@ impl Shape {
         match (self, value) {
             // COMPAT: what is missing is an empty text.
             (_, Value::Null) => Value::String(String::new()),
-            (Self::JsonText | Self::Protocol, value) => Value::String(self.text(value)),
+            (Self::JsonText | Self::Protocol | Self::Process, value) => Value::String(self.text(value)),
+            (Self::Arguments, Value::Object(pairs)) => triples(pairs),
             (_, value) => value.clone(),
         }
+    }
+}
+
+/// The name of a connection or channel as scripts take a process: in one word, that lines can be cut at blanks.
+pub(crate) fn process(name: &str) -> String {
+    let name: String = name.chars().filter(|character| !character.is_whitespace()).collect();
+    format!("<{name}>")
+}
+
+/// COMPAT: a table of AMQP in JSON, as name, type and value of each. The API says nothing of types: a number may
+/// have been declared as any of those for numbers.
+fn triples(pairs: &Map<String, Value>) -> Value {
+    let triple = |(name, value): (&String, &Value)| {
+        let (kind, value) = typed(value);
+        json!([name, kind, value])
+    };
+    pairs.iter().map(triple).collect()
+}
+
+/// A value of AMQP with its type.
+fn typed(value: &Value) -> (&'static str, Value) {
+    match value {
+        Value::Null => ("void", json!("undefined")),
+        Value::Bool(_) => ("bool", value.clone()),
+        Value::Number(number) if number.is_f64() => ("double", value.clone()),
+        Value::Number(_) => ("long", value.clone()),
+        Value::String(_) => ("longstr", value.clone()),
+        Value::Array(items) => ("array", items.iter().map(|item| json!(typed(item))).collect()),
+        Value::Object(pairs) => ("table", triples(pairs)),
     }
 }
 
@@ -109,15 +144,18 @@ pub(crate) struct Table {
     pub(crate) columns: Vec<(String, Shape)>,
     /// As many values as there are columns, for each row.
     pub(crate) rows: Vec<Vec<Value>>,
-    /// What is printed in place of no rows: COMPAT: nothing for what RabbitMQ streams, an empty line for the rest.
+    /// What is printed in place of no rows: COMPAT: nothing for what RabbitMQ streams, an empty line or list for the
+    /// rest.
     pub(crate) is_streamed: bool,
+    /// The header is printed with `--formatter table`, too.
+    pub(crate) has_header: bool,
 }
 
 impl Table {
     /// A table of plain columns.
     pub(crate) fn plain(columns: &[&str], rows: Vec<Vec<Value>>) -> Self {
         let columns = columns.iter().map(|&name| (name.to_owned(), Shape::Plain)).collect();
-        Self { columns, rows, is_streamed: true }
+        Self { columns, rows, is_streamed: true, has_header: true }
     }
 
     /// The cells of a row as text.
@@ -203,9 +241,7 @@ impl Output<'_> {
     /// What a verb found, which is one sentence.
     pub(crate) fn say(&mut self, text: &str) -> Result<(), Failure> {
         match self.format {
-            Format::Json | Format::JsonStream => {
-                self.json(&serde_json::json!({"result": "ok", "message": text}))
-            }
+            Format::Json | Format::JsonStream => self.json(&json!({"result": "ok", "message": text})),
             _ => self.line(text),
         }
     }
@@ -236,7 +272,7 @@ impl Output<'_> {
         if table.rows.is_empty() {
             return if table.is_streamed { Ok(()) } else { self.line("") };
         }
-        if self.headers {
+        if self.headers && table.has_header {
             let names: Vec<&str> = table.columns.iter().map(|(name, _)| name.as_str()).collect();
             self.line(&names.join("\t"))?;
         }
@@ -258,6 +294,9 @@ impl Output<'_> {
 
     /// COMPAT: the comma begins the next line, so that rows can be printed as they come.
     fn list_of_objects(&mut self, table: &Table) -> Result<(), Failure> {
+        if table.rows.is_empty() && !table.is_streamed {
+            return self.line("[]");
+        }
         self.line("[")?;
         for (index, row) in table.rows.iter().enumerate() {
             let comma = if index == 0 { "" } else { "," };
@@ -267,6 +306,9 @@ impl Output<'_> {
     }
 
     fn boxes(&mut self, table: &Table) -> Result<(), Failure> {
+        if table.rows.is_empty() {
+            return Ok(());
+        }
         let mut lines: Vec<Vec<String>> = table.rows.iter().map(|row| table.safe_texts(row)).collect();
         if self.headers {
             lines.insert(0, table.columns.iter().map(|(name, _)| name.clone()).collect());

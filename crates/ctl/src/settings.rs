@@ -55,6 +55,10 @@ impl File {
 /// What the broker's own variables say. In its container the tools see them too.
 struct Beside {
     url: Option<String>,
+    /// Its certificate is not looked at.
+    insecure: bool,
+    /// The broker has no HTTP API.
+    is_off: bool,
     user: Option<String>,
     password: Option<String>,
 }
@@ -62,23 +66,31 @@ struct Beside {
 impl Beside {
     fn of(environment: &Environment) -> Self {
         let either = |own, of_rabbitmq| environment.get(own).or_else(|| environment.get(of_rabbitmq));
+        let listener = |name, scheme| environment.get(name).and_then(|listen| url_of(scheme, &listen));
+        let plain = listener("LEVERET_MANAGEMENT_LISTEN", "http");
+        let is_off = environment.get("LEVERET_MANAGEMENT_LISTEN").is_some_and(|listen| listen == "none");
+        let tls = listener("LEVERET_MANAGEMENT_TLS_LISTEN", "https").filter(|_| is_off);
         Self {
-            url: environment.get("LEVERET_MANAGEMENT_LISTEN").and_then(|listen| url_of(&listen)),
+            // Its certificate has the name under which others know the broker. On the way to oneself nobody sits
+            // between who could not read what comes without TLS as well.
+            insecure: tls.as_ref().is_some_and(|(_, is_loopback)| *is_loopback),
+            is_off: is_off && tls.is_none(),
+            url: plain.or(tls).map(|(url, _)| url),
             user: either("LEVERET_DEFAULT_USER", "RABBITMQ_DEFAULT_USER"),
             password: either("LEVERET_DEFAULT_PASSWORD", "RABBITMQ_DEFAULT_PASS"),
         }
     }
 }
 
-/// How a listener is reached from its own machine; none if it is not an address with a port.
-fn url_of(listen: &str) -> Option<String> {
+/// How a listener is reached from its own machine, and whether by its loopback; none if it is no address with a port.
+fn url_of(scheme: &str, listen: &str) -> Option<(String, bool)> {
     let mut address: SocketAddr = listen.split(',').next()?.trim().parse().ok()?;
     match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
         IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
         _ => {}
     }
-    Some(format!("http://{address}"))
+    Some((format!("{scheme}://{address}"), address.ip().is_loopback()))
 }
 
 /// What the command line and the rest say. `given` looks a flag up.
@@ -95,11 +107,21 @@ pub(crate) fn endpoint(
         given.text(flag).map(str::to_owned).or_else(|| environment.get(variable)).or(from_file)
     };
     let beside = Beside::of(environment);
-    let url = pick("url", "LEVERET_URL", file.url).or(beside.url).unwrap_or_else(|| URL.to_owned());
+    let named = pick("url", "LEVERET_URL", file.url);
+    let is_beside = named.is_none();
+    if is_beside && beside.is_off {
+        let text = "the broker here has no HTTP API (LEVERET_MANAGEMENT_LISTEN is none): set that to 127.0.0.1:15672, \
+                    or name another broker with --url or LEVERET_URL";
+        return Err(Failure::new(Exit::Unavailable, text));
+    }
+    let url = named.or(beside.url).unwrap_or_else(|| URL.to_owned());
     let default_user = beside.user.unwrap_or_else(|| GUEST.to_owned());
-    let user = pick("username", "LEVERET_USER", file.user).unwrap_or_else(|| default_user.clone());
+    let named_user = pick("username", "LEVERET_USER", file.user);
+    let named_password = pick("password", "LEVERET_PASSWORD", file.password);
+    let is_login_named = named_user.is_some() || named_password.is_some();
+    let user = named_user.unwrap_or_else(|| default_user.clone());
     let of_default = beside.password.filter(|_| user == default_user);
-    let password = match pick("password", "LEVERET_PASSWORD", file.password).or(of_default) {
+    let password = match named_password.or(of_default) {
         Some(password) => password,
         None if user == GUEST => GUEST.to_owned(),
         None => terminal.password(&format!("Password of {user}: "))?.ok_or_else(|| {
@@ -108,9 +130,10 @@ pub(crate) fn endpoint(
             ))
         })?,
     };
-    let ca_file = given.text("ca-file").map(PathBuf::from).or(file.ca_file);
-    let authorities = ca_file.map(|path| {
-        fs::read(&path).map_err(|error| Failure::new(Exit::Data, format!("{}: {error}", path.display())))
+    let ca_file = given.text("ca-file").map(str::to_owned).or_else(|| environment.get("LEVERET_CA_FILE"));
+    let ca_file = ca_file.map(PathBuf::from).or(file.ca_file);
+    let authorities = ca_file.as_ref().map(|path| {
+        fs::read(path).map_err(|error| Failure::new(Exit::Data, format!("{}: {error}", path.display())))
     });
     let timeout = match given.text("timeout") {
         Some(text) => parse_timeout(text)?,
@@ -119,8 +142,12 @@ pub(crate) fn endpoint(
             None => Some(TIMEOUT),
         },
     };
-    let insecure = given.flag("insecure") || file.insecure.unwrap_or(false);
-    Ok(Endpoint { url, user, password, authorities: authorities.transpose()?, insecure, timeout })
+    // Who names authorities wants the certificate looked at.
+    let insecure = given.flag("insecure")
+        || file.insecure.unwrap_or(false)
+        || (is_beside && beside.insecure && ca_file.is_none());
+    let authorities = authorities.transpose()?;
+    Ok(Endpoint { url, user, password, is_login_named, authorities, insecure, timeout })
 }
 
 /// Seconds, or `infinity`.

@@ -61,7 +61,7 @@ impl User {
         }
     }
 
-    /// Whether it sees what is in vhosts it has no permissions for. COMPAT: administrators and monitors do.
+    /// Whether it sees all connections and knows of all vhosts. COMPAT: administrators and monitors do.
     pub(crate) fn sees_all(&self) -> bool {
         self.has(Tag::Monitoring)
     }
@@ -72,7 +72,7 @@ impl Tag {
     pub(crate) fn refusal(self) -> &'static str {
         match self {
             Self::Management => "Not management user",
-            Self::Policymaker => "Not policymaker user",
+            Self::Policymaker => "User not authorised to access object",
             Self::Monitoring => "Not monitor user",
             Self::Administrator => "Not administrator user",
         }

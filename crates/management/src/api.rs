@@ -64,11 +64,14 @@ pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router = Router::new().fallback(async || Refusal::no_object().into_response(None));
     let prefix = api.settings.path_prefix.clone();
     for (path, resource) in resources() {
-        let api = Arc::clone(&api);
-        router = router.route(
-            &format!("{prefix}/api/{path}"),
-            any(move |request| serve(Arc::clone(&api), resource, request)),
-        );
+        // COMPAT: with a slash behind it a path is the same.
+        for end in ["", "/"] {
+            let api = Arc::clone(&api);
+            router = router.route(
+                &format!("{prefix}/api/{path}{end}"),
+                any(move |request| serve(Arc::clone(&api), resource, request)),
+            );
+        }
     }
     router
 }
@@ -198,7 +201,6 @@ fn of_vhosts() -> Vec<(&'static str, Resource)> {
         ),
         ("exchanges", Resource::of(Management).get(exchanges::list)),
         ("exchanges/{vhost}", Resource::of(Management).get(exchanges::list)),
-        ("exchanges/{vhost}/", Resource::of(Management).get(exchanges::list)),
         (
             "exchanges/{vhost}/{exchange}",
             Resource::of(Management).get(exchanges::show).put(exchanges::declare).delete(exchanges::delete),
@@ -241,7 +243,7 @@ fn of_vhosts() -> Vec<(&'static str, Resource)> {
         ("operator-policies/{vhost}", Resource::of(Management).get(policies::list_operator)),
         (
             "operator-policies/{vhost}/{name}",
-            Resource::of(Policymaker)
+            Resource::of(Administrator)
                 .get(policies::show_operator)
                 .put(policies::put_operator)
                 .delete(policies::delete_operator),
@@ -285,8 +287,8 @@ fn of_access() -> Vec<(&'static str, Resource)> {
             "topic-permissions/{vhost}/{user}/{exchange}",
             users.get(permissions::show_topics).delete(permissions::delete_topics),
         ),
-        ("user-limits", users.get(users::list_limits)),
-        ("user-limits/{user}", users.get(users::list_limits)),
+        ("user-limits", Resource::of(Tag::Management).get(users::list_limits)),
+        ("user-limits/{user}", Resource::of(Tag::Management).get(users::list_limits)),
         ("user-limits/{user}/{name}", users.put(users::put_limit).delete(users::delete_limit)),
         ("auth/hash_password/{password}", users.get(users::hash_password)),
     ]
@@ -304,7 +306,7 @@ fn of_settings() -> Vec<(&'static str, Resource)> {
         ("parameters/{component}/{vhost}", settings.get(parameters::list)),
         (
             "parameters/{component}/{vhost}/{name}",
-            settings.get(parameters::absent).put(parameters::put).delete(parameters::absent),
+            settings.get(parameters::show).put(parameters::put).delete(parameters::delete),
         ),
         ("global-parameters", settings.get(parameters::list_global)),
         (

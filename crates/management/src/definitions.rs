@@ -16,6 +16,7 @@ mod tests;
 use leveret_broker::BrokerError;
 use leveret_broker::store::JournalPosition;
 
+pub(crate) use export::parameters;
 pub use export::{export, export_vhost};
 pub use import::{import, import_into};
 

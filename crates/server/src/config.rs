@@ -18,6 +18,8 @@ use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use leveret_broker::limits::TIME_MS_MAX;
+
 pub use error::ConfigError;
 pub use option::Origin;
 
@@ -47,10 +49,6 @@ const JOURNAL_BYTES_LIMIT: u64 = 64 * 1024 * 1024 * 1024;
 
 /// Longest configurable wait, so that no wait is without an end: one hour.
 const WAIT_MS_LIMIT: u64 = 60 * 60 * 1000;
-
-/// Longest configurable consumer timeout: ten years.
-// COMPAT: as long as RabbitMQ's longest times for messages and queues.
-const CONSUMER_TIMEOUT_MS_LIMIT: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
 
 /// More worker threads than any machine has cores for.
 const WORKER_THREADS_LIMIT: u64 = 1024;
@@ -186,7 +184,7 @@ options! {
     /// that hangs does not keep messages for ever; 0 means never. Found up to two minutes late. A queue may say
     /// otherwise.
     consumer_timeout_ms: Option<u64> = "1800000",
-        kind::number(0..=CONSUMER_TIMEOUT_MS_LIMIT, "milliseconds").map(some_unless_zero);
+        kind::number(0..=TIME_MS_MAX, "milliseconds").map(some_unless_zero);
 
     /// Octets of messages in memory above which publishers are blocked; 0 blocks them always. A share is one
     /// of the machine's memory, or of the container's limit if that is lower.
@@ -384,6 +382,12 @@ pub fn load(
     raw.overlay(variables.settings);
     raw.overlay(flags.settings);
     let config = raw.check()?.check_together()?;
+    let is_named = raw.default_user.origin != Origin::Default;
+    let has_password = raw.default_password.origin != Origin::Default || config.load_definitions.is_some();
+    if is_named && !has_password && !config.loopback_users.contains(&config.default_user) {
+        let text = "default_user may log in from anywhere: set default_password as well";
+        return Err(ConfigError::Contradiction(text));
+    }
     let ignored_lines = ignored.iter().map(|key| format!("# ignored: {key}\n"));
     let printed = raw.all().map(|setting| setting.toml_line() + "\n").chain(ignored_lines).collect();
     Ok(Loaded { task, config, printed, ignored })

@@ -10,6 +10,7 @@ use leveret_broker::access::password::PasswordHash;
 use leveret_broker::access::permissions::Permissions;
 use leveret_broker::access::user::User;
 use leveret_broker::store::JournalPosition;
+use leveret_broker::vhost::VhostSettings;
 use leveret_broker::{Actor, BrokerError};
 use leveret_management::definitions::{ImportError, Imported, import};
 use tokio::sync::oneshot;
@@ -33,7 +34,10 @@ pub(crate) fn make(server: &Server) -> Result<JournalPosition, BrokerError> {
     let (broker, config) = (&server.broker, &server.config);
     let access = broker.access();
     if !broker.has_vhosts() && !access.has_begun() {
-        broker.create_vhost(&config.default_vhost);
+        // COMPAT: what RabbitMQ says of it.
+        let settings =
+            VhostSettings { description: "Default virtual host".to_owned(), ..VhostSettings::default() };
+        broker.put_vhost(BY, &config.default_vhost, settings)?;
     }
     if access.has_begun() {
         return Ok(JournalPosition::SAFE);

@@ -1,7 +1,7 @@
 //! The Leveret broker as a process. In the order of a start: [`config`] is read, `server` listens,
 //! each client is served by a connection and its channels, whose frames go into the routing core.
 //!
-//! - `server`: listeners, signals, the end
+//! - `server`: the start, signals, the end; `listeners`: where clients come in
 //! - `connection`: handshake, reading loop, writing task, outbound buffer; `tls`: certificates and sessions
 //! - `channel`: one task each; publishing, consuming, settling, declaring; `single`: a message without a channel
 //! - `alarms`: why publishers have to wait
@@ -26,6 +26,7 @@ mod events;
 #[cfg(test)]
 mod held;
 mod limits;
+mod listeners;
 mod logging;
 mod management;
 mod observed;
@@ -37,6 +38,7 @@ mod tls;
 use std::process::ExitCode;
 
 use config::{Config, Loaded, Task};
+use rustix::fs::Mode;
 use tracing::warn;
 
 #[global_allocator]
@@ -49,6 +51,8 @@ pub const COMPATIBLE_VERSION: &str = "4.2.5";
 /// The program `leveret`: reads its configuration and runs the broker until it is stopped, or verifies what
 /// one has on disk.
 pub fn main() -> ExitCode {
+    // Whatever it writes is for its own user: hashes of passwords are in it, and other people's messages.
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
     match config::load(std::env::args_os(), std::env::vars_os()) {
         Ok(Loaded { task: Task::Serve, config, ignored, .. }) => run(config, &ignored),
         Ok(Loaded { task: Task::Check, config, .. }) => check::run(&config.data_dir),

@@ -21,7 +21,8 @@ use crate::channel::Deliveries;
 use crate::config::memory;
 use crate::connection::{self, Connection};
 use crate::counters::{ChannelCounters, SIZE_CLASSES};
-use crate::server::{Purpose, Server};
+use crate::listeners::Purpose;
+use crate::server::Server;
 use crate::single;
 use crate::tls::Tls;
 

@@ -1,6 +1,5 @@
-//! The broker process: listeners, the connections they accept, and an orderly end.
+//! The broker process: what all connections share, the start, and an orderly end.
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -12,16 +11,12 @@ use dashmap::DashMap;
 use leveret_broker::access::Gone;
 use leveret_broker::store::{JournalPosition, Store};
 use leveret_broker::{Broker, BrokerError, ConnectionId};
-use leveret_management::listener::Listener;
-use leveret_management::metrics;
-use leveret_management::node::Node;
 use leveret_store::disk::{Disk, SystemDisk};
 use leveret_store::{DurableStore, OpenError};
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::admission::Admission;
 use crate::alarms::{self, Alarms};
@@ -33,16 +28,11 @@ use crate::counters::ServerCounters;
 use crate::defaults::{self, DefinitionsError};
 use crate::durable;
 use crate::events;
+use crate::listeners::{self, Bound};
 use crate::management;
 use crate::observed;
 use crate::timers::TimerThread;
 use crate::tls::{self, Tls, TlsError};
-
-/// Connections that the kernel completes before they are accepted.
-const LISTEN_BACKLOG: u32 = 4096;
-
-/// How long to wait before accepting again when there are no file descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the broker did not start.
 #[derive(Debug, Error)]
@@ -238,7 +228,7 @@ pub(crate) async fn run(config: Config) -> Result<(), StartError> {
     let node = observed::node(&server, &store, &listeners);
     // Each connection holds a sender: the receiver ends when all are gone.
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
-    let of_api = serve_on(listeners, &server, &node, &alive);
+    let of_api = listeners::serve_on(listeners, &server, &node, &alive);
     drop(alive);
     let api = management::start(&server, node, of_api).map_err(StartError::Thread)?;
     tokio::spawn(tls::reload_on(hangup, tls));
@@ -278,159 +268,6 @@ fn start_alarms(server: &Server) {
     let data_dir = server.config.data_dir.clone();
     let free_bytes = Arc::new(move || SystemDisk.free_bytes(&data_dir));
     tokio::spawn(alarms::disk::watch(Arc::clone(&server.alarms), free_bytes));
-}
-
-/// What somebody listens for.
-pub(crate) struct Purpose {
-    spoken: Spoken,
-    /// What comes first.
-    pub(crate) tls: Option<Arc<Tls>>,
-}
-
-/// What is spoken where somebody listens.
-#[derive(Clone, Copy)]
-enum Spoken {
-    /// AMQP.
-    Amqp,
-    /// HTTP, by scrapers of metrics.
-    Metrics,
-    /// HTTP, by users of the API.
-    Management,
-}
-
-impl Purpose {
-    /// COMPAT: what RabbitMQ calls it.
-    pub(crate) fn protocol(&self) -> &'static str {
-        match (self.spoken, self.tls.is_some()) {
-            (Spoken::Amqp, false) => "amqp",
-            (Spoken::Amqp, true) => "amqp/ssl",
-            (Spoken::Metrics, false) => "http/prometheus",
-            (Spoken::Metrics, true) => "https/prometheus",
-            (Spoken::Management, false) => "http",
-            (Spoken::Management, true) => "https",
-        }
-    }
-
-    fn described(&self) -> &'static str {
-        match (self.spoken, self.tls.is_some()) {
-            (Spoken::Amqp, false) => "AMQP connections",
-            (Spoken::Amqp, true) => "AMQP connections with TLS",
-            (Spoken::Metrics, false) => "scrapers of metrics",
-            (Spoken::Metrics, true) => "scrapers of metrics with TLS",
-            (Spoken::Management, false) => "the HTTP API",
-            (Spoken::Management, true) => "the HTTP API with TLS",
-        }
-    }
-}
-
-/// An address that is ours, and nobody is let in yet.
-struct Bound {
-    address: SocketAddr,
-    socket: TcpSocket,
-    purpose: Purpose,
-}
-
-impl Bound {
-    /// All addresses to listen on.
-    fn all(config: &Config, tls: Option<&Arc<Tls>>) -> Result<Vec<Self>, StartError> {
-        let secured = config.amqps_addresses();
-        let all = [
-            (Spoken::Amqp, None, &config.amqp_listen),
-            (Spoken::Amqp, tls, &secured),
-            (Spoken::Metrics, None, &config.metrics_listen),
-            (Spoken::Metrics, tls, &config.metrics_tls_listen),
-            (Spoken::Management, None, &config.management_listen),
-            (Spoken::Management, tls, &config.management_tls_listen),
-        ];
-        let all = all.into_iter().flat_map(|(spoken, tls, addresses)| {
-            addresses.iter().map(move |&address| (address, Purpose { spoken, tls: tls.cloned() }))
-        });
-        let all: Vec<_> = all.collect();
-        let of_ipv4 = all.iter().filter(|(address, _)| address.is_ipv4());
-        let ports_of_ipv4: HashSet<u16> = of_ipv4.map(|(address, _)| address.port()).collect();
-        let bind = |(address, purpose): (SocketAddr, Purpose)| {
-            let is_ipv6_only = address.is_ipv6() && ports_of_ipv4.contains(&address.port());
-            Self::bind(address, is_ipv6_only, purpose)
-        };
-        all.into_iter().map(bind).collect()
-    }
-
-    /// Unless it is told to be for IPv6 only, `[::]` takes clients of IPv4 as well.
-    fn bind(address: SocketAddr, is_ipv6_only: bool, purpose: Purpose) -> Result<Self, StartError> {
-        let bind = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            if is_ipv6_only {
-                rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-            }
-            // A restart must not wait for the kernel to forget old connections.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            Ok(socket)
-        };
-        let socket = bind().map_err(|error| StartError::Listen { address, error })?;
-        Ok(Self { address, socket, purpose })
-    }
-
-    fn listen(self) -> Result<(TcpListener, Purpose), StartError> {
-        let Self { address, socket, purpose } = self;
-        let listener =
-            socket.listen(LISTEN_BACKLOG).map_err(|error| StartError::Listen { address, error })?;
-        if let Ok(address) = listener.local_addr() {
-            info!(%address, "listening for {}", purpose.described());
-        }
-        Ok((listener, purpose))
-    }
-}
-
-/// Lets clients in, but those of the HTTP API, whose listeners are given back: it has threads of its own.
-fn serve_on(
-    listeners: Vec<(TcpListener, Purpose)>,
-    server: &Arc<Server>,
-    node: &Arc<dyn Node>,
-    alive: &mpsc::Sender<Infallible>,
-) -> Vec<Listener> {
-    let mut of_api = Vec::new();
-    for (listener, Purpose { spoken, tls }) in listeners {
-        match spoken {
-            Spoken::Amqp => _ = tokio::spawn(accept(Arc::clone(server), listener, tls, alive.clone())),
-            Spoken::Metrics => {
-                let listener = management::listener(server, listener, tls);
-                tokio::spawn(metrics::serve(Arc::clone(node), listener));
-            }
-            Spoken::Management => of_api.push(management::listener(server, listener, tls)),
-        }
-    }
-    of_api
-}
-
-async fn accept(
-    server: Arc<Server>,
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-    alive: mpsc::Sender<Infallible>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = server.shutting_down() => return,
-        };
-        match accepted {
-            Ok((socket, peer)) => {
-                let (server, tls, alive) = (Arc::clone(&server), tls.clone(), alive.clone());
-                tokio::spawn(async move {
-                    connection::serve(server, socket, peer, tls).await;
-                    drop(alive);
-                });
-            }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
-                debug!(%error, "a client left before it was accepted");
-            }
-            Err(error) => {
-                warn!(%error, "cannot accept connections");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// The signals that stop the broker.

@@ -155,6 +155,7 @@ pub(crate) fn unknown_version(what: impl Into<String>, version: u8) -> EntryErro
 /// Flags of a block's value.
 const BLOCK_EXPIRES: u8 = 1;
 const BLOCK_HAS_RETURNS: u8 = 2;
+const BLOCK_IS_ESTIMATE: u8 = 4;
 
 /// A block of a durable queue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,6 +174,8 @@ pub struct BlockEntry {
     pub live_bytes: u32,
     /// Octets of the bodies of its messages that are not settled.
     pub body_bytes: u32,
+    /// That is not known for sure.
+    pub is_estimate: bool,
     /// Whether any of its messages expires.
     pub expires: bool,
     /// How often messages came back to a quorum queue, by number in it.
@@ -190,9 +193,12 @@ impl BlockEntry {
             value.extend_from_slice(&number.to_le_bytes());
         }
         let has_returns = !self.returns.is_empty();
-        value.push(
-            if self.expires { BLOCK_EXPIRES } else { 0 } | if has_returns { BLOCK_HAS_RETURNS } else { 0 },
-        );
+        let flags = [
+            (self.expires, BLOCK_EXPIRES),
+            (has_returns, BLOCK_HAS_RETURNS),
+            (self.is_estimate, BLOCK_IS_ESTIMATE),
+        ];
+        value.push(flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum());
         if has_returns {
             put_varint(&mut value, self.returns.len() as u64);
             for (number, Returns { acquired, failed }) in &self.returns {
@@ -228,8 +234,9 @@ impl BlockEntry {
             let file = reader.u64()?;
             let location = BlockLocation { file, offset: reader.u32()?, length: reader.u32()? };
             let (count, live_bytes, body_bytes) = (reader.u32()?, reader.u32()?, reader.u32()?);
-            let flags = reader.u8().filter(|flags| flags & !(BLOCK_EXPIRES | BLOCK_HAS_RETURNS) == 0)?;
-            let expires = flags & BLOCK_EXPIRES != 0;
+            let known = BLOCK_EXPIRES | BLOCK_HAS_RETURNS | BLOCK_IS_ESTIMATE;
+            let flags = reader.u8().filter(|flags| flags & !known == 0)?;
+            let (expires, is_estimate) = (flags & BLOCK_EXPIRES != 0, flags & BLOCK_IS_ESTIMATE != 0);
             let returns = match flags & BLOCK_HAS_RETURNS {
                 0 => Vec::new(),
                 _ => read_returns(&mut reader)?,
@@ -243,6 +250,7 @@ impl BlockEntry {
                 settled,
                 live_bytes,
                 body_bytes,
+                is_estimate,
                 expires,
                 returns,
             })

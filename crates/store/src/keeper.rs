@@ -423,6 +423,7 @@ impl Keeper {
             settled: state.settled,
             live_bytes,
             body_bytes: u32::try_from(state.body_bytes).unwrap_or(u32::MAX),
+            is_estimate: state.is_estimate,
             expires: state.expires,
             returns: state.returns,
         }

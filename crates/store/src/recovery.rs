@@ -210,6 +210,7 @@ fn block_state(entry: &BlockEntry) -> BlockState {
         settled: entry.settled.clone(),
         live: 0,
         body_bytes: u64::from(entry.body_bytes),
+        is_estimate: entry.is_estimate,
         expires: entry.expires,
         returns: entry.returns.clone(),
     }

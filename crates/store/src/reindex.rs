@@ -293,6 +293,7 @@ impl Index<'_> {
             settled: Vec::new(),
             live_bytes: candidate.location.length,
             body_bytes: 0,
+            is_estimate: true,
             expires: false,
             returns: Vec::new(),
         });
@@ -346,7 +347,18 @@ fn entry_of(
     let expires = kept.iter().any(|message| message.expires);
     // How often they came back is lost with the catalog.
     let returns = Vec::new();
-    BlockEntry { queue, first_position, location, count, settled, live_bytes, body_bytes, expires, returns }
+    BlockEntry {
+        queue,
+        first_position,
+        location,
+        count,
+        settled,
+        live_bytes,
+        body_bytes,
+        is_estimate: false,
+        expires,
+        returns,
+    }
 }
 
 /// Notes that all of these may have been handed out before.

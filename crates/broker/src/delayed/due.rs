@@ -5,6 +5,7 @@ use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldTableRef, FieldValue, FieldValueRef};
 
 use crate::error::BrokerError;
+use crate::limits::TIME_MS_MAX;
 use crate::message::{Extras, MessageBatch, MessageView};
 use crate::time::Timestamp;
 use crate::vhost::PublishedBy;
@@ -12,9 +13,6 @@ use crate::vhost::PublishedBy;
 const DELAY: &str = "x-delay";
 const DELIVER_AT: &str = "x-deliver-at";
 const BLIND_COPIES: &str = "BCC";
-
-/// Ten years, as for times to live.
-pub const DELAY_MS_MAX: u64 = 315_360_000_000;
 
 /// When a message with these headers is due; `None`: at once.
 ///
@@ -41,10 +39,10 @@ pub(crate) fn due_at(
     };
     match u64::try_from(delay_ms) {
         Err(_) | Ok(0) => Ok(None),
-        Ok(delay_ms) if delay_ms > DELAY_MS_MAX && by == PublishedBy::Client => {
+        Ok(delay_ms) if delay_ms > TIME_MS_MAX && by == PublishedBy::Client => {
             Err(BrokerError::DelayTooLong { delay_ms })
         }
-        Ok(delay_ms) => Ok(Some(now.after_ms(delay_ms.min(DELAY_MS_MAX)))),
+        Ok(delay_ms) => Ok(Some(now.after_ms(delay_ms.min(TIME_MS_MAX)))),
     }
 }
 
@@ -188,12 +186,12 @@ mod tests {
 
     #[test]
     fn more_than_ten_years_is_refused() {
-        let longest = i64::try_from(DELAY_MS_MAX).unwrap();
+        let longest = i64::try_from(TIME_MS_MAX).unwrap();
         assert!(delayed(longest).is_some());
         let refused = |headers: FieldTable| due(&headers).unwrap_err();
         assert_eq!(
             refused(FieldTable::new().with(DELAY, longest + 1)),
-            BrokerError::DelayTooLong { delay_ms: DELAY_MS_MAX + 1 }
+            BrokerError::DelayTooLong { delay_ms: TIME_MS_MAX + 1 }
         );
         refused(FieldTable::new().with(DELAY, i64::MAX));
         refused(FieldTable::new().with(DELAY, 1e300));

@@ -332,8 +332,8 @@ fn the_real_type_is_checked() {
     assert_eq!(declare(Some("x-delayed-message".into())), Err(BrokerError::DelayedTwice));
     assert_eq!(declare(Some("strange".into())).unwrap_err().to_string(), "unknown exchange type 'strange'");
     assert_eq!(declare(Some("x-consistent-hash".into())), Ok(()));
-    let refused = world.publish_to("x", "key", "m", delay(due::DELAY_MS_MAX + 1), &[]);
-    assert_eq!(refused.unwrap_err(), BrokerError::DelayTooLong { delay_ms: due::DELAY_MS_MAX + 1 });
+    let refused = world.publish_to("x", "key", "m", delay(crate::limits::TIME_MS_MAX + 1), &[]);
+    assert_eq!(refused.unwrap_err(), BrokerError::DelayTooLong { delay_ms: crate::limits::TIME_MS_MAX + 1 });
     assert_eq!(world.buckets(), 0);
 }
 

@@ -112,8 +112,10 @@ pub(crate) struct Chunk {
     pub(crate) persistent: u32,
     /// Octets of the bodies of those in it that are ready or unacked.
     pub(crate) body_bytes: u64,
-    /// That may be too much, as after a restart that found some of it settled: right once its contents were seen.
+    /// That may be wrong, as after a restart that found more of it settled: right once its contents were seen.
     pub(crate) is_estimate: bool,
+    /// Ready messages of it were purged while it was on disk alone: the octets of the others are not known.
+    pub(crate) is_purged_unseen: bool,
     /// Some message in it expires.
     pub(crate) expires: bool,
     /// The messages, while they are in memory. Shared with whoever writes them to the disk; they grow only
@@ -145,6 +147,7 @@ impl Chunk {
             persistent: batch.persistent,
             body_bytes: batch.body_bytes,
             is_estimate: false,
+            is_purged_unseen: false,
             expires: batch.expires,
             contents: Some(Arc::new(contents)),
             block: None,
@@ -161,13 +164,16 @@ impl Chunk {
     /// A chunk that a restart found on disk.
     pub(crate) fn on_disk(block: &BlockState, settled: Settled, changed: bool) -> Self {
         let live = settled.missing(0, block.count) as u32;
+        let known = Settled::from_bitmap(&block.settled).missing(0, block.count) as u32;
+        let body_bytes = block.body_bytes * u64::from(live) / u64::from(known.max(1));
         Self {
             first_position: block.first_position,
             span: block.count,
             live,
             persistent: live,
-            body_bytes: block.body_bytes,
-            is_estimate: true,
+            body_bytes,
+            is_estimate: block.is_estimate || live < known,
+            is_purged_unseen: false,
             expires: block.expires,
             contents: None,
             block: Some(ChunkBlock {
@@ -291,6 +297,8 @@ impl Chunk {
         let block = self.block.as_mut().filter(|block| block.durable && block.changed)?;
         block.changed = false;
         let mut settled = self.settled.clone();
+        let is_unsure = self.is_estimate || self.is_purged_unseen;
+        let is_estimate = is_unsure || block.transient.is_some() || block.covers < self.span;
         if let Some(transient) = &block.transient {
             (0..block.covers)
                 .filter(|&number| transient.contains(number))
@@ -307,6 +315,7 @@ impl Chunk {
             settled: settled.to_bitmap(),
             live: self.live,
             body_bytes: self.body_bytes,
+            is_estimate,
             expires: self.expires,
             returns,
         })

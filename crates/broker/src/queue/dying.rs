@@ -186,7 +186,7 @@ impl Queue {
         }
         // Whoever came here has other work as well: the timer's thread goes on.
         let mut state = self.state.lock();
-        if !state.dying.is_empty() && !state.deleted {
+        if (!state.dying.is_empty() || state.refused.is_some()) && !state.deleted {
             let now = self.services.clock.now();
             self.arm(&mut state, now);
         }

@@ -448,6 +448,21 @@ impl Levels {
         self.get_mut(incoming.level).install(incoming, contents);
     }
 
+    /// Whether it is not known for sure how many octets are ready.
+    pub(crate) fn has_estimates(&self) -> bool {
+        self.each().any(Messages::has_estimates)
+    }
+
+    /// A chunk whose octets are to be counted.
+    pub(crate) fn next_estimate(&self) -> Option<Incoming> {
+        self.each().find_map(Messages::next_estimate)
+    }
+
+    /// Counts the octets of a chunk that stays where it is.
+    pub(crate) fn count_octets(&mut self, counted: Incoming, contents: &Contents) {
+        self.get_mut(counted.level).count_octets(counted, contents);
+    }
+
     /// Whether a chunk is still to be brought back.
     pub(crate) fn is_wanted(&self, incoming: Incoming) -> bool {
         self.get(incoming.level).is_wanted(incoming)

@@ -43,12 +43,6 @@ impl QueueSettings {
         let is_asked_for = self.dead_letter_strategy == DeadLetterStrategy::AtLeastOnce;
         is_asked_for && self.overflow == Overflow::RejectPublish
     }
-
-    /// Whether so many ready messages, with so many octets, are too many.
-    fn is_exceeded_by(&self, messages: usize, body_bytes: u64) -> bool {
-        self.max_length.is_some_and(|max| messages as u64 > max)
-            || self.max_length_bytes.is_some_and(|max| body_bytes > max)
-    }
 }
 
 impl State {
@@ -60,6 +54,22 @@ impl State {
     /// Octets of their bodies.
     fn counted_bytes(&self) -> u64 {
         self.messages.ready_bytes() + self.retries.body_bytes()
+    }
+
+    /// Whether they are too many, with so many more of so many octets. Octets that are estimated decide nothing.
+    fn is_exceeded_with(&self, messages: usize, body_bytes: u64) -> bool {
+        let messages = (self.counted() + messages) as u64;
+        self.settings.max_length.is_some_and(|max| messages > max)
+            || self.has_octets_beyond_limit(body_bytes) && !self.messages.has_estimates()
+    }
+
+    /// Whether octets have to be counted to know whether they are too many.
+    pub(super) fn needs_octets(&self) -> bool {
+        self.has_octets_beyond_limit(0) && self.messages.has_estimates()
+    }
+
+    fn has_octets_beyond_limit(&self, more: u64) -> bool {
+        self.settings.max_length_bytes.is_some_and(|max| self.counted_bytes() + more > max)
     }
 }
 
@@ -114,6 +124,13 @@ impl Queue {
         Some(self.consumer_timeout_ms.load(Ordering::Relaxed)).filter(|&timeout_ms| timeout_ms < u64::MAX)
     }
 
+    /// Notes that the queue is declared again, be it passively. COMPAT: a quorum queue lives no longer by that.
+    pub fn note_declared(&self) {
+        if !self.spec.is_quorum() {
+            self.note_use();
+        }
+    }
+
     /// Notes that the queue is used, so that it does not expire.
     pub(crate) fn note_use(&self) {
         self.touch(&mut self.state.lock());
@@ -145,6 +162,9 @@ impl Queue {
             return;
         }
         let now = self.services.clock.now();
+        if state.needs_octets() {
+            self.load_soon(state);
+        }
         loop {
             if state.messages.may_expire() {
                 self.expire(state, Deadline::at(now));
@@ -204,7 +224,7 @@ impl Queue {
             return false;
         }
         let mut dropped: Vec<MessageRef> = Vec::new();
-        while state.settings.is_exceeded_by(state.counted(), state.counted_bytes()) {
+        while state.is_exceeded_with(0, 0) {
             match state.messages.take_next() {
                 Next::Message(reference, ..) => dropped.push(reference),
                 Next::Absent => {
@@ -225,8 +245,7 @@ impl Queue {
         batch: &mut MessageBatch,
         refused: &mut Vec<u32>,
     ) -> JournalPosition {
-        let (messages, body_bytes) = (state.counted(), state.counted_bytes());
-        if !state.settings.is_exceeded_by(messages + batch.len(), body_bytes + batch.body_bytes()) {
+        if !state.is_exceeded_with(batch.len(), batch.body_bytes()) {
             return self.append(state, batch);
         }
         let mut safe_at = JournalPosition::SAFE;
@@ -234,9 +253,7 @@ impl Queue {
         let mut one = MessageBatch::for_level(&self.spec, level);
         for (number, view) in (0..).zip(batch.iter()) {
             one.push(&view);
-            let (messages, body_bytes) = (state.counted(), state.counted_bytes());
-            let is_too_much = state.settings.is_exceeded_by(messages + 1, body_bytes + one.body_bytes());
-            if !is_too_much {
+            if !state.is_exceeded_with(1, one.body_bytes()) {
                 let new_from = state.messages.for_append(level).next_position();
                 safe_at = safe_at.max(self.append(state, &mut one));
                 self.dispatch_new(state, new_from, level);
@@ -257,6 +274,9 @@ impl Timed for Queue {
     fn on_time(&self, now: Timestamp) {
         let mut state = self.state.lock();
         state.armed = None;
+        if std::mem::take(&mut state.loads_again) {
+            self.load_soon(&mut state);
+        }
         if self.end_waiting(&mut state, now) {
             self.dispatch(&mut state);
         }

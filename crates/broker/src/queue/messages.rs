@@ -135,6 +135,8 @@ pub(crate) struct Messages {
     free: Vec<u32>,
     /// Chunks that are not in memory.
     absent: usize,
+    /// Chunks of which it is not known for sure how many octets are left.
+    estimates: usize,
     /// Chunks that still have messages to read, and the one being written at the back.
     unread: VecDeque<u32>,
     cursor: Cursor,
@@ -192,6 +194,7 @@ impl Messages {
             chunks: Vec::new(),
             free: Vec::new(),
             absent: 0,
+            estimates: 0,
             unread: VecDeque::new(),
             cursor: Cursor::default(),
             unread_count: 0,
@@ -252,9 +255,12 @@ impl Messages {
         self.restored_below = next_position;
         for chunk in chunks {
             let live = chunk.live;
-            self.unread_count += live as usize;
-            self.ready_bytes += chunk.body_bytes;
-            self.may_expire |= chunk.expires;
+            self.estimates += usize::from(chunk.is_estimate);
+            if live > 0 {
+                self.unread_count += live as usize;
+                self.ready_bytes += chunk.body_bytes;
+                self.may_expire |= chunk.expires;
+            }
             let slot = self.add_chunk(chunk);
             if live == 0 {
                 self.unread.pop_back();
@@ -590,6 +596,10 @@ impl Messages {
             if let Some(block) = &mut chunk.block {
                 block.changed = true;
             }
+            match chunk.contents.clone() {
+                Some(contents) => chunk.body_bytes = chunk.counted_body_bytes(&contents),
+                None => chunk.is_purged_unseen = true,
+            }
         }
         let contents = chunk.contents.as_mut().filter(|_| chunk.live > 0).and_then(Arc::get_mut);
         let freed = contents.map_or(0, |contents| contents.release_from(from.offset as usize));
@@ -706,6 +716,7 @@ impl Messages {
         if let Some(chunk) = self.chunks.get_mut(slot as usize).and_then(Option::take) {
             self.count_freed(chunk.memory_bytes());
             self.absent -= usize::from(chunk.contents.is_none());
+            self.estimates -= usize::from(chunk.is_estimate);
             self.free.push(slot);
             if let Some(ChunkBlock { location, durable, .. }) = chunk.block {
                 if durable {
@@ -871,10 +882,10 @@ impl Messages {
             }
         }
         if chunk.is_estimate {
-            // Of a chunk with unacked messages only the ready ones were counted then, and the difference is theirs.
             let counted = chunk.counted_body_bytes(&contents);
             self.ready_bytes = self.ready_bytes.saturating_add(counted).saturating_sub(chunk.body_bytes);
             (chunk.body_bytes, chunk.is_estimate) = (counted, false);
+            self.estimates -= 1;
         }
         let bytes = contents.memory_bytes();
         chunk.contents = Some(Arc::new(contents));
@@ -883,6 +894,30 @@ impl Messages {
         if self.gauge.add(bytes) {
             self.store.request_page_out();
         }
+    }
+
+    /// Whether it is not known for sure how many octets are ready.
+    pub(crate) fn has_estimates(&self) -> bool {
+        self.estimates > 0
+    }
+
+    /// A chunk whose octets are to be counted.
+    pub(crate) fn next_estimate(&self) -> Option<Incoming> {
+        let is_estimate = |slot: &u32| self.chunk(*slot).is_some_and(|chunk| chunk.is_estimate);
+        let slot = (0..self.chunks.len() as u32).filter(|_| self.estimates > 0).find(is_estimate)?;
+        self.incoming(slot)
+    }
+
+    /// Counts the octets of a chunk that stays where it is.
+    pub(crate) fn count_octets(&mut self, counted: Incoming, contents: &Contents) {
+        if !self.is_wanted(counted) {
+            return;
+        }
+        let Some(chunk) = self.chunk_mut(counted.slot).filter(|chunk| chunk.is_estimate) else { return };
+        let (known, body_bytes) = (chunk.body_bytes, chunk.counted_body_bytes(contents));
+        (chunk.body_bytes, chunk.is_estimate) = (body_bytes, false);
+        self.estimates -= 1;
+        self.ready_bytes = self.ready_bytes.saturating_add(body_bytes).saturating_sub(known);
     }
 
     /// Whether a chunk is still to be brought back.

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use tracing::{error, warn};
 
 use super::messages::{Incoming, Messages, Outgoing, PageOut};
 use super::{Queue, State};
 use crate::message::{Contents, MessageView};
 use crate::names::QueueId;
 use crate::store::{Block, BlockError, BlockLocation, BlockState, JournalPosition};
+
+/// When messages that could not be read are tried again.
+const LOADED_AGAIN_AFTER_MS: u64 = 1000;
 
 impl Queue {
     /// Calls `listener` once the next message is in memory, or there is none; at once if that is so already.
@@ -57,6 +61,18 @@ impl Queue {
             }
             state = self.state.lock();
         }
+        while let Some(estimated) = state.messages.next_estimate().filter(|_| state.needs_octets()) {
+            drop(state);
+            match self.read(estimated) {
+                Ok(contents) => self.state.lock().messages.count_octets(estimated, &contents),
+                Err(error) => {
+                    if !self.fail_to_load(estimated, error) {
+                        return;
+                    }
+                }
+            }
+            state = self.state.lock();
+        }
         state.is_loading = false;
         let waiters = std::mem::take(&mut state.load_waiters);
         self.dispatch(&mut state);
@@ -71,9 +87,9 @@ impl Queue {
         for chunk in chunks {
             match (&chunk.contents, chunk.incoming) {
                 (Some(contents), _) => chunk.visit(contents, visit),
-                (None, Some(Incoming { location, queue, first_position, .. })) => {
-                    let read = self.store.read_block(location, queue, first_position);
-                    match read.and_then(|payload| decoded(&payload)) {
+                (None, Some(incoming)) => {
+                    let first_position = incoming.first_position;
+                    match self.read(incoming) {
                         Ok(contents) => chunk.visit(&contents, visit),
                         Err(error) => {
                             let reason = format!("messages from {first_position} on cannot be read: {error}");
@@ -94,24 +110,48 @@ impl Queue {
         }
     }
 
-    /// `false` if the queue had to be stopped, or is gone.
-    fn load_chunk(&self, incoming: Incoming) -> bool {
+    fn read(&self, incoming: Incoming) -> Result<Contents, BlockError> {
         let read = self.store.read_block(incoming.location, incoming.queue, incoming.first_position);
-        let contents = read.and_then(|payload| decoded(&payload));
-        match contents {
+        read.and_then(|payload| decoded(&payload))
+    }
+
+    /// `false` if that has to end here.
+    fn load_chunk(&self, incoming: Incoming) -> bool {
+        match self.read(incoming) {
             Ok(contents) => {
                 let mut state = self.state.lock();
                 state.messages.install(incoming, contents);
                 self.dispatch(&mut state);
                 true
             }
-            // Settled and freed while it was read.
-            Err(_) if !self.state.lock().messages.is_wanted(incoming) => true,
-            Err(error) => {
-                self.stop(format!("messages from {} on cannot be read: {error}", incoming.first_position));
-                false
+            Err(error) => self.fail_to_load(incoming, error),
+        }
+    }
+
+    /// What is damaged stops the queue; what the system refuses, as without a free file descriptor, is tried again.
+    /// `true` if that means nothing, since the messages were settled and freed while they were read.
+    fn fail_to_load(&self, incoming: Incoming, error: BlockError) -> bool {
+        let mut state = self.state.lock();
+        if !state.messages.is_wanted(incoming) {
+            return true;
+        }
+        let (name, vhost) = (&self.spec.name, &self.spec.vhost);
+        let what = format!("messages from {} on cannot be read: {error}", incoming.first_position);
+        match error {
+            BlockError::Io(_) => {
+                warn!(queue = %name, %vhost, "{what}; trying again");
+                state.is_loading = false;
+                state.loads_again = true;
+                let again_at = self.services.clock.now().after_ms(LOADED_AGAIN_AFTER_MS);
+                self.arm(&mut state, again_at);
+            }
+            BlockError::Damaged(_) => {
+                drop(state);
+                error!(queue = %name, %vhost, "queue stopped: {what}");
+                self.stop(what);
             }
         }
+        false
     }
 
     /// Ends all use of the queue but its deletion: going on would lose or invent messages. What it has on disk

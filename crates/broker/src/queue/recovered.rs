@@ -154,6 +154,16 @@ struct OpenChunk {
     numbers: Vec<u32>,
 }
 
+/// Positions without a message that may lie in a chunk side by side.
+const GAP_MAX: u64 = 4096;
+
+impl OpenChunk {
+    /// The position behind its last message.
+    fn end(&self) -> u64 {
+        self.numbers.last().map_or(self.first_position, |&last| self.first_position + u64::from(last) + 1)
+    }
+}
+
 impl Builder<'_> {
     /// Adds what is left of a run; how many messages it had.
     fn add_run(&mut self, run: &RecoveredRun) -> u32 {
@@ -218,6 +228,8 @@ impl Builder<'_> {
         let fits = self.open.as_ref().is_some_and(|open| {
             open.blocks_before == blocks_before
                 && open.batch.record_bytes() < CHUNK_BYTES / 8 * 7
+                // What is missing in between costs a bit each, in memory and in the catalog.
+                && position.saturating_sub(open.end()) <= GAP_MAX
                 // The same message twice, or runs that overlap, can only be damage; the first one stands.
                 && position - open.first_position < u64::from(u32::MAX)
         });

@@ -27,6 +27,7 @@ use crate::delivery::SinkState;
 use crate::limits::{CHUNK_BYTES, FIRST_CHUNK_BYTES, LARGE_BODY_BYTES};
 use crate::message::{Body, LargeBody, MessageView};
 use crate::store::{Block, BlockError, BlockLocation, BlockState, Journaled, MemoryStore};
+use crate::timers::Timed;
 
 const NAMES: &[u8] = b"\x02ex\x03key";
 const PROPERTIES: &[u8] = b"\x10\x00\x02";
@@ -50,6 +51,8 @@ struct RecordingStore {
     /// Blocks that are still there until the next checkpoint.
     freed: Mutex<Vec<BlockLocation>>,
     delivering_below: Mutex<BTreeMap<QueueId, u64>>,
+    /// The system refuses to read.
+    refuses: AtomicBool,
 }
 
 impl Store for RecordingStore {
@@ -107,7 +110,10 @@ impl Store for RecordingStore {
     }
 
     fn read_block(&self, location: BlockLocation, queue: QueueId, first: u64) -> Result<Bytes, BlockError> {
-        self.memory.read_block(location, queue, first)
+        match self.refuses.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("no file descriptor is free").into()),
+            false => self.memory.read_block(location, queue, first),
+        }
     }
 
     fn free_block(&self, location: BlockLocation) {
@@ -563,4 +569,48 @@ fn a_settled_large_body_frees_its_memory_beside_a_stuck_one() {
     assert_eq!(held.2, body);
     bench.queue.settle(None, Settlement::Settled, &[held.0]);
     assert!(bench.gauge.bytes() < 10_000);
+}
+
+#[test]
+fn messages_that_cannot_be_read_are_read_later() {
+    let mut bench = Bench::new(true);
+    bench.publish_numbered(20);
+    bench.queue.page_out(PageOut::All, usize::MAX).unwrap();
+    bench.store.refuses.store(true, Ordering::Relaxed);
+    let (consumer, _) = bench.consume_plain(true, 0, usize::MAX);
+    bench.queue.resume(consumer);
+    for _ in 0..2 {
+        bench.store.memory.load_requested();
+        assert!(bench.seen().is_empty() && bench.queue.stopped().is_none());
+        bench.queue.on_time(bench.services.clock.now());
+    }
+    bench.store.refuses.store(false, Ordering::Relaxed);
+    bench.store.memory.load_requested();
+    assert_eq!(bench.seen().len(), 20);
+}
+
+#[test]
+fn messages_that_are_far_apart_do_not_share_a_chunk() {
+    let bench = Bench::new(true);
+    let mut batch = MessageBatch::default();
+    let body = Body::Small(b"m");
+    batch.push(&MessageView { names: NAMES, properties: PROPERTIES, body, persistent: true, extras: b"" });
+    let own: Bytes = batch.stored().small_parts().concat().into();
+    let positions = [0, 4000, 200_000_000];
+    let run = |first_position| RecoveredRun {
+        first_position,
+        begins_at: JournalPosition(1),
+        own: own.clone(),
+        shared: Vec::new(),
+        shared_batch: Bytes::new(),
+    };
+    let recovered = RecoveredMessages { runs: positions.map(run).to_vec(), ..RecoveredMessages::default() };
+    let id = QueueId::next_with_levels(0);
+    let queue = Queue::restored(id, spec(true), &bench.services, Weak::new(), vec![(0, recovered)]);
+    queue.leave_journal(JournalPosition(2)).unwrap();
+    let mut blocks = Vec::new();
+    queue.changed_blocks(&mut blocks);
+    blocks.sort_by_key(|block| block.first_position);
+    let covered: Vec<_> = blocks.iter().map(|block| (block.first_position, block.count)).collect();
+    assert_eq!(covered, [(0, 4001), (200_000_000, 1)]);
 }

@@ -114,10 +114,7 @@ impl Vhost {
                 let queue = Arc::clone(existing.get());
                 drop(existing);
                 self.check_equivalent(&queue, &declaration, connection)?;
-                // COMPAT: a quorum queue lives no longer by that.
-                if !queue.spec.is_quorum() {
-                    queue.note_use();
-                }
+                queue.note_declared();
                 let position = self.known_at(queue.spec.is_kept());
                 Ok((queue, position))
             }

@@ -95,7 +95,9 @@ fn explained(
     result: Result<(), ApiError>,
 ) -> Result<(), Failure> {
     match result {
-        Err(ApiError::Refused { reason, .. }) if reason != "vhost_or_user_not_found" => {
+        Err(ApiError::Refused { reason, .. })
+            if !["vhost_or_user_not_found", "no_such_user", "no_such_vhost"].contains(&reason.as_str()) =>
+        {
             Err(Failure::new(Exit::Unavailable, reason))
         }
         Err(ApiError::NotFound { .. } | ApiError::Refused { .. }) => {

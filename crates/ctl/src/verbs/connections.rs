@@ -10,6 +10,7 @@ use super::{Verb, flag, option, required};
 use crate::api::{ApiError, Client, path};
 use crate::call::Call;
 use crate::failure::{Exit, Failure, OrMissing as _};
+use crate::output::process;
 
 pub(super) const VERBS: &[Verb] = &[
     Verb {
@@ -17,7 +18,7 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Closes a connection",
         arguments: |command| {
             command
-                .arg(required("pid").help("Its name, as list_connections shows it for pid and name"))
+                .arg(required("pid").help("What list_connections shows for pid, or its name"))
                 .arg(required("reason"))
         },
         run: close,
@@ -45,6 +46,14 @@ pub(super) const VERBS: &[Verb] = &[
 fn close(call: &mut Call<'_>) -> Result<(), Failure> {
     let (name, reason) = (call.text("pid"), call.text("reason"));
     call.announce(&format!("Closing connection {name}, reason: {reason}..."))?;
+    if name.starts_with('<') {
+        let client = call.client()?;
+        let is_meant = |connection: &Value| {
+            connection.get("name").and_then(Value::as_str).is_some_and(|known| process(known) == name)
+        };
+        // COMPAT: none of that kind is no mistake, it may have ended meanwhile.
+        return names(&client, is_meant)?.iter().try_for_each(|name| close_one(&client, name, &reason));
+    }
     let missing = || Failure::new(Exit::Unavailable, format!("no connection '{name}'"));
     call.client()?.delete_because(&path(&["connections", &name]), &reason).or_missing(missing)?;
     Ok(())

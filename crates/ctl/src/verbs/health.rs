@@ -1,15 +1,16 @@
 //! Health checks: each says in a sentence that all is well, or fails with what is not.
 
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{IpAddr, TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::node;
 use super::{Verb, flag, none, option, required};
 use crate::api::{ApiError, path};
 use crate::call::Call;
 use crate::failure::{Exit, Failure};
+use crate::output::Format;
 
 /// How long a port may take to accept a connection.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -44,7 +45,9 @@ pub(super) const VERBS: &[Verb] = &[
     Verb {
         name: "check_port_connectivity",
         about: "Fails unless every port the node listens on can be connected to from here",
-        arguments: |command| command.arg(option("address", "Host to connect to (else that of the URL)")),
+        arguments: |command| {
+            command.arg(option("address", "Host to connect to (else that of the listener, or of the URL)"))
+        },
         run: check_ports,
     },
     Verb {
@@ -75,6 +78,18 @@ pub(super) const VERBS: &[Verb] = &[
                 .arg(option("unit", "Unit of that").value_parser(units).default_value("weeks"))
         },
         run: check_certificates,
+    },
+    Verb {
+        name: "node_health_check",
+        about: "Fails unless the broker runs, has no alarm, and all its vhosts can be used (deprecated)",
+        arguments: none,
+        run: check_health,
+    },
+    Verb {
+        name: "check_if_node_is_mirror_sync_critical",
+        about: "Succeeds: there are no mirrored queues, as in RabbitMQ 4 (deprecated)",
+        arguments: none,
+        run: check_mirrors,
     },
     Verb {
         name: "check_if_node_is_quorum_critical",
@@ -131,19 +146,64 @@ fn check_alarms(call: &mut Call<'_>, check: &str, none: &str) -> Result<(), Fail
     let Some(answer) = failed(call, check)? else {
         return call.output.say(&format!("Node {name} reported {none}"));
     };
-    let alarms = answer.get("alarms").and_then(Value::as_array).cloned().unwrap_or_default();
+    Err(unwell(alarms_of(&answer).join("\n")))
+}
+
+/// The alarms that a health check of the API found. COMPAT: in the words of rabbitmq-diagnostics.
+fn alarms_of(answer: &Value) -> Vec<String> {
     let alarm = |alarm: &Value| {
-        let word = |key| alarm.get(key).and_then(Value::as_str).unwrap_or("unknown").to_owned();
-        format!("{} alarm on node {}", word("resource"), word("node"))
+        let word = |key| alarm.get(key).and_then(Value::as_str).unwrap_or("unknown");
+        let resource = match word("resource") {
+            "memory" => "Memory",
+            "disk" => "Free disk space",
+            other => other,
+        };
+        format!("{resource} alarm on node {}", word("node"))
     };
-    let alarms: Vec<String> = alarms.iter().map(alarm).collect();
-    Err(unwell(format!("Node {name} reported alarms:\n{}", alarms.join("\n"))))
+    answer.get("alarms").and_then(Value::as_array).into_iter().flatten().map(alarm).collect()
+}
+
+/// COMPAT: what was checked of old, for the scripts that still ask for it; RabbitMQ 4 checks nothing any more.
+fn check_health(call: &mut Call<'_>) -> Result<(), Failure> {
+    let name = call.node()?;
+    call.announce(&format!("Checking health of node {name} ..."))?;
+    let unwell =
+        |text: String| Failure::new(Exit::Software, format!("Error: health check failed. Message: {text}"));
+    let values = call.client()?.get(&path(&["nodes", &name]))?;
+    if values.get("running").is_some_and(|running| running == false) {
+        return Err(unwell(format!("node {name} is not running")));
+    }
+    if let Some(answer) = failed(call, "local-alarms")? {
+        return Err(unwell(format!("resource alarm(s) in effect: {}", alarms_of(&answer).join(", "))));
+    }
+    if let Some(answer) = failed(call, "virtual-hosts")? {
+        let down = answer.get("virtual-hosts").map(Value::to_string).unwrap_or_default();
+        return Err(unwell(format!("virtual hosts are down: {down}")));
+    }
+    call.output.say("Health check passed")
+}
+
+fn check_mirrors(call: &mut Call<'_>) -> Result<(), Failure> {
+    let name = call.node()?;
+    call.announce(&format!(
+        "Checking if node {name} is critical for data safety of any classic mirrored queues ..."
+    ))?;
+    call.output.say("ok")
 }
 
 fn alarms(call: &mut Call<'_>) -> Result<(), Failure> {
     let name = call.node()?;
     call.announce(&format!("Asking node {name} to report any known resource alarms ..."))?;
     let alarms = node::alarms(&call.client()?.list("nodes")?);
+    if matches!(call.output.format, Format::Json | Format::JsonStream) {
+        let own = format!(" on node {name}");
+        let (local, global): (Vec<_>, Vec<_>) = alarms.iter().partition(|alarm| alarm.ends_with(&own));
+        return call.output.json(&match alarms.is_empty() {
+            true => json!({"alarms": [], "node": name, "result": "ok"}),
+            false => json!({"global": global, "local": local,
+                "message": format!("Node {name} reported alarms"), "result": "ok"}),
+        });
+    }
     if alarms.is_empty() {
         return call.output.say(&format!("Node {name} reported no alarms, local or clusterwide"));
     }
@@ -153,12 +213,14 @@ fn alarms(call: &mut Call<'_>) -> Result<(), Failure> {
 fn check_ports(call: &mut Call<'_>) -> Result<(), Failure> {
     let name = call.node()?;
     call.announce(&format!("Testing TCP connections to all active listeners on node {name} ..."))?;
-    let host = call.optional("address").unwrap_or(call.client()?.host().to_owned());
+    let (address, client) = (call.optional("address"), call.client()?);
     let listeners = node::listeners(&call.overview()?);
     let mut ports = Vec::new();
     let mut refused = Vec::new();
     for listener in &listeners {
         let port = listener.get("port").and_then(Value::as_u64).and_then(|port| u16::try_from(port).ok());
+        let interface = listener.get("interface").and_then(Value::as_str).unwrap_or("");
+        let host = address.clone().unwrap_or_else(|| host_of(interface, client.host()));
         match port {
             Some(port) if can_connect(&host, port) => ports.push(port),
             _ => refused.push(node::listener_text(listener)),
@@ -174,6 +236,16 @@ fn check_ports(call: &mut Call<'_>) -> Result<(), Failure> {
     call.output.say(&format!("Successfully connected to ports {} on node {name}.", joined(&ports)))
 }
 
+/// Where a listener is reached from here: at its own address, if it has one that is reached from elsewhere or both are
+/// this machine, else at the host of the URL.
+fn host_of(interface: &str, url_host: &str) -> String {
+    let is_here = |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match interface.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(ip) if !ip.is_unspecified() && (!ip.is_loopback() || is_here(url_host)) => ip.to_string(),
+        _ => url_host.to_owned(),
+    }
+}
+
 fn can_connect(host: &str, port: u16) -> bool {
     let addresses = (host, port).to_socket_addrs();
     addresses.is_ok_and(|mut addresses| {
@@ -184,7 +256,7 @@ fn can_connect(host: &str, port: u16) -> bool {
 fn check_port_listener(call: &mut Call<'_>) -> Result<(), Failure> {
     let (name, port) = (call.node()?, call.text("port"));
     if port.parse::<u16>().is_err() {
-        return Err(Failure::usage(format!("'{port}' is no port")));
+        return Err(Failure::new(Exit::Data, format!("Bad argument: '{port}' is no port")));
     }
     call.announce(&format!("Asking node {name} if there's an active listener on port {port} ..."))?;
     let mut ports: Vec<u64> = node::listeners(&call.overview()?)
@@ -287,4 +359,18 @@ fn check_leaders(call: &mut Call<'_>) -> Result<(), Failure> {
 
 fn joined<T: ToString>(numbers: &[T]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn listeners_are_reached_where_they_are() {
+    for (interface, url_host, expected) in [
+        ("[::]", "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "broker", "broker"),
+        ("10.0.0.5", "127.0.0.1", "10.0.0.5"),
+        ("127.0.0.1", "broker", "broker"),
+        ("[::1]", "localhost", "::1"),
+        ("", "broker", "broker"),
+    ] {
+        assert_eq!(host_of(interface, url_host), expected, "{interface} at {url_host}");
+    }
 }

@@ -36,8 +36,18 @@ pub(crate) fn command(listing: &'static Listing) -> Command {
     command
 }
 
-/// Lists.
+/// Lists the columns that were asked for.
 pub(crate) fn run(call: &mut Call<'_>, listing: &'static Listing) -> Result<(), Failure> {
+    let columns = chosen(listing, &call.texts("columns"));
+    list(call, listing, &columns)
+}
+
+/// Lists all columns there are.
+pub(super) fn all_columns(call: &mut Call<'_>, listing: &'static Listing) -> Result<(), Failure> {
+    list(call, listing, &listing.columns.iter().collect::<Vec<_>>())
+}
+
+fn list(call: &mut Call<'_>, listing: &Listing, columns: &[&Column]) -> Result<(), Failure> {
     let (vhost, user) = (call.vhost(), call.text("user"));
     if listing.verb == "list_queues" {
         let seconds = call.optional("timeout").map_or(Ok(60.0), |text| text.parse::<f64>());
@@ -48,6 +58,9 @@ pub(crate) fn run(call: &mut Call<'_>, listing: &'static Listing) -> Result<(), 
     call.announce(&listing.banner.replace("{vhost}", &vhost).replace("{user}", &user))?;
     let path =
         listing.path.replace("{vhost}", &segment_of_path(&vhost)).replace("{user}", &segment_of_path(&user));
+    if listing.has_all_vhosts {
+        call.require_vhost(&vhost)?;
+    }
     let rows = call.client()?.list(&path);
     let rows = match listing.path {
         path if path.contains("{user}") => rows.or_missing(|| Failure::no_such_user(&user))?,
@@ -67,13 +80,13 @@ pub(crate) fn run(call: &mut Call<'_>, listing: &'static Listing) -> Result<(), 
             && is_here
             && (!listing.has_all_vhosts || is_in_vhost)
     };
-    let columns = chosen(listing, &call.texts("columns"));
     let rows =
         rows.iter().filter(is_meant).map(|row| columns.iter().map(|column| value(column, row)).collect());
     let table = Table {
         columns: columns.iter().map(|column| (column.name.to_owned(), column.shape)).collect(),
         rows: rows.collect(),
         is_streamed: listing.is_streamed,
+        has_header: listing.has_header,
     };
     call.table(&table)
 }

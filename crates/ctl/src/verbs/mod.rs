@@ -14,6 +14,7 @@ mod policies;
 mod queues;
 mod redrive;
 mod refused;
+mod support_report;
 mod users;
 mod vhosts;
 mod watch;
@@ -70,8 +71,9 @@ pub(crate) fn all(plugins: bool) -> Vec<Action> {
     if plugins {
         return plugins::VERBS.iter().map(Action::Verb).collect();
     }
-    let groups: [&'static [Verb]; 13] = [
+    let groups: [&'static [Verb]; 14] = [
         node::VERBS,
+        support_report::VERBS,
         health::VERBS,
         watch::VERBS,
         users::VERBS,

@@ -3,7 +3,7 @@
 mod limits;
 mod report;
 
-pub(super) use report::{alarms, listener_text, listeners};
+pub(super) use report::{alarms, cluster_status, listener_text, listeners, status};
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::policies::only_leveret;
-use super::{Verb, none, option};
+use super::{Verb, flag, none, option, required};
 use crate::api::path;
 use crate::call::Call;
 use crate::failure::{Exit, Failure};
@@ -61,6 +61,12 @@ pub(super) const VERBS: &[Verb] = &[
         run: await_startup,
     },
     Verb {
+        name: "await_online_nodes",
+        about: "Waits until the node answers, and fails for more nodes than one",
+        arguments: |command| command.arg(required("count")),
+        run: await_online_nodes,
+    },
+    Verb {
         name: "memory_breakdown",
         about: "Shows what the memory of the node is used for",
         arguments: |command| {
@@ -75,7 +81,12 @@ pub(super) const VERBS: &[Verb] = &[
         arguments: none,
         run: list_listeners,
     },
-    Verb { name: "log_location", about: "Prints where the node logs to", arguments: none, run: log_location },
+    Verb {
+        name: "log_location",
+        about: "Prints where the node logs to",
+        arguments: |command| command.arg(flag("all", "All places, as without").short('a')),
+        run: log_location,
+    },
     Verb {
         name: "list_node_auth_attempt_stats",
         about: "Counts logins and those that failed, by protocol",
@@ -102,7 +113,7 @@ fn node_values(call: &mut Call<'_>) -> Result<Value, Failure> {
     Ok(call.client()?.get(&path(&["nodes", &node]))?)
 }
 
-fn environment(call: &mut Call<'_>) -> Result<(), Failure> {
+pub(super) fn environment(call: &mut Call<'_>) -> Result<(), Failure> {
     let node = call.node()?;
     call.announce(&format!("Application environment of node {node} ..."))?;
     let client = call.client()?;
@@ -114,8 +125,8 @@ fn environment(call: &mut Call<'_>) -> Result<(), Failure> {
     }
 }
 
-fn version(call: &mut Call<'_>) -> Result<(), Failure> {
-    call.output.line(env!("CARGO_PKG_VERSION"))
+pub(super) fn version(call: &mut Call<'_>) -> Result<(), Failure> {
+    call.output.line(call.tool.version())
 }
 
 fn server_version(call: &mut Call<'_>) -> Result<(), Failure> {
@@ -137,7 +148,14 @@ fn erlang_version(call: &mut Call<'_>) -> Result<(), Failure> {
 
 fn ping(call: &mut Call<'_>) -> Result<(), Failure> {
     let timeout = call.optional("timeout").and_then(|text| text.parse::<f64>().ok()).unwrap_or(60.0);
-    let node = call.node()?;
+    let node = match call.node() {
+        // Who is told that it may not log in has been answered. Containers ask so for their health, with the first
+        // user, which may be gone or have another password by then.
+        Err(Failure::Error { exit: Exit::Denied, .. }) if !call.client()?.is_login_named() => {
+            call.client()?.url().to_owned()
+        }
+        node => node?,
+    };
     call.announce(&format!(
         "Will ping {node}. This only checks if its HTTP API answers. Timeout: {} ms.",
         (timeout * 1000.0).round()
@@ -146,6 +164,30 @@ fn ping(call: &mut Call<'_>) -> Result<(), Failure> {
 }
 
 fn await_startup(call: &mut Call<'_>) -> Result<(), Failure> {
+    await_node(call, "await_startup")
+}
+
+/// COMPAT: texts and codes of rabbitmqctl. There is no cluster that nodes could join yet: no use in waiting for them.
+fn await_online_nodes(call: &mut Call<'_>) -> Result<(), Failure> {
+    let text = call.text("count");
+    let count = text.parse::<u64>().ok().filter(|&count| count > 0);
+    let count = count.ok_or_else(|| {
+        Failure::new(Exit::Data, format!("Bad argument: '{text}' is not a positive integer"))
+    })?;
+    call.announce(&format!("Will wait for at least {count} nodes to join the cluster ..."))?;
+    await_node(call, "await_online_nodes")?;
+    let (node, nodes) = (call.node()?, call.client()?.list("nodes")?.len());
+    match u64::try_from(nodes) {
+        Ok(nodes) if nodes < count => Err(Failure::new(
+            Exit::Software,
+            format!("Not enough nodes in {node}'s cluster: {nodes}, and a Leveret is always one"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the node answers.
+fn await_node(call: &mut Call<'_>, verb: &str) -> Result<(), Failure> {
     let timeout = match call.optional("timeout").as_deref() {
         Some("infinity") => None,
         Some(_) => {
@@ -161,7 +203,7 @@ fn await_startup(call: &mut Call<'_>) -> Result<(), Failure> {
             Err(failure) => return Err(failure),
         };
         if timeout.is_some_and(|timeout| begun.elapsed() >= timeout) {
-            let text = format!("operation await_startup timed out after {:?}: {failure}", begun.elapsed());
+            let text = format!("operation {verb} timed out after {:?}: {failure}", begun.elapsed());
             return Err(Failure::new(Exit::TimedOut, text));
         }
         thread::sleep(STARTUP_STEP);
@@ -243,6 +285,9 @@ fn auth_attempts(call: &mut Call<'_>) -> Result<(), Failure> {
     call.announce(&format!("Listing authentication attempts for node {node} ..."))?;
     let columns = ["protocol", "auth_attempts", "auth_attempts_failed", "auth_attempts_succeeded"];
     let attempts = call.client()?.list(&path(&["auth", "attempts", &node]))?;
+    if call.output.format == Format::Json {
+        return call.output.json(&json!({"attempts": attempts, "node": node, "result": "ok"}));
+    }
     let row = |entry: &Value| columns.map(|column| entry.get(column).cloned().unwrap_or_default()).to_vec();
     call.table(&Table::plain(&columns, attempts.iter().map(row).collect()))
 }

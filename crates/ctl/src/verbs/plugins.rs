@@ -1,6 +1,7 @@
 //! The verbs of rabbitmq-plugins. Nothing can be added to a broker here: what it has is built in, and so is enabled.
 
 use clap::{Arg, Command};
+use fancy_regex::Regex;
 use serde_json::{Value, json};
 
 use super::{Verb, flag};
@@ -29,7 +30,7 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Lists the plugins that are built in",
         arguments: |command| {
             with_offline(command)
-                .arg(Arg::new("pattern").help("A part of the name"))
+                .arg(Arg::new("pattern").help("A pattern of names (else all)"))
                 .arg(flag("enabled", "Those that are enabled, which all are").short('e'))
                 .arg(flag("explicitly-enabled", "The same here").short('E').long("explicitly-enabled"))
                 .arg(flag("minimal", "Names only").short('m'))
@@ -60,6 +61,12 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Succeeds for what is built in, and is refused for anything else",
         arguments: |command| with_offline(command).arg(names()),
         run: |call| apply(call, "Enabling"),
+    },
+    Verb {
+        name: "version",
+        about: "Prints the version of this tool",
+        arguments: super::none,
+        run: super::node::version,
     },
 ];
 
@@ -96,8 +103,11 @@ fn list(call: &mut Call<'_>) -> Result<(), Failure> {
     let pattern = call.optional("pattern").unwrap_or_default();
     let shown = if pattern.is_empty() { ".*" } else { &pattern };
     call.announce(&format!("Listing plugins with pattern \"{shown}\" ..."))?;
+    let wrong = |error| Failure::new(Exit::Software, format!("the pattern '{shown}': {error}"));
+    let pattern = Regex::new(shown).map_err(wrong)?;
     let (mut names, version, place) = known(call)?;
-    names.retain(|name| name.contains(&pattern));
+    // A pattern that takes too many steps for a name does not match it.
+    names.retain(|name| pattern.is_match(name).unwrap_or(false));
     if matches!(call.output.format, Format::Json | Format::JsonStream) {
         let plugins: Vec<Value> = names
             .iter()
@@ -109,7 +119,8 @@ fn list(call: &mut Call<'_>) -> Result<(), Failure> {
         return names.iter().try_for_each(|name| call.output.line(name));
     }
     call.output.announce(" Configured: E = explicitly enabled; e = implicitly enabled")?;
-    call.output.announce(&format!(" | Status: * = running on {place}"))?;
+    let name = place.strip_prefix("node ").unwrap_or(&place);
+    call.output.announce(&format!(" | Status: * = running on {name}"))?;
     call.output.announce(" |/")?;
     let width = names.iter().map(String::len).max().unwrap_or(0);
     let verbose = call.flag("verbose");

@@ -1,11 +1,13 @@
 //! Queues: deleting and emptying them.
 
+use clap::Arg;
 use serde_json::{Value, json};
 
 use super::{Verb, flag, required};
 use crate::api::{ApiError, path};
 use crate::call::Call;
 use crate::failure::{Exit, Failure, OrMissing as _};
+use crate::output::Table;
 
 pub(super) const VERBS: &[Verb] = &[
     Verb {
@@ -24,6 +26,19 @@ pub(super) const VERBS: &[Verb] = &[
         about: "Removes all messages from a queue that are ready",
         arguments: |command| command.arg(required("name")),
         run: purge,
+    },
+    Verb {
+        name: "list_unresponsive_queues",
+        about: "Asks all queues of a vhost for their state, and lists none if all answered in time",
+        arguments: |command| {
+            let columns = ["name", "durable", "auto_delete", "arguments", "policy", "pid"];
+            let columns = Arg::new("columns").num_args(0..).value_delimiter(',').value_parser(columns);
+            command
+                .arg(columns)
+                .arg(flag("all", "Queues of all nodes"))
+                .arg(flag("local", "Queues of this node"))
+        },
+        run: list_unresponsive,
     },
     Verb {
         name: "rebalance",
@@ -71,6 +86,14 @@ fn purge(call: &mut Call<'_>) -> Result<(), Failure> {
     let missing = || Failure::new(Exit::Unavailable, "not_found");
     call.client()?.delete(&path(&["queues", &vhost, &name, "contents"])).or_missing(missing)?;
     Ok(())
+}
+
+/// Whether queues answer is known when they have: a queue that does not keeps the API from answering within the time.
+fn list_unresponsive(call: &mut Call<'_>) -> Result<(), Failure> {
+    let vhost = call.vhost();
+    call.announce(&format!("Listing unresponsive queues for vhost {vhost} ..."))?;
+    call.client()?.list(&path(&["queues", &vhost])).or_missing(|| Failure::no_such_vhost(&vhost))?;
+    call.table(&Table::plain(&["name"], Vec::new()))
 }
 
 fn rebalance(call: &mut Call<'_>) -> Result<(), Failure> {

@@ -7,6 +7,9 @@ use super::Refusal;
 const NO_CLUSTER: &str = "a broker is one node, there is no cluster to change";
 /// Only Erlang has it.
 const NO_ERLANG: &str = "the broker is not written in Erlang";
+/// What is evaluated most is a health check, or a password.
+const NO_EVAL: &str = "the broker is not written in Erlang; check_running, check_local_alarms, alarms, \
+    authenticate_user, status and environment say what scripts evaluate expressions for";
 /// HTTP cannot stop a process.
 const NO_PROCESS: &str = "starting and stopping is done by what supervises the broker (systemd, a container)";
 /// Replicas are elsewhere.
@@ -24,7 +27,6 @@ pub(super) const REFUSALS: &[Refusal] = &[
     refusal("change_cluster_node_type", NO_CLUSTER),
     refusal("rename_cluster_node", NO_CLUSTER),
     refusal("update_cluster_nodes", NO_CLUSTER),
-    refusal("await_online_nodes", NO_CLUSTER),
     refusal("discover_peers", NO_CLUSTER),
     refusal("force_boot", NO_CLUSTER),
     refusal("reset", "stop the broker and remove its data directory"),
@@ -37,8 +39,8 @@ pub(super) const REFUSALS: &[Refusal] = &[
     refusal("restart_vhost", "a vhost has no process that could be restarted"),
     refusal("suspend_listeners", "listeners cannot be suspended"),
     refusal("resume_listeners", "listeners cannot be suspended, so there is none to resume"),
-    refusal("eval", NO_ERLANG),
-    refusal("eval_file", NO_ERLANG),
+    refusal("eval", NO_EVAL),
+    refusal("eval_file", NO_EVAL),
     refusal("exec", NO_ERLANG),
     refusal("force_gc", "there is no garbage collector"),
     refusal("hipe_compile", NO_ERLANG),
@@ -48,6 +50,10 @@ pub(super) const REFUSALS: &[Refusal] = &[
     refusal("maybe_stuck", NO_ERLANG),
     refusal("command_line_arguments", NO_ERLANG),
     refusal("schema_info", "there is no Mnesia database"),
+    refusal("metadata_store_status", "there is no Khepri database"),
+    refusal("erlang_cookie_hash", NO_ERLANG),
+    refusal("erlang_cookie_sources", NO_ERLANG),
+    refusal("autocomplete", "completion prints what a shell needs to complete command lines"),
     refusal("encode", "values in the configuration are not encrypted"),
     refusal("decode", "values in the configuration are not encrypted"),
     refusal("list_ciphers", "values in the configuration are not encrypted"),
@@ -57,9 +63,6 @@ pub(super) const REFUSALS: &[Refusal] = &[
     refusal("log_tail_stream", NO_LOGS),
     refusal("set_log_level", "the level is set where the broker is started"),
     refusal("consume_event_stream", "events are messages: bind a queue to the event exchange"),
-    refusal("node_health_check", "RabbitMQ has removed it too; use check_running and check_local_alarms"),
-    refusal("list_unresponsive_queues", "queues are no processes that could be unresponsive"),
-    refusal("report", "use status, environment and the listings"),
     refusal("os_env", "use environment"),
     refusal("certificates", "use check_certificate_expiration"),
     refusal("cipher_suites", "they cannot be chosen; see the documentation on TLS"),
@@ -69,7 +72,6 @@ pub(super) const REFUSALS: &[Refusal] = &[
     refusal("list_network_interfaces", "the API does not tell; ask the operating system"),
     refusal("sync_queue", "classic queues are not mirrored, as in RabbitMQ 4"),
     refusal("cancel_sync_queue", "classic queues are not mirrored, as in RabbitMQ 4"),
-    refusal("check_if_node_is_mirror_sync_critical", "classic queues are not mirrored, as in RabbitMQ 4"),
     refusal("add_member", NO_REPLICAS),
     refusal("delete_member", NO_REPLICAS),
     refusal("grow", NO_REPLICAS),

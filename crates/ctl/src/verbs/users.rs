@@ -12,7 +12,7 @@ use super::{Verb, flag, optional, required};
 use crate::api::{ApiError, path};
 use crate::call::Call;
 use crate::failure::{Exit, Failure, OrMissing as _};
-use crate::output::Table;
+use crate::output::{Format, Table};
 
 /// Octets of salt in a hash. COMPAT: RabbitMQ's.
 const SALT_BYTES: usize = 4;
@@ -104,7 +104,8 @@ fn add(call: &mut Call<'_>) -> Result<(), Failure> {
         }
         json!({"password_hash": secret, "tags": ""})
     } else if secret.is_empty() {
-        return Err(Failure::new(Exit::Data, "user cannot have an empty password"));
+        // COMPAT: who has an empty password cannot log in with one. To the API that is a hash that fits none.
+        json!({"password_hash": "", "tags": ""})
     } else {
         json!({"password": secret, "tags": ""})
     };
@@ -191,6 +192,11 @@ fn authenticate(call: &mut Call<'_>) -> Result<(), Failure> {
         // Who has no tag may not use the API, which is said only after the password was right.
         Ok(_) | Err(ApiError::Denied { .. }) => call.output.say("Success"),
         Err(ApiError::Login { reason, .. }) => {
+            // COMPAT: rabbitmqctl, which logs nobody in from elsewhere.
+            let reason = match reason.contains("localhost") {
+                true => reason,
+                false => format!("user '{user}' - invalid credentials"),
+            };
             let text = format!("Error: failed to authenticate user \"{user}\"\n{reason}");
             Err(Failure::new(Exit::Data, text))
         }
@@ -297,8 +303,12 @@ fn list_limits(call: &mut Call<'_>) -> Result<(), Failure> {
     let user = call.optional("of-user").unwrap_or_else(|| "guest".to_owned());
     call.announce(&format!("Listing limits for user \"{user}\" ..."))?;
     call.require_user(&user)?;
-    let limits = limits_of(call, "user-limits", &user)?;
-    call.output.json(&Value::Object(limits))
+    let limits = Value::Object(limits_of(call, "user-limits", &user)?);
+    match call.output.format {
+        // COMPAT: JSON in JSON.
+        Format::Json => call.output.json(&json!({"message": limits.to_string()})),
+        _ => call.output.json(&limits),
+    }
 }
 
 /// The limits of all users or vhosts that have some.

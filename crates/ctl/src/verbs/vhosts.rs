@@ -8,6 +8,7 @@ use super::{Verb, flag, none, option, required};
 use crate::api::{ApiError, path};
 use crate::call::Call;
 use crate::failure::{Failure, OrMissing as _};
+use crate::output::Format;
 
 pub(super) const VERBS: &[Verb] = &[
     Verb {
@@ -211,6 +212,11 @@ fn list_limits(call: &mut Call<'_>) -> Result<(), Failure> {
     call.announce(&format!("Listing limits for vhost \"{vhost}\" ..."))?;
     call.require_vhost(&vhost)?;
     let limits = limits_of(call, "vhost-limits", &vhost)?;
+    if call.output.format == Format::Json {
+        let value = Value::Object(limits).to_string();
+        let node = call.node()?;
+        return call.output.json(&json!({"node": node, "result": "ok", "value": value}));
+    }
     if limits.is_empty() && !call.output.format.is_for_programs() {
         return call.output.line("");
     }

@@ -17,6 +17,9 @@ use crate::output::Table;
 /// Time between two looks unless told otherwise. COMPAT: rates change no oftener than every five seconds.
 const INTERVAL: Duration = Duration::from_secs(2);
 
+/// Columns and lines of a terminal that does not tell.
+const SIZE_UNKNOWN: (u16, u16) = (80, 24);
+
 /// Columns: header, place in the row, width on the screen.
 const COLUMNS: [(&str, &str, usize); 9] = [
     ("vhost", "/vhost", 12),
@@ -69,7 +72,11 @@ fn watch(call: &mut Call<'_>) -> Result<(), Failure> {
 fn refresh(call: &mut Call<'_>, node: &str, interval: Duration) -> Result<(), Failure> {
     loop {
         let drawn = Instant::now();
-        let (columns, lines) = terminal::size()?;
+        // Some lines that are no screens say that they have no size.
+        let (columns, lines) = match terminal::size()? {
+            (0, _) | (_, 0) => SIZE_UNKNOWN,
+            size => size,
+        };
         let screen = page(&queues(call)?, node, usize::from(columns), usize::from(lines));
         draw(&mut call.output.out, &screen)?;
         while let Some(left) = interval.checked_sub(drawn.elapsed()) {
@@ -119,7 +126,8 @@ fn queues(call: &mut Call<'_>) -> Result<Vec<Vec<Value>>, Failure> {
 
 /// What fits the screen: a line of sums, the names of columns, and as many queues as there is room for.
 fn page(rows: &[Vec<Value>], node: &str, columns: usize, lines: usize) -> Vec<String> {
-    let sum = |index: usize| -> f64 { rows.iter().filter_map(|row| row.get(index)?.as_f64()).sum() };
+    // The sum of nothing is -0.
+    let sum = |index: usize| 0.0 + rows.iter().filter_map(|row| row.get(index)?.as_f64()).sum::<f64>();
     let title = format!(
         "{node}: {} queues, {} ready, {} unacked, {:.1} in/s, {:.1} out/s   (q ends)",
         rows.len(),
@@ -143,6 +151,7 @@ fn page(rows: &[Vec<Value>], node: &str, columns: usize, lines: usize) -> Vec<St
         value => value.to_string(),
     };
     let mut page = vec![title, String::new(), line(&COLUMNS.map(|(name, _, _)| name.to_owned()))];
+    page.truncate(lines);
     let room = lines.saturating_sub(page.len());
     page.extend(rows.iter().take(room).map(|row| line(&row.iter().map(text).collect::<Vec<_>>())));
     page.iter().map(|line| line.chars().take(columns).collect()).collect()
@@ -201,4 +210,9 @@ fn a_page_fits_the_screen() {
     assert!(page.iter().all(|line| line.chars().count() <= 60));
     // A name must not bring escapes to the terminal.
     assert!(page.iter().all(|line| !line.contains('\u{1b}')));
+    for lines in 0..4 {
+        assert_eq!(super::watch::page(&rows, "node", 60, lines).len(), lines);
+    }
+    let title = "node: 0 queues, 0 ready, 0 unacked, 0.0 in/s, 0.0 out/s   (q ends)";
+    assert_eq!(super::watch::page(&[], "node", 80, 1), [title]);
 }

@@ -23,8 +23,14 @@ fn a_user_is_added_unless_there_is_one() {
     );
     assert_eq!(stub.change(), asked("PUT /api/users/alice", r#"{"password":"secret","tags":""}"#));
     assert_fails(&run(&stub, "rabbitmqctl add_user bob secret"), 70, "User \"bob\" already exists");
-    assert_fails(&run_words(&stub, &["rabbitmqctl", "add_user", "alice", ""]), 65, "empty password");
     assert_eq!(stub.changes().len(), 1);
+}
+
+#[test]
+fn a_user_with_an_empty_password_has_a_hash_that_fits_none() {
+    let stub = Stub::new(&[("PUT /api/users/alice", 201, "")]);
+    assert_prints(&run_words(&stub, &["rabbitmqctl", "-q", "add_user", "alice", ""]), "");
+    assert_eq!(stub.change(), asked("PUT /api/users/alice", r#"{"password_hash":"","tags":""}"#));
 }
 
 #[test]
@@ -76,7 +82,7 @@ fn a_login_is_tried_with_what_was_given() {
     let success = "Authenticating user \"guest\" ...\nSuccess\n";
     assert_prints(&run(&stub, "rabbitmqctl authenticate_user guest guest"), success);
     let ran = run(&stub, "rabbitmqctl authenticate_user guest wrong");
-    assert_fails(&ran, 65, "failed to authenticate user \"guest\"\nLogin failed");
+    assert_fails(&ran, 65, "failed to authenticate user \"guest\"\nuser 'guest' - invalid credentials");
     // The password was right, and only the tag is missing.
     let denied = r#"{"error":"not_authorized","reason":"Not management user"}"#;
     let stub = Stub::new(&[("GET /api/whoami", 401, denied)]);
@@ -90,7 +96,7 @@ fn permissions_are_set_and_cleared() {
         ("PUT /api/permissions/%2F/alice", 201, ""),
         ("DELETE /api/permissions/%2F/alice", 204, ""),
         ("PUT /api/permissions/nosuch/alice", 400, missing),
-        ("PUT /api/permissions/%2F/nobody", 400, missing),
+        ("PUT /api/permissions/%2F/nobody", 400, r#"{"error":"bad_request","reason":"no_such_user"}"#),
         ("PUT /api/topic-permissions/%2F/alice", 201, ""),
         ("GET /api/users/alice", 200, ALICE),
     ]);
@@ -271,6 +277,26 @@ fn connections_are_closed_with_the_reason() {
     let (first, second) = ("DELETE /api/connections/a%20-%3E%20b", "DELETE /api/connections/c%20-%3E%20d");
     assert_eq!(closed, [first, second, first, second]);
     assert_fails(&run(&stub, "rabbitmqctl close_connection nosuch bye"), 69, "no connection 'nosuch'");
+}
+
+#[test]
+fn a_connection_is_closed_by_what_is_listed_as_its_process() {
+    let stub = Stub::new(&[
+        (
+            "GET /api/connections",
+            200,
+            r#"[{"name":"a -> b","user":"guest"},{"name":"a -> bc","user":"guest"}]"#,
+        ),
+        ("DELETE /api/connections/a%20-%3E%20b", 204, ""),
+    ]);
+    let listed = run(&stub, "rabbitmqctl -s list_connections pid user");
+    let pid = listed.out.split_whitespace().next().unwrap();
+    assert_eq!(pid, "<a->b>");
+    assert_prints(&run(&stub, &format!("rabbitmqctl -q close_connection {pid} bye")), "");
+    assert_eq!(stub.change().what, "DELETE /api/connections/a%20-%3E%20b");
+    // One that has ended meanwhile is closed.
+    assert_prints(&run(&stub, "rabbitmqctl -q close_connection <a->x> bye"), "");
+    assert_eq!(stub.changes().len(), 1);
 }
 
 #[test]

@@ -30,6 +30,8 @@ fn what_is_not_possible_here_is_refused_with_a_reason() {
     let stub = Stub::new(&[]);
     let ran = run(&stub, "rabbitmqctl join_cluster --ram rabbit@other");
     assert_fails(&ran, 64, "join_cluster is not possible here: a broker is one node");
+    assert_fails(&run(&stub, "rabbitmqctl eval 1."), 64, "authenticate_user");
+    assert_fails(&run(&stub, "rabbitmq-diagnostics erlang_cookie_hash"), 64, "not written in Erlang");
     assert_fails(&run(&stub, "rabbitmqctl -n x eval rabbit_alarm:start()."), 64, "not written in Erlang");
     assert_fails(&run(&stub, "rabbitmqctl stop_app"), 64, "systemd");
     assert_fails(&run(&stub, "rabbitmq-queues add_member q n"), 64, "no replicas");
@@ -231,4 +233,54 @@ fn a_hash_belongs_to_its_password() {
     let ran = run(&Stub::new(&[]), "leveretctl hash_password secret");
     assert_eq!((ran.code, ran.out.trim_end().len()), (0, 48), "{ran:?}");
     assert_ne!(ran.out, run(&Stub::new(&[]), "leveretctl hash_password secret").out);
+}
+
+#[test]
+fn who_has_named_no_login_is_answered_by_a_refusal_as_well() {
+    let stub =
+        Stub::new(&[("GET /api/overview", 401, r#"{"error":"not_authorized","reason":"Login failed"}"#)]);
+    let url = [("LEVERET_URL", stub.url.as_str())];
+    assert_prints(&run_with(&["leveretctl", "-q", "ping"], &url, None), "Ping succeeded\n");
+    let named = [&url[..], &[("LEVERET_USER", "guest")]].concat();
+    assert_fails(&run_with(&["leveretctl", "-q", "ping"], &named, None), 77, "LEVERET_PASSWORD");
+    assert_fails(&run_with(&["leveretctl", "-q", "check_running"], &url, None), 77, "Login failed");
+    let nobody = [("LEVERET_URL", "http://127.0.0.1:1")];
+    assert_fails(&run_with(&["leveretctl", "-q", "ping"], &nobody, None), 69, "127.0.0.1:1");
+}
+
+#[test]
+fn a_broker_with_tls_alone_is_found_in_its_own_environment() {
+    let (authority, config) = certified("elsewhere.example");
+    let folder = std::env::temp_dir().join(format!("leveret-ctl-beside-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let ca_file = folder.join("ca.pem");
+    fs::write(&ca_file, authority).unwrap();
+    let stub = Stub::with_tls(&[("GET /api/overview", 200, r#"{"node":"rabbit@box"}"#)], config);
+    let listen = format!("0.0.0.0:{}", stub.url.rsplit(':').next().unwrap());
+    let ping = |more: &[(&str, &str)]| {
+        let beside =
+            [("LEVERET_MANAGEMENT_LISTEN", "none"), ("LEVERET_MANAGEMENT_TLS_LISTEN", listen.as_str())];
+        run_with(&["leveretctl", "-q", "ping"], &[&beside[..], more].concat(), None)
+    };
+    assert_prints(&ping(&[]), "Ping succeeded\n");
+    // Who names authorities, or the broker, wants its certificate looked at.
+    assert_fails(&ping(&[("LEVERET_CA_FILE", ca_file.to_str().unwrap())]), 69, "not valid for name");
+    assert_fails(&ping(&[("LEVERET_URL", &stub.url)]), 69, "--ca-file");
+    let off = run_with(&["leveretctl", "ping"], &[("LEVERET_MANAGEMENT_LISTEN", "none")], None);
+    assert_fails(&off, 69, "has no HTTP API");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn who_may_not_is_told_what_it_takes() {
+    for (reason, expected) in [
+        ("Not management user", "a tag"),
+        ("Not administrator user", "the tag administrator"),
+        ("Not monitor user", "the tag monitoring or administrator"),
+        ("User not authorised to access virtual host", "set_permissions"),
+    ] {
+        let answer = format!(r#"{{"error":"not_authorized","reason":"{reason}"}}"#);
+        let stub = Stub::new(&[("GET /api/users", 401, &answer)]);
+        assert_fails(&run(&stub, "rabbitmqctl list_users"), 77, expected);
+    }
 }

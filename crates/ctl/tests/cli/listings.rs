@@ -32,22 +32,34 @@ fn queues_are_announced_and_listed_with_tabs() {
 #[test]
 fn quiet_leaves_the_header_and_silent_leaves_nothing_but_rows() {
     let quiet = run(&queues(), "rabbitmqctl -q list_queues name policy owner_pid");
-    assert_prints(&quiet, "name\tpolicy\towner_pid\nq1\tp\t\nq \"2\"\t\t127.0.0.1:43302 -> 127.0.0.1:5677\n");
+    assert_prints(&quiet, "name\tpolicy\towner_pid\nq1\tp\t\nq \"2\"\t\t<127.0.0.1:43302->127.0.0.1:5677>\n");
     assert_prints(&run(&queues(), "rabbitmqctl list_queues -s name,messages"), "q1\t3\nq \"2\"\t0\n");
     let no_header = run(&queues(), "rabbitmqctl list_queues --no-table-headers -t 5 name");
     assert_prints(&no_header, "Timeout: 5.0 seconds ...\nListing queues for vhost / ...\nq1\nq \"2\"\n");
 }
 
 #[test]
-fn arguments_are_erlang_terms_in_tables_and_objects_in_json() {
+fn arguments_are_erlang_terms_in_tables_and_typed_in_json() {
     assert_prints(
         &run(&queues(), "rabbitmqctl -q list_queues arguments durable"),
         "arguments\tdurable\n[{\"x-max-length\",1000},{\"x-queue-mode\",\"lazy\"}]\ttrue\n[]\tfalse\n",
     );
     assert_prints(
         &run(&queues(), "rabbitmqctl list_queues --formatter json name arguments policy"),
-        "[\n{\"name\":\"q1\",\"arguments\":{\"x-max-length\":1000,\"x-queue-mode\":\"lazy\"},\"policy\":\"p\"}\n\
-         ,{\"name\":\"q \\\"2\\\"\",\"arguments\":{},\"policy\":\"\"}\n]\n",
+        "[\n{\"name\":\"q1\",\"arguments\":[[\"x-max-length\",\"long\",1000],[\"x-queue-mode\",\"longstr\",\"lazy\"]],\
+         \"policy\":\"p\"}\n,{\"name\":\"q \\\"2\\\"\",\"arguments\":[],\"policy\":\"\"}\n]\n",
+    );
+    assert_prints(
+        &run(&queues(), "rabbitmqctl list_queues --formatter json_stream effective_policy_definition"),
+        "{\"effective_policy_definition\":{\"message-ttl\":10}}\n{\"effective_policy_definition\":\"\"}\n",
+    );
+    let nested =
+        r#"[{"name":"x","type":"direct","arguments":{"b":true,"f":1.5,"l":[1,"a"],"t":{"n":null}}}]"#;
+    let stub = Stub::new(&[("GET /api/exchanges/%2F", 200, nested)]);
+    assert_prints(
+        &run(&stub, "rabbitmqctl list_exchanges --formatter json_stream arguments"),
+        "{\"arguments\":[[\"b\",\"bool\",true],[\"f\",\"double\",1.5],\
+         [\"l\",\"array\",[[\"long\",1],[\"longstr\",\"a\"]]],[\"t\",\"table\",[[\"n\",\"void\",\"undefined\"]]]]}\n",
     );
 }
 
@@ -82,6 +94,30 @@ fn a_listing_without_rows_has_no_header() {
     assert_prints(&run(&queues(), "rabbitmqctl -p empty list_queues --formatter json"), "[\n]\n");
     let stub = Stub::new(&[("GET /api/policies/%2F", 200, "[]")]);
     assert_prints(&run(&stub, "rabbitmqctl list_policies"), "Listing policies for vhost \"/\" ...\n\n");
+    assert_prints(&run(&stub, "rabbitmqctl list_policies --formatter json"), "[]\n");
+    assert_prints(&run(&stub, "rabbitmqctl -q list_policies --formatter pretty_table"), "");
+}
+
+#[test]
+fn only_lines_with_tabs_lose_their_header_in_silence() {
+    let csv = "\"name\"\n\"q1\"\n\"q \"\"2\"\"\"\n";
+    assert_prints(&run(&queues(), "rabbitmqctl -s list_queues --formatter csv name"), csv);
+    let pretty = run(&queues(), "rabbitmqctl -s list_queues --formatter pretty_table --online name");
+    assert_prints(&pretty, "┌──────┐\n│ name │\n├──────┤\n│ q1   │\n└──────┘\n");
+    let permissions = r#"[{"vhost":"/","exchange":"x","write":"^a","read":".*"}]"#;
+    let stub = Stub::new(&[("GET /api/users/alice/topic-permissions", 200, permissions)]);
+    let tabs = run(&stub, "rabbitmqctl -q list_user_topic_permissions alice");
+    assert_prints(&tabs, "/\tx\t^a\t.*\n");
+    let csv = run(&stub, "rabbitmqctl list_user_topic_permissions alice --formatter csv");
+    assert_prints(&csv, "\"vhost\",\"exchange\",\"write\",\"read\"\n\"/\",\"x\",\"^a\",\".*\"\n");
+}
+
+#[test]
+fn queues_that_answer_are_not_unresponsive() {
+    let banner = "Listing unresponsive queues for vhost / ...\n";
+    assert_prints(&run(&queues(), "rabbitmqctl list_unresponsive_queues name -t 5"), banner);
+    assert_prints(&run(&queues(), "rabbitmqctl list_unresponsive_queues --formatter json"), "[\n]\n");
+    assert_fails(&run(&queues(), "rabbitmqctl list_unresponsive_queues -p nosuch"), 65, "nosuch");
 }
 
 #[test]
@@ -134,18 +170,18 @@ fn connections_channels_and_consumers_go_by_their_names() {
             &stub,
             "rabbitmqctl -s list_connections pid peer_port ssl ssl_protocol protocol client_properties",
         ),
-        "127.0.0.1:43302 -> 127.0.0.1:5677\t43302\tfalse\t\t{0,9,1}\t[{\"product\",\"P\"}]\n",
+        "<127.0.0.1:43302->127.0.0.1:5677>\t43302\tfalse\t\t{0,9,1}\t[{\"product\",\"P\"}]\n",
     );
     assert_prints(
         &run(&stub, "rabbitmqctl list_channels"),
         "Listing channels ...\npid\tuser\tconsumer_count\tmessages_unacknowledged\n\
-         127.0.0.1:43302 -> 127.0.0.1:5677 (1)\tguest\t2\t3\n",
+         <127.0.0.1:43302->127.0.0.1:5677(1)>\tguest\t2\t3\n",
     );
     assert_prints(
         &run(&stub, "rabbitmqctl list_consumers"),
         "Listing consumers in vhost / ...\n\
          queue_name\tchannel_pid\tconsumer_tag\tack_required\tprefetch_count\tactive\targuments\n\
-         q1\tc (2)\tct1\ttrue\t3\ttrue\t[{\"x-priority\",5}]\n",
+         q1\t<c(2)>\tct1\ttrue\t3\ttrue\t[{\"x-priority\",5}]\n",
     );
 }
 
@@ -191,6 +227,7 @@ fn policies_and_parameters_show_json() {
         ("GET /api/policies/%2F", 200, policy),
         ("GET /api/operator-policies/%2F", 200, policy),
         ("GET /api/parameters", 200, parameters),
+        ("GET /api/vhosts/%2F", 200, r#"{"name":"/"}"#),
         ("GET /api/global-parameters", 200, r#"[{"name":"cluster_name","value":"newname"}]"#),
     ]);
     let rows =
@@ -209,6 +246,8 @@ fn policies_and_parameters_show_json() {
         "Listing runtime parameters for vhost \"/\" ...\ncomponent\tname\tvalue\n\
          operator_policy\to2\t{\"pattern\":\"^q\",\"priority\":3}\n",
     );
+    let ran = run(&stub, "rabbitmqctl list_parameters -p nosuch");
+    assert_fails(&ran, 65, "Virtual host 'nosuch' does not exist");
     assert_prints(
         &run(&stub, "rabbitmqctl list_global_parameters"),
         "Listing global runtime parameters ...\nname\tvalue\ncluster_name\t\"newname\"\n",
@@ -226,6 +265,7 @@ fn limits_are_shown_of_one_and_of_all() {
             r#"[{"user":"alice","value":{"max-connections":5}},{"user":"bob","value":[]}]"#,
         ),
         ("GET /api/vhosts/v2", 200, r#"{"name":"v2"}"#),
+        ("GET /api/overview", 200, r#"{"node":"rabbit@box"}"#),
         ("GET /api/vhost-limits/v2", 200, r#"[{"vhost":"v2","value":{"max-connections":3,"max-queues":7}}]"#),
     ]);
     let of_guest = "Listing limits for user \"guest\" ...\n{}\n";
@@ -238,6 +278,13 @@ fn limits_are_shown_of_one_and_of_all() {
     assert_prints(
         &run(&stub, "rabbitmqctl list_vhost_limits -p v2"),
         "Listing limits for vhost \"v2\" ...\n{\"max-connections\":3,\"max-queues\":7}\n",
+    );
+    let json = run(&stub, "rabbitmqctl list_user_limits --formatter json");
+    assert_prints(&json, "{\"message\":\"{}\"}\n");
+    assert_prints(
+        &run(&stub, "rabbitmqctl list_vhost_limits -p v2 --formatter json"),
+        "{\"node\":\"rabbit@box\",\"result\":\"ok\",\
+         \"value\":\"{\\\"max-connections\\\":3,\\\"max-queues\\\":7}\"}\n",
     );
 }
 
@@ -256,7 +303,7 @@ fn names_neither_break_rows_nor_speak_to_the_terminal() {
     let queues = r#"[{"name":"a\tb\n\u001b[31m\u009b1m\u007f"}]"#;
     let stub = Stub::new(&[("GET /api/queues/%2F", 200, queues)]);
     assert_prints(&run(&stub, "rabbitmqctl -s list_queues name"), "a\\tb\\n\\u{1b}[31m\\u{9b}1m\\u{7f}\n");
-    let csv = "\"a\\tb\\n\\u{1b}[31m\\u{9b}1m\\u{7f}\"\n";
+    let csv = "\"name\"\n\"a\\tb\\n\\u{1b}[31m\\u{9b}1m\\u{7f}\"\n";
     assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter csv name"), csv);
     let json = "{\"name\":\"a\\tb\\n\\u001b[31m\\u009b1m\\u007f\"}\n";
     assert_prints(&run(&stub, "rabbitmqctl -s list_queues --formatter json_stream name"), json);

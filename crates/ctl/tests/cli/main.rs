@@ -7,4 +7,5 @@ mod failures;
 mod listings;
 mod node;
 mod plugins;
+mod shell;
 mod stub;

@@ -2,6 +2,8 @@
 
 use std::net::TcpListener;
 
+use serde_json::{Value, json};
+
 use crate::stub::{Stub, assert_fails, assert_prints, run};
 
 const OVERVIEW: &str = r#"{"node":"rabbit@box","rabbitmq_version":"4.2.0","product_name":"Leveret",
@@ -71,6 +73,68 @@ fn cluster_status_names_nodes_listeners_and_flags() {
          Node: rabbit@box, interface: 127.0.0.1, port: 15672, protocol: http, purpose: HTTP API\n\n\
          Feature flags\n\nFlag: quorum_queue, state: enabled\n",
     );
+    let ran = run(&node(&[]), "rabbitmqctl cluster_status --formatter json");
+    let status: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(status["running_nodes"], json!(["rabbit@box"]));
+    assert_eq!((&status["ram_nodes"], &status["partitions"]), (&json!([]), &json!({})));
+    assert_eq!(status["maintenance_status"], json!({"rabbit@box": "not under maintenance"}));
+    assert_eq!(status["versions"]["rabbit@box"]["rabbitmq_name"], "Leveret");
+    assert_eq!(status["listeners"]["rabbit@box"][1]["port"], 15672);
+}
+
+#[test]
+fn alarms_are_those_of_this_node_and_of_others() {
+    let alarms = |stub: &Stub| run(stub, "rabbitmq-diagnostics alarms --formatter json");
+    assert_prints(&alarms(&node(&[])), "{\"alarms\":[],\"node\":\"rabbit@box\",\"result\":\"ok\"}\n");
+    let nodes = r#"[{"name":"rabbit@box","mem_alarm":true},{"name":"rabbit@far","disk_free_alarm":true}]"#;
+    let stub = Stub::new(&[("GET /api/overview", 200, OVERVIEW), ("GET /api/nodes", 200, nodes)]);
+    assert_prints(
+        &alarms(&stub),
+        "{\"global\":[\"Free disk space alarm on node rabbit@far\"],\"local\":[\"Memory alarm on node rabbit@box\"],\
+         \"message\":\"Node rabbit@box reported alarms\",\"result\":\"ok\"}\n",
+    );
+}
+
+#[test]
+fn tools_of_rabbitmq_have_the_version_they_do_the_work_of() {
+    for line in ["rabbitmqctl version", "rabbitmqctl --version", "rabbitmq-plugins version"] {
+        assert_prints(&run(&node(&[]), line), "4.2.5\n");
+    }
+    let own = env!("CARGO_PKG_VERSION");
+    assert_prints(&run(&node(&[]), "leveretctl version"), &format!("{own}\n"));
+    assert_prints(&run(&node(&[]), "leveretctl --version"), &format!("leveretctl {own}\n"));
+}
+
+#[test]
+fn a_report_has_all_listings_of_all_vhosts() {
+    let empty = ["connections", "channels", "global-parameters", "parameters"];
+    let of_vhost = ["queues", "exchanges", "bindings", "consumers", "policies", "operator-policies"];
+    let mut paths: Vec<String> = empty.iter().map(|path| format!("GET /api/{path}")).collect();
+    for vhost in ["%2F", "shop"] {
+        paths.extend(of_vhost.iter().map(|path| format!("GET /api/{path}/{vhost}")));
+        paths.push(format!("GET /api/vhosts/{vhost}/permissions"));
+        paths.push(format!("GET /api/vhosts/{vhost}"));
+    }
+    let mut answers: Vec<(&str, u16, &str)> = paths.iter().map(|path| (path.as_str(), 200, "[]")).collect();
+    let queue = r#"[{"name":"q1","messages":3,"durable":true}]"#;
+    answers.push(("GET /api/queues/shop", 200, queue));
+    answers.push(("GET /api/vhosts", 200, r#"[{"name":"/"},{"name":"shop"}]"#));
+    answers.push(("GET /api/config/effective", 200, r#"{"sync":"always"}"#));
+    let ran = run(&node(&answers), "rabbitmqctl -q report");
+    assert_eq!((ran.code, ran.errors.as_str()), (0, ""), "{ran:?}");
+    for part in [
+        "Status of node rabbit@box ...\nRuntime\n",
+        "Cluster status of node rabbit@box ...\n",
+        "\"sync\": \"always\"",
+        "Listing connections ...\n",
+        "Listing queues for vhost / ...\n\n",
+        "Listing queues for vhost shop ...\nname\tmessages\tdurable\t",
+        "\nq1\t3\ttrue\t",
+        "Listing permissions for vhost \"shop\" ...\n",
+    ] {
+        assert!(ran.out.contains(part), "{part}: {}", ran.out);
+    }
+    assert_fails(&run(&node(&answers), "rabbitmqctl report --formatter json"), 64, "Only the report");
 }
 
 #[test]
@@ -113,7 +177,11 @@ fn sentences_of_diagnostics() {
         ("server_version", "4.2.0"),
         ("log_location", "stdout"),
         ("memory_breakdown --unit mb", "queue_procs: 3.0 mb (75.0%)\nbinary: 1.0 mb (25.0%)"),
-        ("version", env!("CARGO_PKG_VERSION")),
+        ("version", "4.2.5"),
+        ("await_online_nodes 1", ""),
+        ("node_health_check", "Health check passed"),
+        ("check_if_node_is_mirror_sync_critical", "ok"),
+        ("log_location --all", "stdout"),
         ("await_startup", ""),
     ] {
         let expected = if expected.is_empty() { String::new() } else { format!("{expected}\n") };
@@ -142,15 +210,24 @@ fn checks_that_fail_say_what_is_wrong_with_69() {
         ("GET /api/health/checks/virtual-hosts", 503, r#"{"status":"failed","virtual-hosts":["v"]}"#),
     ]);
     for (line, expected) in [
-        ("check_local_alarms", "memory alarm on node rabbit@box"),
+        ("check_local_alarms", "Error:\nMemory alarm on node rabbit@box\n"),
         ("check_protocol_listener mqtt", "Found listeners for the following protocols: amqp, http"),
         ("check_port_listener 1", "Found listeners that use the following ports: 5672, 15672"),
         ("check_virtual_hosts", "[\"v\"]"),
     ] {
         assert_fails(&run(&stub, &format!("rabbitmq-diagnostics {line}")), 69, expected);
     }
+    let failed =
+        "Error: health check failed. Message: resource alarm(s) in effect: Memory alarm on node rabbit@box";
+    assert_fails(&run(&stub, "rabbitmqctl node_health_check"), 70, failed);
+    assert_fails(
+        &run(&stub, "rabbitmqctl await_online_nodes 2"),
+        70,
+        "Not enough nodes in rabbit@box's cluster: 1",
+    );
+    assert_fails(&run(&stub, "rabbitmqctl await_online_nodes 0"), 65, "'0' is not a positive integer");
     assert_fails(&run(&stub, "rabbitmq-diagnostics erlang_version"), 69, "does not run on Erlang");
-    assert_fails(&run(&stub, "rabbitmq-diagnostics check_port_listener x"), 64, "'x' is no port");
+    assert_fails(&run(&stub, "rabbitmq-diagnostics check_port_listener x"), 65, "'x' is no port");
 }
 
 #[test]

@@ -18,10 +18,15 @@ fn what_is_built_in_is_listed() {
     assert_prints(
         &run(&stub(), "rabbitmq-plugins list"),
         "Listing plugins with pattern \".*\" ...\n Configured: E = explicitly enabled; e = implicitly enabled\n \
-         | Status: * = running on node rabbit@box\n |/\n\
+         | Status: * = running on rabbit@box\n |/\n\
          [E*] rabbitmq_event_exchange 4.2.0\n[E*] rabbitmq_management     4.2.0\n",
     );
     assert_prints(&run(&stub(), "rabbitmq-plugins list -q -E -m management"), "rabbitmq_management\n");
+    for pattern in ["^rabbitmq_management$", "rabbitmq_man.*", "rabbitmq_management\\b"] {
+        let listed = run(&stub(), &format!("rabbitmq-plugins list -q -m {pattern}"));
+        assert_prints(&listed, "rabbitmq_management\n");
+    }
+    assert_fails(&run(&stub(), "rabbitmq-plugins list ("), 70, "the pattern '('");
     assert_prints(&run(&stub(), "leveretctl plugins -q list -m event"), "rabbitmq_event_exchange\n");
 }
 

@@ -218,14 +218,8 @@ pub(crate) fn bind(call: &Call) -> Answered {
     call.wait_until_safe(position)?;
     let key = properties_key(routing_key, &canonical(&arguments));
     let kept = |text: &str| utf8_percent_encode(text, IN_PATHS).to_string();
-    Ok(Answer::Created(Some(format!(
-        "/api/bindings/{}/e/{}/{}/{}/{}",
-        kept(vhost.name.as_str()),
-        kept(call.param("source")),
-        call.param("kind"),
-        kept(call.param("destination")),
-        kept(&key),
-    ))))
+    // COMPAT: relative to where the request went; clients take it apart.
+    Ok(Answer::Created(Some(format!("{}/{}", kept(call.param("destination")), kept(&key)))))
 }
 
 /// COMPAT: what is missing is 404 here, anything else is told as to a channel.

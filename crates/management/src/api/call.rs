@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 use super::answer::Refusal;
+use super::rates::RANGES;
 use crate::access::{Tag, User};
 use crate::audit;
 
@@ -25,6 +26,13 @@ pub(crate) const NO_CONNECTION: ConnectionId = ConnectionId(0);
 
 /// How long the disk may take. COMPAT: as long as RabbitMQ waits for a confirm.
 const SAFE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// COMPAT: what is said of a text in place of an object.
+const ENCODED_TWICE: &str =
+    "invalid payload: the request body JSON-decoded to a string. Is the input doubly-JSON-encoded?";
+
+/// COMPAT: values over time that an answer shows at most.
+const SAMPLES_MAX: i64 = 500;
 
 /// A request.
 pub(crate) struct Call {
@@ -46,11 +54,17 @@ impl Call {
         user: User,
         peer: String,
         method: Method,
-        params: HashMap<String, String>,
+        mut params: HashMap<String, String>,
         query: &str,
         headers: HeaderMap,
         body: Bytes,
     ) -> Self {
+        // COMPAT: line breaks in names are dropped, as over AMQP.
+        for named in ["queue", "exchange", "source", "destination"] {
+            if let Some(name) = params.get_mut(named) {
+                name.retain(|letter| !matches!(letter, '\r' | '\n'));
+            }
+        }
         Self { api, user, peer, method, params, query: parse_query(query), headers, body }
     }
 
@@ -87,6 +101,24 @@ impl Call {
         self.query(name) == Some("true")
     }
 
+    /// Whether numbers are not wanted.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.asks("disable_stats")
+    }
+
+    /// Refuses values over time that cannot be shown. COMPAT: what is no number is as if it were not said.
+    pub(crate) fn check_ranges(&self) -> Result<(), Refusal> {
+        for kind in RANGES {
+            let seconds = |what: &str| self.query(&format!("{kind}_{what}"))?.parse::<i64>().ok();
+            let (Some(age), Some(step)) = (seconds("age"), seconds("incr")) else { continue };
+            if age <= 0 || step <= 0 || age / step > SAMPLES_MAX {
+                let text = format!("Invalid range parameters: age {age}, incr {step}");
+                return Err(Refusal::bad_request(text));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
@@ -105,25 +137,63 @@ impl Call {
             }
             Err(_) => return Err(Refusal::no_object()),
         };
-        let may = self.may_enter(name);
-        // COMPAT: what can be seen everywhere can be changed only where there are permissions.
-        let is_reading = matches!(self.method, Method::GET | Method::HEAD);
-        if may || is_reading && self.user.sees_all() || self.user.has(Tag::Administrator) {
+        // COMPAT: monitors know of all vhosts, and see what is in those they may enter.
+        if self.opens_vhost(name) {
             return Ok(vhost);
         }
         Err(Refusal::not_authorised("User not authorised to access virtual host"))
     }
 
-    /// The vhosts that a listing is about, by name: that of the path or of the header, or all the user may see.
+    /// The vhosts that a listing is about, by name: that of the path or of the header, or all the user may enter.
     pub(crate) fn vhosts(&self) -> Result<Vec<Arc<Vhost>>, Refusal> {
-        let named = self.params.get("vhost").map(String::as_str);
-        match named.or_else(|| self.header("x-vhost")).or_else(|| self.query("vhost")) {
+        match self.vhost_asked_for() {
+            Some(name) => Ok(vec![self.vhost_named(name)?]),
+            None => {
+                let all = self.broker().vhosts().into_iter();
+                Ok(all.filter(|vhost| self.opens_vhost(vhost.name.as_str())).collect())
+            }
+        }
+    }
+
+    /// The vhosts that a listing is about, for what monitors see everywhere and others of what is theirs alone.
+    pub(crate) fn vhosts_by_name(&self) -> Result<Vec<Arc<Vhost>>, Refusal> {
+        match self.vhost_asked_for() {
+            Some(name) => Ok(vec![self.broker().vhost(name).map_err(|_| Refusal::no_object())?]),
+            None => Ok(self.broker().vhosts()),
+        }
+    }
+
+    /// The vhosts that a listing is about, for what may be known of without permissions in them.
+    pub(crate) fn vhosts_in_sight(&self) -> Result<Vec<Arc<Vhost>>, Refusal> {
+        match self.vhost_asked_for() {
+            Some(_) if self.user.sees_all() => self.vhosts_by_name(),
             Some(name) => Ok(vec![self.vhost_named(name)?]),
             None => Ok(self.visible_vhosts()),
         }
     }
 
-    /// All vhosts the user may see, by name.
+    /// The vhost that is named in the path, or else elsewhere. COMPAT: an empty header names none.
+    fn vhost_asked_for(&self) -> Option<&str> {
+        let elsewhere =
+            || self.header("x-vhost").or_else(|| self.query("vhost")).filter(|name| !name.is_empty());
+        self.params.get("vhost").map(String::as_str).or_else(elsewhere)
+    }
+
+    /// Whether the user sees what is in a vhost.
+    fn opens_vhost(&self, name: &str) -> bool {
+        self.user.has(Tag::Administrator) || self.may_enter(name)
+    }
+
+    /// The vhost of the path, which monitors may know of without permissions in it.
+    pub(crate) fn visible_vhost(&self) -> Result<Arc<Vhost>, Refusal> {
+        if self.user.sees_all() {
+            let vhost = self.broker().vhost(self.param("vhost"));
+            return vhost.map_err(|_| Refusal::no_object());
+        }
+        self.vhost()
+    }
+
+    /// All vhosts the user may know of, by name.
     pub(crate) fn visible_vhosts(&self) -> Vec<Arc<Vhost>> {
         let all = self.broker().vhosts().into_iter();
         all.filter(|vhost| self.sees_vhost(vhost.name.as_str())).collect()
@@ -187,6 +257,9 @@ impl Call {
         }
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(object)) => Ok(object),
+            // COMPAT: what some clients send where there is nothing to say.
+            Ok(Value::Null) => Ok(Map::new()),
+            Ok(Value::String(_)) => Err(Refusal::bad_request(ENCODED_TWICE)),
             _ => Err(Refusal::bad_request("not_json")),
         }
     }

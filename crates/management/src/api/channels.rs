@@ -17,7 +17,7 @@ pub(crate) type Shown = ChannelInfo;
 pub(crate) fn list(call: &Call) -> Answered {
     let vhost = match call.param("vhost") {
         "" => None,
-        _ => Some(call.vhost()?.name.to_string()),
+        _ => Some(call.visible_vhost()?.name.to_string()),
     };
     let shown =
         visible(call).into_iter().filter(|one| vhost.as_ref().is_none_or(|vhost| one.vhost == *vhost));

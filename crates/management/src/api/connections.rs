@@ -25,7 +25,7 @@ const REASON_BYTES_MAX: usize = 200;
 pub(crate) fn list(call: &Call) -> Answered {
     let vhost = match call.param("vhost") {
         "" => None,
-        _ => Some(call.vhost()?.name.to_string()),
+        _ => Some(call.visible_vhost()?.name.to_string()),
     };
     let visible =
         visible(call).into_iter().filter(|one| vhost.as_ref().is_none_or(|vhost| one.vhost == *vhost));

@@ -18,7 +18,7 @@ type Connections = HashMap<ConnectionId, ConnectionInfo>;
 pub(crate) fn list(call: &Call) -> Answered {
     let known = connections::by_id(call);
     let mut shown = Vec::new();
-    for vhost in call.vhosts()? {
+    for vhost in call.vhosts_by_name()? {
         for queue in vhost.queues_by_name() {
             for consumer in queue.consumers() {
                 let user = known.get(&consumer.holder.connection).map_or("", |one| one.user.as_str());

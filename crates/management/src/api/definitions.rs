@@ -56,8 +56,8 @@ fn done(call: &Call, imported: Result<Imported, ImportError>) -> Answered {
 fn document(call: &Call) -> Result<Vec<u8>, Refusal> {
     let kind = call.header("content-type").unwrap_or_default();
     if !kind.starts_with("multipart/form-data") {
-        call.object()?;
-        return Ok(call.body.to_vec());
+        let is_empty = call.object()?.is_empty();
+        return Ok(if is_empty { b"{}".to_vec() } else { call.body.to_vec() });
     }
     let boundary = kind.split(';').map(str::trim).find_map(|part| part.strip_prefix("boundary="));
     let boundary =

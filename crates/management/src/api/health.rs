@@ -37,10 +37,12 @@ pub(crate) fn alarms(call: &Call) -> Answered {
 
 /// A port is listened on.
 pub(crate) fn port(call: &Call) -> Answered {
-    let Ok(port) = call.param("port").parse::<u16>() else {
+    // COMPAT: any number may be asked for.
+    let Ok(port) = call.param("port").parse::<u64>() else {
         return Err(Refusal::bad_request("Invalid port"));
     };
-    let ports: Vec<_> = call.api.node.listeners().iter().map(|listener| listener.address.port()).collect();
+    let ports: Vec<_> =
+        call.api.node.listeners().iter().map(|listener| u64::from(listener.address.port())).collect();
     if ports.contains(&port) {
         return Ok(Answer::Json(json!({ "status": "ok", "port": port })));
     }
@@ -161,7 +163,7 @@ pub(crate) fn leaders(call: &Call) -> Answered {
         }
     };
     let mut stopped = Vec::new();
-    for vhost in call.vhosts()? {
+    for vhost in call.vhosts_in_sight()? {
         vhost.for_each_queue(|queue| {
             let name = queue.spec.name.as_str();
             let is_meant = pattern.as_ref().is_none_or(|pattern| pattern.is_match(name).unwrap_or(false));

@@ -112,11 +112,12 @@ pub(crate) fn list<T>(
         Some(page) => page.filtered(items, name)?,
         None => items,
     };
-    let is_reversed = call.asks("sort_reverse");
-    match call.query("sort").filter(|field| !field.is_empty()) {
-        Some(field) => sort(&mut items, &path(field), is_reversed, &show),
-        None if is_reversed => items.reverse(),
-        None => {}
+    if let Some(field) = call.query("sort").filter(|field| !field.is_empty()) {
+        sort(&mut items, &path(field), &show);
+    }
+    // COMPAT: all of it, what is equal too.
+    if call.asks("sort_reverse") {
+        items.reverse();
     }
     let shown = |items: &[T]| -> Vec<Value> {
         items.iter().map(|item| view(&columns, |view| show(item, view))).collect()
@@ -141,28 +142,26 @@ pub(crate) fn list_values(call: &Call, items: Vec<Value>) -> Answered {
     )
 }
 
-fn sort<T>(items: &mut Vec<T>, field: &[String], is_reversed: bool, show: &impl Fn(&T, &mut View<'_>)) {
+fn sort<T>(items: &mut Vec<T>, field: &[String], show: &impl Fn(&T, &mut View<'_>)) {
     let columns = Columns::only(field);
     let mut keyed: Vec<_> = std::mem::take(items)
         .into_iter()
         .map(|item| {
             let shown = view(&columns, |view| show(&item, view));
             let found = field.iter().try_fold(&shown, |value, key| value.get(key));
-            (found.cloned().unwrap_or_default(), item)
+            // COMPAT: what is not there counts as none.
+            (found.cloned().unwrap_or(Value::from(0)), item)
         })
         .collect();
-    keyed.sort_by(|(one, _), (other, _)| {
-        let order = compare(one, other);
-        if is_reversed { order.reverse() } else { order }
-    });
+    keyed.sort_by(|(one, _), (other, _)| compare(one, other));
     items.extend(keyed.into_iter().map(|(_, item)| item));
 }
 
-/// COMPAT: Erlang's order of terms: numbers before the rest, what is not there first.
+/// COMPAT: Erlang's order of terms: numbers before the rest.
 fn compare(one: &Value, other: &Value) -> Ordering {
     let rank = |value: &Value| match value {
-        Value::Null => 0,
-        Value::Number(_) => 1,
+        Value::Number(_) => 0,
+        Value::Null => 1,
         Value::Bool(_) => 2,
         Value::Object(_) => 3,
         Value::Array(_) => 4,
@@ -247,7 +246,7 @@ impl Page {
             "filtered_count": items.len(),
             "page": self.number,
             "page_size": self.size,
-            "page_count": items.len().div_ceil(self.size).max(1),
+            "page_count": items.len().div_ceil(self.size),
             "items": on_page,
         })))
     }
@@ -272,9 +271,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_come_before_text_and_what_is_missing_before_both() {
+    fn numbers_come_before_nothing_and_that_before_text() {
         let mut values = [json!("b"), json!(2), json!(null), json!("a"), json!(1.5)];
         values.sort_by(compare);
-        assert_eq!(values, [json!(null), json!(1.5), json!(2), json!("a"), json!("b")]);
+        assert_eq!(values, [json!(1.5), json!(2), json!(null), json!("a"), json!("b")]);
     }
 }

@@ -68,10 +68,11 @@ fn send(
     // COMPAT: 400 whatever the reason, missing permissions too.
     let published = published.map_err(|(code, text)| Refusal::bad_request(format!("{code} {text}")))?;
     if published.is_refused {
-        return Err(Refusal::bad("rejected", "Unable to publish message. Check queue limits."));
+        // COMPAT: the word where else is a reply code.
+        return Err(Refusal::bad_request("rejected Unable to publish message. Check queue limits."));
     }
     call.wait_until_safe(published.safe_at)
-        .map_err(|_| Refusal::bad("confirm_timeout", "Timed out waiting for a confirm."))?;
+        .map_err(|_| Refusal::bad_request("confirm_timeout Timed out waiting for a confirm."))?;
     Ok(published.is_routed)
 }
 
@@ -160,7 +161,8 @@ impl Fetch {
             "reject_requeue_false" => (Settlement::Rejected, true),
             other => return Err(Refusal::bad_request(format!("Invalid ackmode value: {other}"))),
         };
-        let count = usize::try_from(count).unwrap_or_default().min(COUNT_MAX);
+        // COMPAT: a negative number is all there are.
+        let count = usize::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX);
         Ok(Self { count, is_base64, truncate, settlement, at_once })
     }
 

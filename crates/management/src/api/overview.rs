@@ -51,8 +51,8 @@ pub(crate) fn show(call: &Call) -> Answered {
         view.put("erlang_full_version", "none: Leveret is written in Rust");
         view.put("crypto_lib_version", "");
         view.put("release_series_support_status", "supported");
-        view.put("disable_stats", false);
-        view.put("enable_queue_totals", false);
+        view.put("disable_stats", call.is_plain());
+        view.put("enable_queue_totals", call.asks("enable_queue_totals"));
         view.put("default_queue_type", "classic");
         view.put("is_op_policy_updating_enabled", true);
         put_counts(call, view);
@@ -87,7 +87,14 @@ fn put_counts(call: &Call, view: &mut View<'_>) {
             "exchanges": exchanges, "queues": queues,
         }),
     );
+    if call.is_plain() && !call.asks("enable_queue_totals") {
+        return;
+    }
     let of_queues = vhosts::measured(call, &vhosts);
+    if call.is_plain() {
+        view.put_with("queue_totals", || Value::Object(vhosts::queue_totals(&of_queues)));
+        return;
+    }
     let values = overview_values(of_queues.value(0), of_queues.value(1), &node.totals(), &**node, [0; 4]);
     let measured =
         Measured::new(values, statistics.overview()).over_time(call, || statistics.overview_history());

@@ -58,8 +58,8 @@ pub(crate) fn show(call: &Call) -> Answered {
 
 /// PUT permissions/:vhost/:user.
 pub(crate) fn put(call: &Call) -> Answered {
-    let object = call.object_with(&["configure", "write", "read"])?;
     check_ends(call)?;
+    let object = call.object_with(&["configure", "write", "read"])?;
     let (user, vhost) = (call.param("user"), call.param("vhost"));
     let is_there = call.broker().access().grants(user, vhost).is_admitted();
     let permissions = Permissions {
@@ -73,15 +73,9 @@ pub(crate) fn put(call: &Call) -> Answered {
     Ok(if is_there { Answer::NoContent } else { Answer::Created(None) })
 }
 
-/// COMPAT: what is missing is told as a bad request here.
+/// COMPAT: that one of the two is missing is told as a bad request here.
 fn check_ends(call: &Call) -> Result<(), Refusal> {
-    if call.broker().vhost(call.param("vhost")).is_err() {
-        return Err(Refusal::not_found("vhost_not_found"));
-    }
-    if call.broker().access().user(call.param("user")).is_none() {
-        return Err(Refusal::bad_request("no_such_user"));
-    }
-    Ok(())
+    check_names(call).map_err(|_| Refusal::bad_request("vhost_or_user_not_found"))
 }
 
 fn pattern(object: &Map<String, Value>, key: &str) -> Result<String, Refusal> {
@@ -123,8 +117,8 @@ fn of_path(call: &Call) -> Vec<Value> {
 
 /// PUT topic-permissions/:vhost/:user.
 pub(crate) fn put_topics(call: &Call) -> Answered {
-    let object = call.object_with(&["exchange", "write", "read"])?;
     check_ends(call)?;
+    let object = call.object_with(&["exchange", "write", "read"])?;
     let permissions = TopicPermissions {
         user: call.param("user").into(),
         vhost: call.param("vhost").into(),

@@ -1,13 +1,13 @@
 //! Policies and operator policies: as listed, setting and clearing them.
 
+use leveret_broker::Vhost;
 use leveret_broker::policy::{ApplyTo, Policy, PolicyKind};
-use leveret_broker::{BrokerError, Vhost};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
 use super::call::Call;
 use super::listing;
-use crate::access::Tag;
+use super::users::term;
 use crate::audit;
 use crate::json as fields;
 
@@ -77,66 +77,58 @@ pub(crate) fn put(call: &Call) -> Answered {
 
 /// PUT operator-policies/:vhost/:name.
 pub(crate) fn put_operator(call: &Call) -> Answered {
-    operators_only(call)?;
     put_of(call, PolicyKind::Operator)
-}
-
-fn operators_only(call: &Call) -> Result<(), Refusal> {
-    if call.user.has(Tag::Administrator) {
-        return Ok(());
-    }
-    Err(Refusal::not_authorised(Tag::Administrator.refusal()))
 }
 
 fn put_of(call: &Call, kind: PolicyKind) -> Answered {
     let vhost = call.vhost()?;
     let object = call.object_with(&["pattern", "definition"])?;
-    let policy = read(call.param("name"), kind, &object)?;
+    let policy = read(call.param("name"), kind, &object).map_err(|reason| failed(kind, &reason))?;
     let is_there = find(call, &vhost, kind).is_ok();
-    let position = vhost.set_policy(kind, policy.clone()).map_err(|error| invalid(&error))?;
+    let position =
+        vhost.set_policy(kind, policy.clone()).map_err(|error| failed(kind, &error.to_string()))?;
     audit::policy_set(call.actor(), vhost.name.as_str(), kind, &policy);
     call.wait_until_safe(position)?;
     Ok(if is_there { Answer::NoContent } else { Answer::Created(None) })
 }
 
-/// What a body asks for.
-pub(crate) fn read(name: &str, kind: PolicyKind, object: &Map<String, Value>) -> Result<Policy, Refusal> {
+/// What a body asks for, or what is wrong with it.
+fn read(name: &str, kind: PolicyKind, object: &Map<String, Value>) -> Result<Policy, String> {
     let text = |key: &str| match object.get(key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(failed(&format!("{key} should be binary, actually was {other}"))),
+        Some(other) => Err(format!("{key} should be binary, actually was {other}")),
     };
     let usual = if kind == PolicyKind::Operator { "queues" } else { "all" };
     let apply_to = text("apply-to")?.unwrap_or_else(|| usual.to_owned());
     let Some(known) = ApplyTo::named(&apply_to) else {
-        return Err(failed(&format!(
+        return Err(format!(
             "apply-to '{apply_to}' unrecognised; should be one of: 'queues', 'classic_queues', 'quorum_queues', \
              'streams', 'exchanges', or 'all'"
-        )));
+        ));
     };
     let priority = match object.get("priority") {
         None => 0,
-        Some(value) => value.as_i64().or_else(|| value.as_str()?.parse().ok()).ok_or_else(|| {
-            let shown = value.as_str().map_or(value.to_string(), |text| format!("<<{text:?}>>"));
-            failed(&format!("priority should be a number, actually was {shown}"))
-        })?,
+        Some(value) => value
+            .as_i64()
+            .or_else(|| value.as_str()?.parse().ok())
+            .ok_or_else(|| format!("priority should be a number, actually was {}", term(value)))?,
     };
     let Some(Value::Object(definition)) = object.get("definition") else {
-        return Err(failed("definition should be a map"));
+        return Err("definition should be a map".to_owned());
     };
-    let definition = fields::table(definition).ok_or_else(|| failed("definition is nested too deeply"))?;
+    let definition = fields::table(definition).ok_or("definition is nested too deeply")?;
     let pattern = text("pattern")?.unwrap_or_default();
     Ok(Policy { name: name.to_owned(), pattern, apply_to: known, priority, definition })
 }
 
-/// COMPAT: with the words around it, and as it is written into a page.
-fn failed(reason: &str) -> Refusal {
-    let escaped = reason.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    Refusal::bad_request(format!("Validation failed\n\n{escaped}\n"))
-}
-
-fn invalid(error: &BrokerError) -> Refusal {
-    failed(&error.to_string())
+/// COMPAT: with the words around it, and for policies of users as it is written into a page.
+fn failed(kind: PolicyKind, reason: &str) -> Refusal {
+    let reason = match kind {
+        PolicyKind::Policy => reason.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;"),
+        PolicyKind::Operator => reason.to_owned(),
+    };
+    Refusal::bad_request(format!("Validation failed\n\n{reason}\n"))
 }
 
 /// DELETE policies/:vhost/:name.
@@ -146,7 +138,6 @@ pub(crate) fn delete(call: &Call) -> Answered {
 
 /// DELETE operator-policies/:vhost/:name.
 pub(crate) fn delete_operator(call: &Call) -> Answered {
-    operators_only(call)?;
     delete_of(call, PolicyKind::Operator)
 }
 

@@ -32,7 +32,9 @@ impl Context {
         let ids: Vec<_> = queues.iter().map(|queue| queue.id).collect();
         let has_owners = queues.iter().any(|queue| queue.spec.owner.is_some());
         let connections = if has_owners { connections::by_id(call) } else { HashMap::new() };
-        Self { rates: call.api.statistics.queues(&ids), connections }
+        // What was not asked for is not looked up.
+        let rates = if call.is_plain() { HashMap::new() } else { call.api.statistics.queues(&ids) };
+        Self { rates, connections }
     }
 }
 
@@ -55,6 +57,9 @@ pub(crate) fn show(call: &Call) -> Answered {
     let context = Context::of(call, std::slice::from_ref(&queue));
     listing::one(call, |view| {
         put(call, &context, &queue, view);
+        if call.is_plain() {
+            return;
+        }
         view.put_with("consumer_details", || consumers::of_queue(call, &queue));
         view.put("deliveries", json!([]));
         view.put("incoming", json!([]));
@@ -75,15 +80,17 @@ fn put(call: &Call, context: &Context, queue: &Queue, view: &mut View<'_>) {
     if view.wants("policy") || view.wants("operator_policy") || view.wants("effective_policy_definition") {
         put_policies(&queue.settings(), view);
     }
+    if spec.is_quorum() {
+        put_replicas(call.api.node.name(), view);
+    }
+    if call.is_plain() {
+        put_totals(call, &snapshot, view);
+        return;
+    }
     put_consumers(context, queue, &snapshot, view);
     put_lengths(&snapshot, queue, view);
     put_rates(call, context, queue, &snapshot, view);
     if spec.is_quorum() {
-        let node = call.api.node.name();
-        view.put("leader", node);
-        view.put("members", json!([node]));
-        view.put("online", json!([node]));
-        view.put_with("open_files", || json!({ node: 0 }));
         view.put("messages_dlx", 0);
         view.put("message_bytes_dlx", 0);
         view.put_with("delivery_limit", || {
@@ -92,6 +99,23 @@ fn put(call: &Call, context: &Context, queue: &Queue, view: &mut View<'_>) {
     } else {
         view.put("storage_version", 2);
         view.put("recoverable_slaves", Value::Null);
+    }
+}
+
+/// A quorum of one node.
+fn put_replicas(node: &str, view: &mut View<'_>) {
+    view.put("leader", node);
+    view.put("members", json!([node]));
+    view.put("online", json!([node]));
+    view.put_with("open_files", || json!({ node: 0 }));
+}
+
+/// All that is counted for those who asked for no more than this.
+fn put_totals(call: &Call, snapshot: &QueueSnapshot, view: &mut View<'_>) {
+    if call.asks("enable_queue_totals") {
+        view.put("messages", snapshot.ready + snapshot.unacked);
+        view.put("messages_ready", snapshot.ready);
+        view.put("messages_unacknowledged", snapshot.unacked);
     }
 }
 

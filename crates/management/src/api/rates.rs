@@ -7,8 +7,8 @@ use super::call::Call;
 use crate::json::float;
 use crate::statistics::{History, INTERVAL, Rates};
 
-/// COMPAT: values that a history shows at most.
-const SAMPLES_MAX: u64 = 600;
+/// What values over time are asked for by: `x_age` and `x_incr`, in seconds.
+pub(crate) const RANGES: [&str; 4] = ["lengths", "msg_rates", "data_rates", "node_stats"];
 
 /// Counts of a queue, as listed, by their places among its values.
 pub(crate) const QUEUE_COUNTS: [(&str, usize); 8] = [
@@ -52,7 +52,7 @@ impl<const N: usize> Measured<N> {
 
     /// With values over time, if the query asks for any.
     pub(crate) fn over_time(mut self, call: &Call, history: impl FnOnce() -> History<N>) -> Self {
-        for kind in ["lengths", "msg_rates", "data_rates", "node_stats"] {
+        for kind in RANGES {
             let seconds =
                 |what: &str| call.query(&format!("{kind}_{what}")).and_then(|text| text.parse().ok());
             if let (Some(age), Some(step)) = (seconds("age"), seconds("incr")) {
@@ -118,7 +118,7 @@ fn over_time<const N: usize>(
     step: u64,
 ) -> Value {
     let step_ms = step.max(INTERVAL.as_secs()).saturating_mul(1000);
-    let count = (age.saturating_mul(1000) / step_ms).clamp(1, SAMPLES_MAX);
+    let count = (age.saturating_mul(1000) / step_ms).max(1);
     let Some(&(newest, _)) = history.back() else {
         return json!({ "rate": float(rate), "samples": [], "avg": 0.0, "avg_rate": 0.0 });
     };

@@ -168,6 +168,9 @@ async fn answer(
     body: axum::body::Body,
     gzip: Option<()>,
 ) -> Result<Response, Refusal> {
+    if !is_well_encoded(parts.uri.path()) {
+        return Err(Refusal::bad_request("the path is not percent-encoded"));
+    }
     // What is not UTF-8 when it is decoded names nothing.
     let params =
         RawPathParams::from_request_parts(&mut parts, &()).await.map_err(|_| Refusal::no_object())?;
@@ -192,6 +195,9 @@ async fn answer(
     let Parts { method, uri, headers, .. } = parts;
     let query = uri.query().unwrap_or_default();
     let call = Call::new(api, user, peer.to_string(), method, params, query, headers, body);
+    if matches!(call.method, Method::GET | Method::HEAD) {
+        call.check_ranges()?;
+    }
     let answered = tokio::task::spawn_blocking(move || {
         let _acting = call.broker().events().act_for(&call.user.name);
         match handler(&call) {
@@ -203,6 +209,13 @@ async fn answer(
         error!(%failure, "a request to the HTTP API panicked");
         Refusal::internal()
     })
+}
+
+/// Whether each percent sign has its two digits: what it may have stood for else nobody knows.
+fn is_well_encoded(path: &str) -> bool {
+    path.split('%')
+        .skip(1)
+        .all(|after| after.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
 }
 
 fn takes_gzip(headers: &HeaderMap) -> bool {

@@ -7,7 +7,7 @@ use leveret_broker::access::user::{User, UserLimits};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
-use super::call::{Call, integer, text};
+use super::call::{Call, text};
 use super::listing;
 
 /// Users deleted at a time, at most.
@@ -57,7 +57,10 @@ pub(crate) fn show(call: &Call) -> Answered {
 /// PUT users/:user.
 pub(crate) fn put(call: &Call) -> Answered {
     let (access, name) = (call.broker().access(), call.param("user"));
-    let object = call.object_with(&["tags"])?;
+    let object = call.object()?;
+    if !object.contains_key("tags") {
+        return Err(Refusal::bad_request("tags_not_present"));
+    }
     let known = access.user(name);
     let mut user = known.as_deref().cloned().unwrap_or_else(|| User::new(name));
     user.tags = words(&object, "tags")?;
@@ -70,8 +73,50 @@ pub(crate) fn put(call: &Call) -> Answered {
         (None, Some("")) | (None, None) => None,
         (None, Some(hash)) => Some(imported(hash, text(&object, "hashing_algorithm")?)?),
     };
+    if let Some(limits) = object.get("limits") {
+        user.limits = read_limits(limits)?;
+    }
     call.wait_until_safe(access.put_user(call.actor(), user)?)?;
     Ok(if known.is_some() { Answer::NoContent } else { Answer::Created(None) })
+}
+
+/// Limits as an object; what it does not name is not limited.
+fn read_limits(given: &Value) -> Result<UserLimits, Refusal> {
+    let Value::Object(given) = given else {
+        return Err(Refusal::bad_request("limits must be an object"));
+    };
+    let mut limits = UserLimits::default();
+    for (name, value) in given {
+        *place_of(&mut limits, name, value)? = Some(limit(name, value).map_err(Refusal::bad_request)?);
+    }
+    Ok(limits)
+}
+
+/// Where a limit is kept.
+fn place_of<'a>(
+    limits: &'a mut UserLimits,
+    name: &str,
+    value: &Value,
+) -> Result<&'a mut Option<i64>, Refusal> {
+    match name {
+        "max-connections" => Ok(&mut limits.max_connections),
+        "max-channels" => Ok(&mut limits.max_channels),
+        _ => {
+            let unknown = format!("Unrecognised terms [{{<<{name:?}>>,{}}}] in user-limits", term(value));
+            Err(Refusal::bad_request(unknown))
+        }
+    }
+}
+
+/// The value of a limit, or why it is none. COMPAT: digits in a text are taken too, as classic tools send them.
+pub(crate) fn limit(name: &str, value: &Value) -> Result<i64, String> {
+    let number = value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    number.ok_or_else(|| format!("{name} should be a number, actually was {}", term(value)))
+}
+
+/// COMPAT: a value as Erlang prints it.
+pub(crate) fn term(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), |text| format!("<<{text:?}>>"))
 }
 
 fn imported(hash: &str, algorithm: Option<&str>) -> Result<PasswordHash, Refusal> {
@@ -140,30 +185,26 @@ pub(crate) fn list_limits(call: &Call) -> Answered {
 
 /// PUT user-limits/:user/:name.
 pub(crate) fn put_limit(call: &Call) -> Answered {
-    let value = integer(&call.object_with(&["value"])?, "value")?;
-    set_limit(call, value)
-}
-
-/// DELETE user-limits/:user/:name.
-pub(crate) fn delete_limit(call: &Call) -> Answered {
-    set_limit(call, None)
-}
-
-fn set_limit(call: &Call, value: Option<i64>) -> Answered {
+    let (object, name) = (call.object_with(&["value"])?, call.param("name"));
+    let value = object.get("value").unwrap_or(&Value::Null);
     let mut limits = find(call)?.limits;
-    match call.param("name") {
-        "max-connections" => limits.max_connections = value,
-        "max-channels" => limits.max_channels = value,
-        other => return Err(unknown_limit(other)),
+    *place_of(&mut limits, name, value)? = Some(limit(name, value).map_err(Refusal::bad_request)?);
+    set_limits(call, limits)
+}
+
+/// DELETE user-limits/:user/:name. COMPAT: one that there is not is not set.
+pub(crate) fn delete_limit(call: &Call) -> Answered {
+    let mut limits = find(call)?.limits;
+    if let Ok(place) = place_of(&mut limits, call.param("name"), &Value::Null) {
+        *place = None;
     }
+    set_limits(call, limits)
+}
+
+fn set_limits(call: &Call, limits: UserLimits) -> Answered {
     let position = call.broker().access().set_user_limits(call.actor(), call.param("user"), limits)?;
     call.wait_until_safe(position)?;
     Ok(Answer::NoContent)
-}
-
-/// A limit of another name.
-pub(crate) fn unknown_limit(name: &str) -> Refusal {
-    Refusal::bad_request(format!("Unrecognised limit: {name}"))
 }
 
 /// GET auth/hash_password/:password.

@@ -11,10 +11,10 @@ use leveret_codec::table::FieldTable;
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, Answered, Refusal};
-use super::call::{Call, flag, integer, text};
+use super::call::{Call, flag, text};
 use super::listing::{self, View};
 use super::rates::{Measured, QUEUE_COUNTS};
-use super::users::{unknown_limit, words};
+use super::users::{self, words};
 use crate::access::Tag;
 use crate::statistics::{QUEUE, Rates, queue_values};
 
@@ -26,7 +26,7 @@ pub(crate) fn list(call: &Call) -> Answered {
 
 /// GET vhosts/:vhost.
 pub(crate) fn show(call: &Call) -> Answered {
-    let vhost = call.vhost()?;
+    let vhost = call.visible_vhost()?;
     listing::one(call, |view| fields(call, &vhost, view))
 }
 
@@ -48,6 +48,9 @@ fn fields(call: &Call, vhost: &Arc<Vhost>, view: &mut View<'_>) {
     view.put("protected_from_deletion", settings.is_protected);
     view.put("tracing", vhost.is_tracing());
     view.put_with("cluster_state", || json!({ call.api.node.name(): "running" }));
+    if call.is_plain() {
+        return;
+    }
     let stats = ["messages", "messages_ready", "messages_unacknowledged", "message_stats"];
     if stats.iter().any(|name| view.wants(name) || view.wants(&format!("{name}_details"))) {
         put_messages(call, vhost, view);
@@ -218,7 +221,7 @@ fn limits(limits: VhostLimits) -> Value {
 
 /// GET vhost-limits, GET vhost-limits/:vhost.
 pub(crate) fn list_limits(call: &Call) -> Answered {
-    let limited = call.vhosts()?.into_iter().filter_map(|vhost| {
+    let limited = call.vhosts_in_sight()?.into_iter().filter_map(|vhost| {
         let of_vhost = vhost.settings().limits;
         (of_vhost != VhostLimits::default())
             .then(|| json!({ "vhost": vhost.name.as_str(), "value": limits(of_vhost) }))
@@ -228,23 +231,52 @@ pub(crate) fn list_limits(call: &Call) -> Answered {
 
 /// PUT vhost-limits/:vhost/:name.
 pub(crate) fn put_limit(call: &Call) -> Answered {
-    let value = integer(&call.object_with(&["value"])?, "value")?;
-    set_limit(call, value)
+    let (vhost, object, name) = (call.vhost()?, call.object_with(&["value"])?, call.param("name"));
+    let value = object.get("value").unwrap_or(&Value::Null);
+    let mut settings = VhostSettings::clone(&vhost.settings());
+    let Some(place) = place_of(&mut settings.limits, name) else {
+        return Err(failed(&format!(
+            "Unrecognised terms [{{<<{name:?}>>,{}}}] in limits",
+            users::term(value)
+        )));
+    };
+    *place = Some(users::limit(name, value).map_err(|reason| failed(&reason))?);
+    set_limits(call, &vhost, settings)
 }
 
-/// DELETE vhost-limits/:vhost/:name.
+/// COMPAT: with the words around it.
+fn failed(reason: &str) -> Refusal {
+    Refusal::bad_request(format!("Validation failed\n\n{reason}\n"))
+}
+
+/// Where a limit is kept.
+fn place_of<'a>(limits: &'a mut VhostLimits, name: &str) -> Option<&'a mut Option<i64>> {
+    match name {
+        "max-connections" => Some(&mut limits.max_connections),
+        "max-queues" => Some(&mut limits.max_queues),
+        _ => None,
+    }
+}
+
+/// DELETE vhost-limits/:vhost/:name. COMPAT: one that there is not is not set.
 pub(crate) fn delete_limit(call: &Call) -> Answered {
-    set_limit(call, None)
-}
-
-fn set_limit(call: &Call, value: Option<i64>) -> Answered {
     let vhost = call.vhost()?;
     let mut settings = VhostSettings::clone(&vhost.settings());
-    match call.param("name") {
-        "max-connections" => settings.limits.max_connections = value,
-        "max-queues" => settings.limits.max_queues = value,
-        other => return Err(unknown_limit(other)),
+    if let Some(place) = place_of(&mut settings.limits, call.param("name")) {
+        *place = None;
     }
+    set_limits(call, &vhost, settings)
+}
+
+/// DELETE parameters/vhost-limits/:vhost/limits.
+pub(crate) fn clear_limits(call: &Call) -> Answered {
+    let vhost = call.vhost()?;
+    let settings =
+        VhostSettings { limits: VhostLimits::default(), ..VhostSettings::clone(&vhost.settings()) };
+    set_limits(call, &vhost, settings)
+}
+
+fn set_limits(call: &Call, vhost: &Vhost, settings: VhostSettings) -> Answered {
     let (position, _) = call.broker().put_vhost(call.actor(), vhost.name.as_str(), settings)?;
     call.wait_until_safe(position)?;
     Ok(Answer::NoContent)

@@ -63,7 +63,7 @@ pub fn export_vhost(vhost: &Vhost, version: &str) -> Value {
     Value::Object(document)
 }
 
-type Entries = Vec<Map<String, Value>>;
+pub(crate) type Entries = Vec<Map<String, Value>>;
 
 /// The key of a section, and what a vhost has of it.
 type Section = (&'static str, fn(&Vhost) -> Entries);
@@ -141,7 +141,8 @@ fn put_limits(limits: &mut Map<String, Value>, known: &[(&str, Option<i64>)]) {
     }
 }
 
-fn parameters(vhost: &Vhost) -> Entries {
+/// Limits and policies of operators, which RabbitMQ keeps as parameters.
+pub(crate) fn parameters(vhost: &Vhost) -> Entries {
     let VhostLimits { max_connections, max_queues } = vhost.settings().limits;
     let mut limits = Map::new();
     put_limits(&mut limits, &[("max-connections", max_connections), ("max-queues", max_queues)]);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use leveret_broker::access::password::PasswordHash;
 use leveret_broker::access::user::{User, VhostLimits};
-use leveret_broker::definition::Definition;
+use leveret_broker::definition::{BindingSpec, Definition};
+use leveret_broker::exchange::BindingTarget;
 use leveret_broker::policy::{Policy, PolicyKind};
 use leveret_broker::store::{JournalPosition, MemoryStore};
 use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
@@ -149,23 +150,41 @@ impl<'a> Import<'a> {
             self.note(|| format!("queue '{}' in vhost '{}'", queue.name, queue.vhost), made)?;
         }
         for (vhost, binding) in document.bindings {
-            // COMPAT: each queue is bound to the default exchange without being told.
-            if binding.source.as_str().is_empty() {
-                continue;
-            }
-            let (source, key) = (binding.source.as_str(), binding.routing_key.as_str());
-            let found = self.broker.vhost(&vhost);
-            let made = found.and_then(|vhost| {
-                vhost.bind(source, &binding.target, key, &binding.arguments, self.connection)
-            });
-            let what = || format!("binding of {:?} to '{source}' in vhost '{vhost}'", binding.target);
-            self.note(what, made)?;
+            self.binding(&vhost, &binding)?;
         }
         for (name, value) in document.global_parameters {
             let made = self.global_parameter(&name, value);
             self.note(|| format!("global parameter '{name}'"), made)?;
         }
         Ok(Imported { position: self.position, skipped: self.skipped })
+    }
+
+    /// COMPAT: each queue is bound to the default exchange without being told; what binds a queue or an exchange with a
+    /// reserved name that is not there is passed over, as these are.
+    fn binding(&mut self, vhost: &str, binding: &BindingSpec) -> Result<(), ImportError> {
+        let (source, key) = (binding.source.as_str(), binding.routing_key.as_str());
+        if source.is_empty() {
+            return Ok(());
+        }
+        let (kind, name) = match &binding.target {
+            BindingTarget::Queue(name) => ("queue", name.as_str()),
+            BindingTarget::Exchange(name) => ("exchange", name.as_str()),
+        };
+        let what = || format!("binding of {kind} '{name}' to '{source}' in vhost '{vhost}'");
+        let made = self
+            .broker
+            .vhost(vhost)
+            .and_then(|vhost| vhost.bind(source, &binding.target, key, &binding.arguments, self.connection));
+        let is_reserved = name.starts_with("amq.") || source.starts_with("amq.");
+        match made {
+            Err(error @ (BrokerError::QueueNotFound { .. } | BrokerError::ExchangeNotFound { .. }))
+                if is_reserved =>
+            {
+                self.skipped.push(format!("{}: {error}", what()));
+                Ok(())
+            }
+            made => self.note(what, made),
+        }
     }
 
     /// A user who is there already and the same stays untouched: whoever has logged in is not asked again.

@@ -107,7 +107,9 @@ impl Channel {
         let (queue, position) = if declare.passive {
             grants.check_any(Resource::Queue, &name).map_err(&refused)?;
             // COMPAT: an empty name is not the last queue's here, as it is everywhere else.
-            (vhost.queue(&name, connection.id).map_err(refused)?, JournalPosition::SAFE)
+            let queue = vhost.queue(&name, connection.id).map_err(refused)?;
+            queue.note_declared();
+            (queue, JournalPosition::SAFE)
         } else {
             let declaration = QueueDeclaration {
                 name: &name,

@@ -112,7 +112,7 @@ pub(crate) struct Consumer {
 impl State {
     fn is_at_limit(&self) -> bool {
         let limit = usize::from(self.prefetch);
-        limit > 0 && self.unacked.len() >= limit && self.unacked.len_of_classic() >= limit
+        limit > 0 && self.unacked.counted() >= limit
     }
 
     /// Consumers that the channel's limit does not hold back any more.

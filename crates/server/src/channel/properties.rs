@@ -1,7 +1,7 @@
 //! What the broker reads in the properties of a message that is published, checks, and changes.
 
 use leveret_broker::Access;
-use leveret_broker::limits::NAME_BYTES_MAX;
+use leveret_broker::limits::{NAME_BYTES_MAX, TIME_MS_MAX};
 use leveret_broker::queue::arguments::type_name;
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_codec::method::MethodId;
@@ -131,7 +131,6 @@ fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> 
 
 /// COMPAT: a string of milliseconds, at most ten years.
 fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
-    const EXPIRATION_MS_MAX: u64 = 315_360_000_000;
     let text = String::from_utf8_lossy(expiration);
     let digits = text.strip_prefix(['-', '+']).unwrap_or(&text);
     let number = digits.len() - digits.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -143,7 +142,7 @@ fn expiration_ms(expiration: &[u8]) -> Result<u64, AmqpError> {
         format!("{{value_negative,{text}}}")
     } else {
         match digits.parse::<u64>() {
-            Ok(value) if value <= EXPIRATION_MS_MAX => return Ok(value),
+            Ok(value) if value <= TIME_MS_MAX => return Ok(value),
             _ => format!("{{value_too_large,{digits}}}"),
         }
     };

@@ -62,7 +62,8 @@ impl Channel {
         let settlements = &mut self.settlements;
         let mut state = self.deliveries.state.lock();
         let taken = state.unacked.take(selection, &mut settlements.taken);
-        if how == Settlement::Settled {
+        // Those of a transaction count when they are committed.
+        if how == Settlement::Settled && self.transaction.is_none() {
             state.counters.acked += settlements.taken.len() as u64;
         }
         drop(state);

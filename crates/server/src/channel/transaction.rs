@@ -74,6 +74,8 @@ impl Channel {
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::TX_COMMIT));
         }
         self.safe_at = self.safe_at.max(position);
+        let acked = transaction.settlements.iter().filter(|(_, how)| *how == Settlement::Settled).count();
+        self.deliveries.state.lock().counters.acked += acked as u64;
         self.settlements.pending.append(&mut transaction.settlements);
         self.flush_settlements();
         self.send_when_safe(self.safe_at, &Method::TxCommitOk(tx::CommitOk));

@@ -48,7 +48,7 @@ const RABBITMQ_PASSWORD: &str = "RABBITMQ_DEFAULT_PASS";
 const ENV_PREFIXES_OF_TESTS: [&str; 2] = ["LEVERET_TEST_", "LEVERET_TESTS_"];
 
 /// Variables of leveretctl, which may run in the broker's container or from the same shell.
-const ENV_OF_CTL: [&str; 3] = ["LEVERET_URL", "LEVERET_USER", "LEVERET_PASSWORD"];
+const ENV_OF_CTL: [&str; 4] = ["LEVERET_URL", "LEVERET_USER", "LEVERET_PASSWORD", "LEVERET_CA_FILE"];
 
 /// Below this likeness (0 to 1) a suggestion would confuse more than help.
 const LIKENESS_LEAST: f64 = 0.7;

@@ -164,6 +164,7 @@ fn companions(key: &str) -> Vec<(&'static str, &'static str)> {
     let needs_certificate = ["amqps_listen", "management_tls_listen", "metrics_tls_listen"].contains(&key);
     let is_of_tls = needs_certificate || key.starts_with("tls_") && key != "tls_dev_certificate";
     let mut companions = if is_of_tls { FOR_TLS.to_vec() } else { Vec::new() };
+    companions.extend((key == "default_user").then_some(("LEVERET_DEFAULT_PASSWORD", "secret")));
     companions.retain(|(name, _)| *name != format!("LEVERET_{}", key.to_uppercase()));
     companions
 }
@@ -461,6 +462,7 @@ fn variables_of_others_are_left_alone() {
         ("LEVERET_URL", "http://localhost:15672"),
         ("LEVERET_USER", "shop"),
         ("LEVERET_PASSWORD", "secret"),
+        ("LEVERET_CA_FILE", "/etc/ca.pem"),
         ("LEVERET_TEST_PORT", "1"),
         ("LEVERET_TESTS_SEED", "1"),
         ("LEVERET_SERVICE_HOST", "10.0.0.1"),
@@ -498,6 +500,16 @@ fn whoever_the_image_is_given_a_password_for_may_come_from_anywhere_unless_somet
     let dir = TempDir::new();
     let path = dir.write("leveret.toml", "loopback_users = ['guest']");
     assert_eq!(load_from(&["--config", &path], &[guest]).unwrap().loopback_users, ["guest"]);
+}
+
+#[test]
+fn a_user_who_may_come_from_anywhere_needs_a_password_that_somebody_chose() {
+    let message = mistake(&["--default-user", "hare"], NO_ENV);
+    assert_eq!(message, "default_user may log in from anywhere: set default_password as well");
+    let chosen = [("LEVERET_DEFAULT_PASSWORD", "guest")];
+    assert!(load_from(&["--default-user", "hare"], &chosen).is_ok());
+    assert!(load_from(&["--default-user", "hare", "--loopback-users", "hare"], NO_ENV).is_ok());
+    assert!(load_from(&["--default-user", "hare", "--load-definitions", "d.json"], NO_ENV).is_ok());
 }
 
 #[test]

@@ -10,31 +10,34 @@ use crate::definitions::tests::definition;
 fn block() -> impl Strategy<Value = BlockEntry> {
     // Few queues and positions, so that changes meet.
     let returns = prop::collection::vec(any::<[u32; 3]>(), 0..4);
-    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<bool>(), returns).prop_map(
-        |(
-            queue,
-            first_position,
-            [offset, length, count, live_bytes, body_bytes],
-            file,
-            settled,
-            expires,
-            returns,
-        )| {
-            let returns = returns.into_iter();
-            let returns = returns.map(|[number, acquired, failed]| (number, Returns { acquired, failed }));
-            BlockEntry {
-                queue: QueueId(queue << 8),
-                first_position: first_position << 8,
-                location: BlockLocation { file, offset, length },
-                count,
+    (0_u64..3, 0_u64..3, any::<[u32; 5]>(), any::<u64>(), any::<Vec<u8>>(), any::<[bool; 2]>(), returns)
+        .prop_map(
+            |(
+                queue,
+                first_position,
+                [offset, length, count, live_bytes, body_bytes],
+                file,
                 settled,
-                live_bytes,
-                body_bytes,
-                expires,
-                returns: returns.collect(),
-            }
-        },
-    )
+                [expires, is_estimate],
+                returns,
+            )| {
+                let returns = returns.into_iter();
+                let returns =
+                    returns.map(|[number, acquired, failed]| (number, Returns { acquired, failed }));
+                BlockEntry {
+                    queue: QueueId(queue << 8),
+                    first_position: first_position << 8,
+                    location: BlockLocation { file, offset, length },
+                    count,
+                    settled,
+                    live_bytes,
+                    body_bytes,
+                    is_estimate,
+                    expires,
+                    returns: returns.collect(),
+                }
+            },
+        )
 }
 
 fn change() -> impl Strategy<Value = Change> {
@@ -150,6 +153,7 @@ fn a_snapshot_is_of_definitions_and_stopped_queues_and_not_of_blocks() {
         settled: Vec::new(),
         live_bytes: 100,
         body_bytes: 90,
+        is_estimate: false,
         expires: true,
         returns: Vec::new(),
     };

@@ -4,12 +4,9 @@
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::text::type_name;
-use crate::limits::NAME_BYTES_MAX;
+use crate::limits::{NAME_BYTES_MAX, TIME_MS_MAX};
 use crate::policy::is_age;
 use crate::queue::queue_type::QueueType;
-
-/// COMPAT: no time is longer than ten years, in milliseconds.
-const TIME_MS_MAX: u64 = 315_360_000_000;
 
 /// COMPAT: octets of a stream's segment.
 const SEGMENT_BYTES_MAX: u64 = 3_000_000_000;

@@ -295,11 +295,26 @@ impl Model {
         }
         self.ready.extend(self.returned.drain(..));
         self.ready.retain(|_, message| message.persistent);
+        self.count_octets();
         for (place, message) in &mut self.ready {
             assert!(place.1 < below(place) || !message.redelivered);
             message.redelivered = place.1 < below(place);
             message.returns = message.told();
         }
+    }
+
+    /// A limit of just the octets that there are drops nothing, whatever was known of them.
+    fn count_octets(&mut self) {
+        let octets: usize = self.ready.values().map(|message| message.body.len()).sum();
+        let settings = self.bench.queue.settings();
+        let limited = QueueSettings { max_length_bytes: Some(octets as u64), ..settings.clone() };
+        self.bench.queue.apply(limited);
+        self.bench.store.memory.load_requested();
+        let state = self.bench.queue.state.lock();
+        assert!(!state.needs_octets() && state.messages.ready_bytes() <= octets as u64);
+        drop(state);
+        assert_eq!(self.bench.queue.snapshot().ready, self.ready.len());
+        self.bench.queue.apply(settings);
     }
 
     fn pick_consumer(&self, index: Index) -> Option<ConsumerId> {
@@ -442,6 +457,11 @@ impl Model {
         assert_eq!(counts, (self.waiting(), self.held.len(), self.consumers.len()));
         let waiting = self.consumers.values().any(KnownConsumer::can_take);
         assert!(self.waiting() == 0 || !waiting, "a message and a consumer for it both wait");
+        let messages = self.returned.iter().map(|(_, message)| message).chain(self.ready.values());
+        let octets: u64 = messages.map(|message| message.body.len() as u64).sum();
+        let state = self.bench.queue.state.lock();
+        assert!(state.messages.has_estimates() || state.messages.ready_bytes() == octets, "octets");
+        drop(state);
         if self.waiting() == 0 && self.held.is_empty() {
             assert!(self.bench.gauge.bytes() <= FIRST_CHUNK_BYTES * self.published.len());
         }

@@ -8,7 +8,7 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::output::{Format, Output};
 
-pub(super) fn status(call: &mut Call<'_>) -> Result<(), Failure> {
+pub(in crate::verbs) fn status(call: &mut Call<'_>) -> Result<(), Failure> {
     let name = call.node()?;
     call.announce(&format!("Status of node {name} ..."))?;
     let (overview, node) = (call.overview()?, node_values(call)?);
@@ -84,7 +84,7 @@ fn status_values(
         "log_files": node.get("log_files"),
         "alarms": alarms(std::slice::from_ref(node)),
         "memory": memory,
-        "vm_memory_limit": node.get("mem_limit"),
+        "vm_memory_high_watermark_limit": node.get("mem_limit"),
         "vm_memory_calculation_strategy": node.get("mem_calculation_strategy"),
         "disk_free": node.get("disk_free"),
         "disk_free_limit": node.get("disk_free_limit"),
@@ -138,7 +138,7 @@ fn memory(node: &Value, parts: &[(String, f64, f64)]) -> Vec<String> {
     lines
 }
 
-pub(super) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
+pub(in crate::verbs) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
     let name = call.node()?;
     call.announce(&format!("Cluster status of node {name} ..."))?;
     let (overview, client) = (call.overview()?, call.client()?);
@@ -151,15 +151,21 @@ pub(super) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
     let partitions: Vec<&Value> =
         nodes.iter().filter_map(|node| node.get("partitions")?.as_array()).flatten().collect();
     if matches!(call.output.format, Format::Json | Format::JsonStream) {
+        let by_node = |value: fn(&Value) -> Value| -> Value {
+            nodes.iter().map(|node| (text(node, "name"), value(node))).collect()
+        };
         let status = json!({
             "cluster_name": overview.get("cluster_name"),
             "disk_nodes": names(&all),
+            "ram_nodes": [],
             "running_nodes": names(&running),
-            "versions": {name.as_str(): {"rabbitmq_version": overview.get("rabbitmq_version"),
+            "versions": {name.as_str(): {"rabbitmq_name": overview.get("product_name"),
+                "rabbitmq_version": overview.get("rabbitmq_version"),
                 "erlang_version": overview.get("erlang_version")}},
+            "maintenance_status": by_node(|node| json!(maintenance(node))),
             "alarms": alarms,
-            "partitions": partitions,
-            "listeners": listeners,
+            "partitions": partitions_by_node(&nodes),
+            "listeners": {name.as_str(): listeners},
             "feature_flags": flags,
         });
         return call.output.json(&status);
@@ -173,12 +179,9 @@ pub(super) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
         if NO_ERLANG.contains(&erlang.as_str()) { String::new() } else { format!(" on Erlang {erlang}") };
     let version = format!("{name}: RabbitMQ {}{erlang}", text(&overview, "rabbitmq_version"));
     section(out, "Versions", &[version])?;
-    let maintenance = nodes.iter().map(|node| {
-        let is_drained = node.get("being_drained").is_some_and(|is| is == true);
-        let status = if is_drained { "marked for maintenance" } else { "not under maintenance" };
-        format!("Node: {}, status: {status}", text(node, "name"))
-    });
-    section(out, "Maintenance status", &maintenance.collect::<Vec<_>>())?;
+    let status =
+        nodes.iter().map(|node| format!("Node: {}, status: {}", text(node, "name"), maintenance(node)));
+    section(out, "Maintenance status", &status.collect::<Vec<_>>())?;
     section(out, "Alarms", &or_none(&alarms))?;
     section(
         out,
@@ -192,6 +195,21 @@ pub(super) fn cluster_status(call: &mut Call<'_>) -> Result<(), Failure> {
     section(out, "Listeners", &listeners.iter().map(of_node).collect::<Vec<_>>())?;
     let flag = |flag: &Value| format!("Flag: {}, state: {}", text(flag, "name"), text(flag, "state"));
     last_section(out, "Feature flags", &flags.iter().map(flag).collect::<Vec<_>>())
+}
+
+/// Whether a node is being emptied.
+fn maintenance(node: &Value) -> &'static str {
+    let is_drained = node.get("being_drained").is_some_and(|is| is == true);
+    if is_drained { "marked for maintenance" } else { "not under maintenance" }
+}
+
+/// The nodes that nodes have lost. COMPAT: an object, which is empty where all is well.
+fn partitions_by_node(nodes: &[Value]) -> Value {
+    let lost = |node: &Value| {
+        let lost = node.get("partitions")?.as_array().filter(|lost| !lost.is_empty())?;
+        Some((text(node, "name"), json!(lost)))
+    };
+    nodes.iter().filter_map(lost).collect()
 }
 
 /// What nodes suffer from.

@@ -9,7 +9,7 @@ use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::message::Body;
 use leveret_broker::queue::{Got, Settlement};
 use leveret_broker::vhost::{ExchangeDeclaration, QueueDeclaration};
-use leveret_broker::{BrokerError, ConnectionId, LargeBody, MessageRef, MessageView, Vhost};
+use leveret_broker::{ConnectionId, LargeBody, MessageRef, MessageView, Vhost};
 use leveret_codec::table::FieldTable;
 
 use super::super::*;
@@ -169,7 +169,7 @@ pub(super) struct World {
     /// Whether all of these must come back marked: not after a power loss, nor when writing a mark can fail.
     marks_are_certain: bool,
     /// Calls may have failed. A failed read may stop a queue until the next start.
-    has_failed: bool,
+    pub(super) has_failed: bool,
     /// Faults by the number of the call, counted over all starts, that have not come yet.
     planned: BTreeMap<u64, Fault>,
     planned_commits: BTreeMap<u64, CommitFault>,
@@ -247,19 +247,20 @@ pub(super) fn found_in(running: &Running) -> Found {
     found
 }
 
-/// The next message, loaded if it has to be; an error if the queue is stopped.
-fn get(queue: &Queue, no_ack: bool) -> Result<Option<(Message, MessageRef, bool)>, BrokerError> {
+/// The next message, loaded if it has to be; an error if the queue is stopped, or the disk does not give it.
+fn get(queue: &Queue, no_ack: bool) -> Result<Option<(Message, MessageRef, bool)>, String> {
     for _ in 0..3 {
         let got = queue.get(no_ack, |delivery, _| {
             (message_of(&delivery.message), delivery.reference, delivery.redelivered)
-        })?;
+        });
+        let got = got.map_err(|error| error.to_string())?;
         match got {
             Got::Message(message) => return Ok(Some(message)),
             Got::Empty => return Ok(None),
             Got::Absent => queue.load(),
         }
     }
-    panic!("the next message does not come into memory");
+    Err("the next message does not come into memory".to_owned())
 }
 
 /// A message's octets, from its number and size.
@@ -695,9 +696,9 @@ impl World {
     fn take(&mut self, name: &str, no_ack: bool) {
         let Some(live) = self.live.get_mut(name) else { return };
         let queue = self.running.as_ref().unwrap().queue(name);
-        let Ok(got) = get(&queue, no_ack) else {
-            assert!(self.has_failed || self.is_off(), "{:?}", queue.stopped());
-            return;
+        let got = match get(&queue, no_ack) {
+            Ok(got) => got,
+            Err(error) => return assert!(self.has_failed || self.is_off(), "{error}"),
         };
         let expected = live.ready.pop_first();
         assert_eq!(got.map(|(message, ..)| message), expected.map(|(_, message)| message), "next in {name}");
