@@ -30,7 +30,7 @@ pub(crate) const CHANNEL_TURN_BYTES: usize = 512 * 1024;
 /// Routes a channel remembers. At some 100 octets each, the cache stays below a few hundred KiB.
 pub(crate) const ROUTES_CACHED_MAX: usize = 2048;
 
-/// Routing keys that a message may name in its headers CC and BCC: each is looked up, and goes into the journal with it.
+/// Routing keys that a message may name in its headers CC and BCC: each is looked up, and goes into the journal.
 pub(crate) const COPIES_MAX: usize = 1024;
 
 /// Queues a channel keeps batches for between two messages.

@@ -378,8 +378,8 @@ impl Topology {
     }
 
     /// Walks on along bindings and alternate exchanges, each exchange once, and gathers the queues, each once. Where a
-    /// delayed exchange keeps the message, its walk ends. Returns whether the walk has ended: where much is to be looked
-    /// for, it does not at once, so that others get at the topology meanwhile.
+    /// delayed exchange keeps the message, its walk ends. Returns whether the walk has ended: where much is to be
+    /// looked for, it does not at once, so that others get at the topology meanwhile.
     ///
     /// # Errors
     /// It would be kept for too long, where that is refused.

@@ -105,8 +105,8 @@ impl Channel {
         self.deliveries.state.lock().unacked.restore(&taken);
     }
 
-    /// Counts a message, by what its records take and its body if that lies outside of them: transactions that are never
-    /// committed must not take all memory.
+    /// Counts a message, by what its records take and its body if that lies outside of them: transactions that are
+    /// never committed must not take all memory.
     pub(super) fn count_in_transaction(&mut self, large_bytes: usize) -> Outcome {
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
         transaction.messages += 1;
