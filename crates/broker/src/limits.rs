@@ -57,8 +57,8 @@ pub const FIRST_CHUNK_BYTES: usize = 1024;
 /// exchanges. Each is visited once, so this only bounds the memory of one walk.
 pub const ROUTE_EXCHANGES_MAX: usize = 4096;
 
-/// Routing keys that are matched with the patterns of a topic exchange while nobody can change the topology: the longest
-/// against thousands of patterns made for it take milliseconds each, and a message may have a thousand.
+/// Routing keys that are matched with the patterns of a topic exchange while nobody can change the topology: the
+/// longest against thousands of patterns made for it take milliseconds each, and a message may have a thousand.
 pub const TOPIC_KEYS_AT_ONCE: usize = 8;
 
 /// Greatest weight of a destination of a consistent hash exchange, as RabbitMQ documents it.
@@ -83,8 +83,8 @@ pub const PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
 /// none. Names have 255 octets at most, and all queues of a vhost are looked at when a policy changes.
 pub const PATTERN_STEPS_MAX: usize = 10_000;
 
-/// Policies of a vhost, and as many of its operator: the name of whatever is declared is looked for in each of them, and
-/// some patterns take a tenth of a millisecond.
+/// Policies of a vhost, and as many of its operator: the name of whatever is declared is looked for in each of them,
+/// and some patterns take a tenth of a millisecond.
 pub const POLICIES_MAX: usize = 1024;
 
 /// Tags of a user: as many as RabbitMQ takes.

@@ -73,8 +73,8 @@ impl QueueArguments {
         Ok(Self::checked(table, queue_type))
     }
 
-    /// Refuses names in the arguments of a queue that is declared which are none. Those of a queue that was kept are not
-    /// looked at, since it would be lost.
+    /// Refuses names in the arguments of a queue that is declared which are none. Those of a queue that was kept are
+    /// not looked at, since it would be lost.
     ///
     /// # Errors
     /// An exchange or a routing key is no UTF-8, or longer than a short string.

@@ -116,8 +116,8 @@ impl Vhost {
         arguments
     }
 
-    /// Room for one more queue: the limit, if there is none. Where there is a limit, nobody else declares a queue as long
-    /// as this lives.
+    /// Room for one more queue: the limit, if there is none. Where there is a limit, nobody else declares a queue as
+    /// long as this lives.
     pub(super) fn room_for_queue(&self) -> RoomForQueue<'_> {
         let limit = self.settings.read().limits.max_queues;
         let one_at_a_time = limit.map(|_| self.limited_declarations.lock());
