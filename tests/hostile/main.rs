@@ -10,6 +10,7 @@ mod consumers;
 mod frames;
 mod handshake;
 mod memory;
+mod pending;
 mod process;
 mod random;
 mod routing;

@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use leveret_codec::FieldTable;
 use leveret_codec::frame::FrameType;
 use leveret_codec::method::{Method, MethodId, basic, channel, connection, exchange, queue, tx};
+use leveret_codec::{FieldTable, FieldValue};
 
 use crate::target::{MIB, Target};
 use crate::wire::{
@@ -201,6 +201,28 @@ fn a_transaction_has_a_limit_whatever_its_messages_are_made_of() {
 }
 
 #[test]
+fn arguments_of_consumers_take_no_more_than_what_was_sent() {
+    let mut target = Target::start(&[]);
+    let mut wire = Wire::open(target.port);
+    wire.declare("q");
+    let base = target.rss();
+    // The shortest values there are.
+    let arguments = FieldTable::new().with("x", vec![FieldValue::Void; 130_000]);
+    for number in 0..300 {
+        let tag = format!("c{number}");
+        let consume =
+            basic::Consume { consumer_tag: &tag, arguments: arguments.clone(), ..consumption("q", true) };
+        wire.send(1, &Method::BasicConsume(consume));
+        wire.expect(1, MethodId::BASIC_CONSUME_OK);
+    }
+    let more = target.rss().saturating_sub(base);
+    println!("300 consumers with 130 KB of arguments each: {} MiB", more / MIB);
+    assert!(more < 96 * MIB, "{} MiB of memory", more / MIB);
+    wire.close();
+    target.assert_works();
+}
+
+#[test]
 fn a_peer_that_does_not_read_its_close_is_dropped() {
     let mut target = Target::start(&["--closing-timeout-ms", "500"]);
     let base = target.rss();
@@ -229,9 +251,8 @@ fn a_login_of_many_properties_is_taken_or_refused_within_a_frame() {
     let mut target = Target::start(&[]);
     let base = target.rss();
     // As many empty values as a frame of the handshake holds.
-    let many = (0..600).fold(FieldTable::new(), |table, number| {
-        table.with(&format!("k{number}"), leveret_codec::FieldValue::Void)
-    });
+    let many =
+        (0..600).fold(FieldTable::new(), |table, number| table.with(&format!("k{number}"), FieldValue::Void));
     let mut wire = Wire::open_with(target.port, &opening(&many));
     wire.open_channel(1);
     wire.close();

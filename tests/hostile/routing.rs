@@ -153,15 +153,15 @@ fn as_many_headers_as_a_frame_holds_do_not_hold_up_others() {
     let mut wire = Wire::open(target.port);
     declare_exchange(&mut wire, "many", "headers");
     wire.declare("many");
-    // Some 10 octets each: nearly all of a frame, in the binding and in the message.
-    let fields = |from: u32| -> FieldTable {
-        (from..from + 10_000)
+    // Some 10 octets each: nearly all of a frame in the message, and as many as there may be in the binding.
+    let fields = |from: u32, count: u32| -> FieldTable {
+        (from..from + count)
             .fold(FieldTable::new(), |table, number| table.with(&format!("{number:06}"), FieldValue::I8(1)))
     };
-    let any = fields(500_000).with("x-match", "any");
+    let any = fields(500_000, 1023).with("x-match", "any");
     bind(&mut wire, "many", "many", "", any);
     // None of the names in the message is one of the binding.
-    let message = with_headers("many", &fields(0));
+    let message = with_headers("many", &fields(0, 10_000));
     let start = Instant::now();
     wire.write(&message);
     let mut other = Wire::open(target.port);
@@ -169,7 +169,7 @@ fn as_many_headers_as_a_frame_holds_do_not_hold_up_others() {
     let others = start.elapsed();
     assert_eq!(wire.count("many"), 0);
     let took = start.elapsed();
-    println!("10000 headers against a binding of 10000: {took:?}; another connection waited {others:?}");
+    println!("10000 headers against a binding of 1023: {took:?}; another connection waited {others:?}");
     assert!(others < Duration::from_secs(2), "another connection waited {others:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
     target.assert_works();

@@ -249,6 +249,29 @@ fn topic_permissions_are_for_each_routing_key() {
     peer.close();
 }
 
+/// COMPAT: RabbitMQ says so when all of it is there.
+#[test]
+fn a_large_body_is_refused_before_it_comes() {
+    let broker = broker();
+    let mut peer = open(&broker, "may-cr");
+    let text = format!(
+        "ACCESS_REFUSED - {} to exchange 'x' in vhost 'acl' refused for user 'may-cr'",
+        access(&peer, "write")
+    );
+    if !peer.either(true, false, "nothing is kept for who may not publish it") {
+        return;
+    }
+    for channel in [1, 2] {
+        if channel > 1 {
+            peer.open_channel(channel);
+        }
+        peer.send(channel, publish("x", "k"));
+        peer.send_header(channel, 60, 16 * 1024 * 1024);
+        peer.expect_channel_close(channel, 403, &text, MethodId::BASIC_PUBLISH);
+    }
+    peer.close();
+}
+
 #[test]
 fn opening_a_vhost_asks_for_permissions_there_and_room_within_the_limits() {
     let broker = broker();

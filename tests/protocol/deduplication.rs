@@ -140,6 +140,38 @@ fn an_id_in_a_transaction_counts_from_its_commit() {
     peer.close();
 }
 
+/// Ids that are long, of which the beginnings are alike; in a transaction as well, where many are no slower than few.
+#[test]
+fn ids_of_any_length_are_told_apart() {
+    let broker = Broker::start();
+    let mut peer = Peer::with_channel(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let (name, queue) = once(&mut peer, "fanout", FieldTable::new().with("x-message-deduplication", true));
+    let long = |end: &str| format!("{}{end}", "x".repeat(100_000));
+    for (id, body) in [(long("1"), "1"), (long("2"), "2"), (long("1"), "1 again")] {
+        send(&mut peer, publish(&name, "key"), "x-deduplication-header", &id, body);
+    }
+    peer.ask(1, tx::Select, tx::SelectOk);
+    for (id, body) in [(long("3"), "3"), (long("2"), "2 again"), (long("3"), "3 again"), (long("4"), "4")] {
+        send(&mut peer, publish(&name, "key"), "x-deduplication-header", &id, body);
+    }
+    peer.ask(1, tx::Commit, tx::CommitOk);
+    ["1", "2", "3", "4"].iter().for_each(|body| _ = peer.get(1, &queue, body));
+    peer.expect_empty(1, &queue);
+    // To look through all that came before, for each of them, takes long.
+    let (begun, ids) = (std::time::Instant::now(), 30_000);
+    for id in 0..ids {
+        send(&mut peer, publish(&name, "key"), "x-deduplication-header", &format!("many-{id}"), "");
+    }
+    peer.ask(1, tx::Commit, tx::CommitOk);
+    let took = begun.elapsed();
+    println!("{ids} ids in one transaction: {took:?}");
+    assert!(took < std::time::Duration::from_secs(10), "{took:?}");
+    peer.close();
+}
+
 #[test]
 fn a_queue_takes_no_message_whose_id_one_in_it_has() {
     let broker = Broker::start();

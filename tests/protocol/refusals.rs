@@ -338,6 +338,42 @@ fn expiration_that_is_no_number_of_milliseconds_is_refused_with_406() {
     peer.close();
 }
 
+/// COMPAT: RabbitMQ takes any number of keys of any length.
+#[test]
+fn copies_to_more_or_longer_keys_than_make_sense_are_refused_with_406() {
+    let broker = Broker::start();
+    let mut peer = Peer::open(&broker);
+    if !peer.is_leveret() {
+        return peer.close();
+    }
+    let keys = |count: usize| FieldValue::Array(vec!["key".into(); count]);
+    let long = |length: usize| FieldValue::Array(vec!["x".repeat(length).as_str().into()]);
+    let copies =
+        |cc: FieldValue, bcc: FieldValue| FieldTable::new().with("CC", cc).with("BCC", bcc).encoded();
+    for (headers, text) in [
+        (copies(long(256), keys(1)), "a routing key in the header 'CC' has 256 octets, more than 255"),
+        (
+            copies(keys(1), long(100_000)),
+            "a routing key in the header 'BCC' has 100000 octets, more than 255",
+        ),
+        (copies(keys(1025), keys(0)), "the headers CC and BCC have more than 1024 routing keys"),
+        (copies(keys(24), keys(1001)), "the headers CC and BCC have more than 1024 routing keys"),
+    ] {
+        let headers = FieldTableRef::parse(&headers).ok();
+        let text = format!("PRECONDITION_FAILED - {text}");
+        message_refused(&mut peer, "", Properties { headers, ..Properties::default() }, 406, &text);
+    }
+    peer.open_channel(1);
+    let queue = peer.queue(1);
+    let mut most = vec![FieldValue::from("x".repeat(255).as_str()); 23];
+    most.push(queue.as_str().into());
+    let headers = copies(keys(1000), FieldValue::Array(most));
+    let headers = FieldTableRef::parse(&headers).ok();
+    peer.send_message(1, publish("", "any"), Properties { headers, ..Properties::default() }, "copy");
+    peer.get(1, &queue, "copy");
+    peer.close();
+}
+
 #[test]
 fn cc_that_is_no_array_is_refused_with_406() {
     let broker = Broker::start();

@@ -16,7 +16,6 @@ use leveret_broker::{
     ConnectionId, ConsumerId, DeliverySink, DeliverySource, MessageBatch, MessageRef, MessageView, Queue,
     Services, SinkState,
 };
-use leveret_codec::table::FieldTable;
 
 const BATCH: usize = 64;
 const SIZES: [usize; 2] = [16, 1024];
@@ -76,7 +75,7 @@ fn queue() -> Arc<Queue> {
 fn consume(queue: &Queue, sink: Arc<dyn DeliverySink>, no_ack: bool, prefetch: u16) -> ConsumerId {
     let id = ConsumerId::next();
     let holder = ConsumerHolder { connection: ConnectionId(1), channel: 1, tag: "c".into() };
-    let (exclusive, priority, arguments) = (false, 0, FieldTable::new());
+    let (exclusive, priority, arguments) = (false, 0, Box::default());
     let added =
         queue.consume(ConsumerSpec { id, holder, sink, no_ack, exclusive, prefetch, priority, arguments });
     assert!(added.is_ok());

@@ -8,9 +8,11 @@
 mod cache;
 mod octets;
 
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use indexmap::IndexSet;
 use leveret_codec::properties::Properties;
 use leveret_codec::table::{FieldTable, FieldTableRef, FieldValue, FieldValueRef};
 use parking_lot::{Mutex, MutexGuard};
@@ -308,8 +310,41 @@ fn id_octets(value: &FieldValueRef<'_>) -> Option<IdOctets> {
     }
 }
 
+/// Ids that exchanges are to remember with one commit, each once, in the order in which they came.
+#[derive(Debug, Default)]
+pub struct NewIds(IndexSet<NewId>);
+
+impl NewIds {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of these is among them.
+    #[must_use]
+    pub fn has_any(&self, ids: &[NewId]) -> bool {
+        ids.iter().any(|id| self.0.contains(id))
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &NewId> {
+        self.0.iter()
+    }
+
+    /// Adds ids.
+    pub fn add(&mut self, ids: Vec<NewId>) {
+        self.0.extend(ids);
+    }
+
+    /// Forgets them all.
+    pub fn clear(&mut self) {
+        self.0 = IndexSet::new();
+    }
+}
+
 /// Remembers ids of messages that the queues have, known to be safe at `position`, and keeps them; where that is safe.
-pub fn remember(ids: &[NewId], position: JournalPosition) -> JournalPosition {
+pub fn remember<'a>(ids: impl IntoIterator<Item = &'a NewId>, position: JournalPosition) -> JournalPosition {
     let mut safe_at = JournalPosition::SAFE;
     for new in ids {
         let mut cache = new.by.cache.lock();
@@ -402,11 +437,21 @@ impl NewId {
     fn keep(&self) -> JournalPosition {
         if self.is_kept { self.by.keep(&self.id) } else { JournalPosition::SAFE }
     }
+}
 
-    /// Whether it is the same id of the same exchange.
-    #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
+/// The same id of the same exchange.
+impl PartialEq for NewId {
+    fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.by, &other.by) && self.id.octets == other.id.octets
+    }
+}
+
+impl Eq for NewId {}
+
+impl Hash for NewId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.by).hash(state);
+        self.id.octets.as_slice().hash(state);
     }
 }
 

@@ -13,7 +13,6 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use leveret_codec::table::FieldTable;
 use parking_lot::Mutex;
 
 use crate::delivery::{DeliverySink, DeliverySource, SinkState};
@@ -258,7 +257,7 @@ impl DelayedMessages {
                 exclusive: false,
                 prefetch: 0,
                 priority: 0,
-                arguments: FieldTable::new(),
+                arguments: Box::default(),
             };
             // Refused only if it was deleted or met damage: then there is nothing to take.
             if queue.consume(spec).is_ok() {

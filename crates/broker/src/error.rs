@@ -5,8 +5,7 @@ use leveret_codec::table::FIELD_NESTING_MAX;
 use thiserror::Error;
 
 use crate::access::permissions::{Permission, Resource, Whose};
-use crate::limits::NAME_BYTES_MAX;
-use crate::limits::TIME_MS_MAX;
+use crate::limits::{ARGUMENTS_BYTES_MAX, ARGUMENTS_MAX, NAME_BYTES_MAX, TIME_MS_MAX};
 use crate::queue::QueueType;
 
 /// A refused operation.
@@ -205,6 +204,12 @@ pub enum BrokerError {
     /// Arguments or the like that could not be read again where they are kept.
     #[error("{what} nested deeper than {FIELD_NESTING_MAX} levels")]
     NestedTooDeeply {
+        /// What is: a plural.
+        what: &'static str,
+    },
+    /// Arguments or the like that would take too much memory.
+    #[error("{what} more than {ARGUMENTS_MAX} values, or longer than {ARGUMENTS_BYTES_MAX} octets")]
+    TooManyArguments {
         /// What is: a plural.
         what: &'static str,
     },

@@ -22,6 +22,7 @@ use crate::counters::ExchangeCounters;
 use crate::deduplication::Deduplication;
 use crate::delayed::DelayedMessages;
 use crate::error::BrokerError;
+use crate::limits::TOPIC_KEYS_AT_ONCE;
 use crate::message::MessageBatch;
 use crate::names::{ExchangeName, QueueName};
 use crate::policy::AppliedPolicies;
@@ -212,6 +213,14 @@ impl Exchange {
             | Bindings::Random(_)
             | Bindings::LocalRandom(_)
             | Bindings::RecentHistory(..) => false,
+        }
+    }
+
+    /// Routing keys of a message that are looked for before others may have the topology.
+    pub(crate) fn keys_at_once(&self) -> usize {
+        match &self.bindings {
+            Bindings::Topic(_) => TOPIC_KEYS_AT_ONCE,
+            _ => usize::MAX,
         }
     }
 

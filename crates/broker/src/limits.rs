@@ -21,6 +21,23 @@ pub(crate) fn check_nesting(what: &'static str, table: &FieldTable) -> Result<()
     if table.is_too_deep() { Err(BrokerError::NestedTooDeeply { what }) } else { Ok(()) }
 }
 
+/// Values in the arguments of a queue, an exchange or a binding, those in nested tables and arrays counted: some 64
+/// octets of memory each, however short they were when they were sent.
+pub const ARGUMENTS_MAX: usize = 1024;
+
+/// Octets of such arguments as they are sent.
+pub const ARGUMENTS_BYTES_MAX: usize = 64 * 1024;
+
+/// Refuses a table that could not be read again, or takes more memory than whatever has arguments may take.
+pub(crate) fn check_arguments(what: &'static str, table: &FieldTable) -> Result<(), BrokerError> {
+    if table.is_empty() {
+        return Ok(());
+    }
+    check_nesting(what, table)?;
+    let is_too_large = table.count_values() > ARGUMENTS_MAX || table.encoded().len() > ARGUMENTS_BYTES_MAX;
+    if is_too_large { Err(BrokerError::TooManyArguments { what }) } else { Ok(()) }
+}
+
 /// Longest value of a global parameter in octets: more than any tool keeps there, and little enough for the audit log.
 pub const PARAMETER_BYTES_MAX: usize = 64 * 1024;
 
@@ -39,6 +56,10 @@ pub const FIRST_CHUNK_BYTES: usize = 1024;
 /// How many exchanges one publish may walk through by exchange-to-exchange bindings and alternate
 /// exchanges. Each is visited once, so this only bounds the memory of one walk.
 pub const ROUTE_EXCHANGES_MAX: usize = 4096;
+
+/// Routing keys that are matched with the patterns of a topic exchange while nobody can change the topology: the
+/// longest against thousands of patterns made for it take milliseconds each, and a message may have a thousand.
+pub const TOPIC_KEYS_AT_ONCE: usize = 8;
 
 /// Greatest weight of a destination of a consistent hash exchange, as RabbitMQ documents it.
 pub const HASH_WEIGHT_MAX: u16 = 10_000;
@@ -61,6 +82,10 @@ pub const PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
 /// Steps back that looking for a pattern in one name may take; patterns without look-around and back references need
 /// none. Names have 255 octets at most, and all queues of a vhost are looked at when a policy changes.
 pub const PATTERN_STEPS_MAX: usize = 10_000;
+
+/// Policies of a vhost, and as many of its operator: the name of whatever is declared is looked for in each of them,
+/// and some patterns take a tenth of a millisecond.
+pub const POLICIES_MAX: usize = 1024;
 
 /// Tags of a user: as many as RabbitMQ takes.
 pub const USER_TAGS_MAX: usize = 32;

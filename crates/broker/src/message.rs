@@ -132,8 +132,15 @@ impl<'a> MessageView<'a> {
     /// Routing key the message was published with.
     #[must_use]
     pub fn routing_key(&self) -> &'a [u8] {
-        short_string(short_string(self.names).1).0
+        names_in(self.names).1
     }
+}
+
+/// Exchange and routing key from what [`names`] gives.
+#[must_use]
+pub fn names_in(names: &[u8]) -> (&[u8], &[u8]) {
+    let (exchange, rest) = short_string(names);
+    (exchange, short_string(rest).0)
 }
 
 /// Splits off the short string that `octets` begin with; what is missing reads as empty.

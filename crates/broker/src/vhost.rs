@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use dashmap::DashMap;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::counters::ExchangeCounters;
 use crate::deduplication::{Deduplication, DeduplicationSnapshot, NewId};
@@ -42,7 +42,7 @@ pub use declare::{ExchangeDeclaration, QueueDeclaration, refuse_ends};
 use hidden::HiddenQueues;
 pub use settings::VhostSettings;
 pub use topology::Binding;
-use topology::Topology;
+use topology::{Topology, Walk};
 
 /// A virtual host.
 pub struct Vhost {
@@ -59,6 +59,8 @@ pub struct Vhost {
     generation: AtomicU64,
     /// Held while a policy changes, before the topology.
     policy_changes: Mutex<()>,
+    /// Held while a queue is declared where their number is limited, before the topology.
+    limited_declarations: Mutex<()>,
     services: Services,
     /// Whether copies of messages are published, see [`Self::set_tracing`].
     tracing: AtomicBool,
@@ -140,6 +142,7 @@ impl Vhost {
                 hidden,
                 generation: AtomicU64::new(0),
                 policy_changes: Mutex::new(()),
+                limited_declarations: Mutex::new(()),
                 services,
                 tracing: AtomicBool::new(false),
                 settings: RwLock::default(),
@@ -252,14 +255,32 @@ impl Vhost {
     /// # Errors
     /// The exchange is missing or internal, or the message is to wait for too long.
     pub fn route(&self, exchange: &str, message: &Addressing<'_>) -> Result<Route, BrokerError> {
-        let topology = self.topology.read();
+        let mut topology = self.topology.read();
         if !exchange.is_empty() && topology.exchange(exchange, &self.name)?.spec.internal {
             return Err(BrokerError::InternalExchange {
                 exchange: exchange.to_owned(),
                 vhost: self.name.to_string(),
             });
         }
-        topology.route(exchange, message, self, PublishedBy::Client)
+        self.walk(&mut topology, exchange, message, PublishedBy::Client)
+    }
+
+    /// Walks from `exchange` to the queues. The topology may be another one after it.
+    ///
+    /// # Errors
+    /// The message is to wait for too long, where that is refused.
+    fn walk(
+        &self,
+        topology: &mut RwLockReadGuard<'_, Topology>,
+        exchange: &str,
+        message: &Addressing<'_>,
+        by: PublishedBy,
+    ) -> Result<Route, BrokerError> {
+        let mut walk = Walk::from(exchange, message);
+        while !topology.walk_on(&mut walk, message, self, by)? {
+            RwLockReadGuard::bump(topology);
+        }
+        Ok(topology.ended(walk, exchange))
     }
 
     /// What waits in each delayed exchange, in no order.

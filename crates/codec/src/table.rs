@@ -109,6 +109,11 @@ impl FieldTable {
         self.entries.is_empty()
     }
 
+    /// How many values there are, those in nested tables and arrays counted.
+    pub fn count_values(&self) -> usize {
+        self.entries.iter().map(|(_, value)| value.count_values()).sum()
+    }
+
     /// Whether something in it lies deeper than [`FIELD_NESTING_MAX`]: its octets could not be read again.
     pub fn is_too_deep(&self) -> bool {
         self.reaches_below(FIELD_NESTING_MAX)

@@ -35,6 +35,7 @@ use tracing::{debug, warn};
 use crate::admission::ChannelPlace;
 use crate::connection::Connection;
 use crate::connection::outbound::GatherWakes;
+use crate::connection::pending::Pending;
 use crate::counters::{ChannelCounters, PublishCounters, Sizes};
 use crate::error::{AmqpError, ReplyCode, Scope};
 use crate::limits::CHANNEL_TURN_BYTES;
@@ -98,6 +99,8 @@ struct Channel {
     place: Option<ChannelPlace>,
     state: State,
     content: Content,
+    /// What that takes, where it is more than one small frame.
+    unfinished: Pending,
     routes: Routes,
     /// Routes were checked since something other than a publish happened.
     routes_fresh: bool,
@@ -155,6 +158,7 @@ pub(crate) async fn run(number: u16, connection: Arc<Connection>, inbox: Arc<Inb
 impl Channel {
     fn new(number: u16, connection: Arc<Connection>, inbox: Arc<Inbox>) -> Self {
         let deliveries = Deliveries::new(number, &connection, &inbox);
+        let unfinished = Pending::new(connection.server.broker.memory(), &connection.unfinished);
         Self {
             number,
             access: ChannelAccess::of(&connection),
@@ -164,6 +168,7 @@ impl Channel {
             deliveries,
             state: State::Unopened,
             content: Content::default(),
+            unfinished,
             routes: Routes::default(),
             routes_fresh: false,
             safe_at: JournalPosition::SAFE,
@@ -582,6 +587,7 @@ impl Channel {
         self.routes.discard();
         self.confirms = None;
         self.content = Content::default();
+        self.unfinished.clear();
         self.end_consumers();
         self.publish_traced();
         if std::mem::take(&mut self.is_announced) {

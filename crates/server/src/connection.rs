@@ -5,6 +5,7 @@ mod arrival;
 pub(crate) mod frames;
 pub(crate) mod handshake;
 pub(crate) mod outbound;
+pub(crate) mod pending;
 mod reader;
 mod socket;
 mod writer;
@@ -34,13 +35,14 @@ use crate::admission::ConnectionPlace;
 use crate::channel::Deliveries;
 use crate::counters::ReceiveCounters;
 use crate::error::{AmqpError, ReplyCode};
-use crate::limits::SILENT_CLOSE_DELAY_MS;
+use crate::limits::{SILENT_CLOSE_DELAY_MS, UNCOMMITTED_BYTES_MAX, UNFINISHED_BYTES_MAX};
 use crate::server::Server;
 use crate::tls::{Tls, TlsFacts};
 use arrival::Arrival;
 use frames::{FrameReader, ReadEnd};
 use handshake::{Capabilities, Handshake, HandshakeEnd, Opened};
 use outbound::Outbound;
+use pending::PendingTotal;
 use reader::Reader;
 
 /// What the tasks of one open connection share.
@@ -66,6 +68,10 @@ pub(crate) struct Connection {
     pub(crate) channel_max: u16,
     pub(crate) capabilities: Capabilities,
     pub(crate) outbound: Arc<Outbound>,
+    /// Messages of which a part is still to come.
+    pub(crate) unfinished: Arc<PendingTotal>,
+    /// Messages that wait for a commit.
+    pub(crate) uncommitted: Arc<PendingTotal>,
     pub(crate) received: ReceiveCounters,
     /// When it was opened.
     pub(crate) opened_at: Timestamp,
@@ -291,6 +297,8 @@ async fn run_open(
         channel_max: opened.channel_max,
         capabilities: opened.capabilities,
         outbound: Arc::clone(&writer.outbound),
+        unfinished: PendingTotal::new(unfinished_bytes_max(server.config.message_bytes_max)),
+        uncommitted: PendingTotal::new(UNCOMMITTED_BYTES_MAX),
         received: ReceiveCounters::default(),
         opened_at: server.broker.clock().now(),
         heartbeat,
@@ -310,6 +318,12 @@ async fn run_open(
     let mut reader = Reader::new(frames, Arc::clone(&connection), heartbeat);
     let end = reader.run().await;
     end_connection(&connection, reader, writer, end, heartbeat).await;
+}
+
+/// Octets that messages may take of which a part is still to come.
+fn unfinished_bytes_max(message_bytes_max: u64) -> usize {
+    let largest = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
+    UNFINISHED_BYTES_MAX.max(largest.saturating_mul(2))
 }
 
 /// COMPAT: an address is written without brackets, and one that could not be told is missing.

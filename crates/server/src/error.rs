@@ -28,6 +28,8 @@ pub(crate) enum ReplyCode {
     ChannelError = 504,
     /// A frame out of order.
     UnexpectedFrame = 505,
+    /// More is asked for than there is for one connection.
+    ResourceError = 506,
     /// Not permitted for the connection.
     NotAllowed = 530,
     /// Not implemented.
@@ -59,6 +61,7 @@ impl ReplyCode {
             Self::CommandInvalid => "COMMAND_INVALID",
             Self::ChannelError => "CHANNEL_ERROR",
             Self::UnexpectedFrame => "UNEXPECTED_FRAME",
+            Self::ResourceError => "RESOURCE_ERROR",
             Self::NotAllowed => "NOT_ALLOWED",
             Self::NotImplemented => "NOT_IMPLEMENTED",
             Self::InternalError => "INTERNAL_ERROR",
@@ -194,6 +197,7 @@ fn code_of(error: &BrokerError) -> ReplyCode {
         | BrokerError::NamePrefixTooLong { .. }
         | BrokerError::NameTooLong { .. }
         | BrokerError::NestedTooDeeply { .. }
+        | BrokerError::TooManyArguments { .. }
         | BrokerError::InvalidPolicy { .. }
         | BrokerError::UnknownExchangeType { .. }
         | BrokerError::UnsupportedExchangeType { .. }

@@ -18,7 +18,7 @@ use tracing::warn;
 use crate::alarms::Reason;
 use crate::connection::outbound::GatherWakes;
 use crate::connection::{Connection, Ends};
-use crate::limits::EVENTS_WAITING_MAX;
+use crate::limits::EVENTS_WAITING_BYTES_MAX;
 use crate::server::Server;
 use crate::tls::{PeerIdentity, TlsFacts};
 
@@ -31,22 +31,46 @@ pub(crate) struct EventLog {
 
 #[derive(Default)]
 struct Waiting {
-    events: VecDeque<(Event, Timestamp)>,
+    events: VecDeque<WaitingEvent>,
+    /// Octets that they take.
+    bytes: usize,
     /// How many found no place.
     lost: u64,
 }
 
+/// An event as it will be published: as a table its fields would take many times the memory.
+struct WaitingEvent {
+    name: &'static str,
+    fields: Vec<u8>,
+    at: Timestamp,
+}
+
+impl WaitingEvent {
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.fields.len()
+    }
+}
+
 impl EventSink for EventLog {
     fn raise(&self, event: Event) {
-        let now = self.clock.now();
-        let mut waiting = self.waiting.lock();
-        if waiting.events.len() < EVENTS_WAITING_MAX {
-            waiting.events.push_back((event, now));
-        } else {
-            waiting.lost += 1;
-        }
-        drop(waiting);
+        let at = self.clock.now();
+        let milliseconds = i64::try_from(at.0).unwrap_or(i64::MAX);
+        let fields = event.fields.with("timestamp_in_ms", milliseconds).encoded();
+        self.waiting.lock().add(WaitingEvent { name: event.name, fields, at });
         self.came.notify_one();
+    }
+}
+
+impl Waiting {
+    /// Adds an event, if there is room.
+    fn add(&mut self, event: WaitingEvent) {
+        let bytes = self.bytes.saturating_add(event.bytes());
+        if bytes > EVENTS_WAITING_BYTES_MAX {
+            self.lost += 1;
+            return;
+        }
+        self.bytes = bytes;
+        self.events.push_back(event);
     }
 }
 
@@ -86,29 +110,25 @@ async fn publish(server: Arc<Server>, log: Arc<EventLog>) {
 }
 
 fn publish_waiting(server: &Server, log: &EventLog) {
-    let Waiting { events, lost } = std::mem::take(&mut *log.waiting.lock());
+    let Waiting { events, lost, .. } = std::mem::take(&mut *log.waiting.lock());
     if lost > 0 {
         warn!(lost, "events came faster than they could be published");
     }
     let Ok(vhost) = server.broker.vhost(&server.config.default_vhost) else { return };
     let mut batch = MessageBatch::default();
-    for (event, at) in events {
-        push(&mut batch, event, at);
-    }
+    events.iter().for_each(|event| push(&mut batch, event));
     if !batch.is_empty() {
         vhost.publish_own(&batch);
     }
 }
 
 /// COMPAT: an event is a persistent message without a body; its fields are the headers.
-fn push(batch: &mut MessageBatch, event: Event, at: Timestamp) {
-    let milliseconds = i64::try_from(at.0).unwrap_or(i64::MAX);
-    let encoded = event.fields.with("timestamp_in_ms", milliseconds).encoded();
+fn push(batch: &mut MessageBatch, event: &WaitingEvent) {
     let mut properties = Vec::new();
     Properties {
-        headers: FieldTableRef::parse(&encoded).ok(),
+        headers: FieldTableRef::parse(&event.fields).ok(),
         delivery_mode: Some(2),
-        timestamp: Some(at.seconds()),
+        timestamp: Some(event.at.seconds()),
         ..Properties::default()
     }
     .encode(&mut properties);

@@ -30,19 +30,30 @@ pub(crate) const CHANNEL_TURN_BYTES: usize = 512 * 1024;
 /// Routes a channel remembers. At some 100 octets each, the cache stays below a few hundred KiB.
 pub(crate) const ROUTES_CACHED_MAX: usize = 2048;
 
+/// Routing keys that a message may name in its headers CC and BCC: each is looked up, and goes into the journal.
+pub(crate) const COPIES_MAX: usize = 1024;
+
 /// Queues a channel keeps batches for between two messages.
 pub(crate) const TARGETS_MAX: usize = 4096;
 
-/// Octets that one transaction may hold before its commit.
-pub(crate) const TRANSACTION_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Octets that the transactions of a connection may hold together before their commits.
+pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 512 * 1024 * 1024;
+
+/// Octets of messages of which a part is still to come that the channels of a connection may hold together; twice the
+/// largest message, where that is more. No client interleaves more than a few large messages.
+pub(crate) const UNFINISHED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// A content header of more octets than this is counted while its body is still to come; less on all channels of a
+/// connection is little.
+pub(crate) const COUNTED_HEADER_BYTES: usize = 4 * 1024;
 
 /// Octets of answers that may wait on a channel until what they say is safe: more than a thousand, so that few
 /// syncs make many declarations safe; no more, since a disk that fails lets them wait on all channels.
 pub(crate) const REPLIES_BYTES_MAX: usize = 64 * 1024;
 
-/// Events that may wait to be published: some 40 MiB of them. What comes on top is counted and lost, since whoever
-/// declares must not wait for it.
-pub(crate) const EVENTS_WAITING_MAX: usize = 64 * 1024;
+/// Octets of events that may wait to be published: some 64 000 of them. What comes on top is counted and lost, since
+/// whoever declares must not wait for it.
+pub(crate) const EVENTS_WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Slices given to one vectored write; the kernel takes 1024, beyond some dozens nothing is gained.
 pub(crate) const WRITE_SLICES_MAX: usize = 64;

@@ -463,7 +463,7 @@ fn lateness_at_fifty_thousand_a_second() {
             exclusive: false,
             prefetch: 0,
             priority: 0,
-            arguments: FieldTable::new(),
+            arguments: Box::default(),
         })
         .unwrap();
     queue.resume(id);

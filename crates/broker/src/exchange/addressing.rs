@@ -46,6 +46,13 @@ impl<'a> Addressing<'a> {
         self.routing_keys.first().copied().unwrap_or_default()
     }
 
+    /// The same message with at most `count` of its keys, from the one at `from` on.
+    #[must_use]
+    pub(crate) fn portion(&self, from: usize, count: usize) -> Self {
+        let left = self.routing_keys.get(from..).unwrap_or_default();
+        Self { routing_keys: left.get(..count).unwrap_or(left), ..*self }
+    }
+
     /// The properties as they are on the wire.
     #[must_use]
     pub fn encoded_properties(&self) -> &'a [u8] {

@@ -8,6 +8,7 @@ use leveret_codec::table::{FieldTable, FieldValue, ShortString};
 
 use super::PolicyKind;
 use crate::names::ExchangeName;
+use crate::queue::arguments::name_fault;
 use crate::queue::settings::RequestedSettings;
 
 /// What a value is, and what it is called where it is not.
@@ -20,6 +21,8 @@ enum Values {
     Within(i64, i64, &'static str),
     /// Any text.
     Text(&'static str),
+    /// A text that messages can be published with.
+    Name(&'static str),
     /// One of these, and all of what is said otherwise.
     OneOf(&'static [&'static str], &'static str),
     /// Digits and a unit.
@@ -28,7 +31,7 @@ enum Values {
     Anything,
 }
 
-use Values::{Age, Anything, From, Integer, OneOf, Text, Within};
+use Values::{Age, Anything, From, Integer, Name, OneOf, Text, Within};
 
 /// How an operator policy narrows a policy.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -68,9 +71,9 @@ const RETRIES: &[&str] = &["disabled", "all", "failed", "returned"];
 
 /// COMPAT: the keys of 4.x. `ha-*` went with 4.0.
 const KEYS: &[Key] = &[
-    user("alternate-exchange", Text("alternate exchange name")),
-    user("dead-letter-exchange", Text("dead letter exchange name")),
-    user("dead-letter-routing-key", Text("dead letter routing key")),
+    user("alternate-exchange", Name("alternate exchange name")),
+    user("dead-letter-exchange", Name("dead letter exchange name")),
+    user("dead-letter-routing-key", Name("dead letter routing key")),
     user("dead-letter-strategy", OneOf(STRATEGIES, "is not a valid dead letter strategy")),
     operator("message-ttl", From(0, "message TTL"), Merge::Lower),
     operator("expires", From(1, "queue expiry"), Merge::Lower),
@@ -127,6 +130,7 @@ impl Values {
                 (integer.is_some_and(|number| (least..=most).contains(&number)), what)
             }
             Text(what) => (text.is_some(), what),
+            Name(what) => (text.is_some_and(|text| name_fault(text).is_none()), what),
             OneOf(names, otherwise) => {
                 let is_one = text.is_some_and(|text| names.iter().any(|name| name.as_bytes() == text));
                 return (!is_one).then(|| format!("{} {otherwise}", Term(value)));

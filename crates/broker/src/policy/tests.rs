@@ -80,6 +80,8 @@ fn values_are_checked_key_by_key_with_rabbitmqs_texts() {
         ("member-placement-tag", "member placement tag"),
     ] {
         row(key, &[text(""), text("x")], &[number(1)], &format!("is not a valid {what}"));
+        let refused = |length| !refusal(PolicyKind::Policy, one(key, "x".repeat(length).as_str())).is_empty();
+        assert_eq!((refused(255), refused(256)), (false, key != "member-placement-tag"), "{key}");
     }
     for (key, good, otherwise) in [
         ("overflow", "reject-publish-dlx", "is not a valid overflow value"),

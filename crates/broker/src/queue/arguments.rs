@@ -14,7 +14,8 @@ use crate::deduplication;
 use crate::error::BrokerError;
 use crate::names::generated;
 pub use consumer::ConsumerArguments;
-use known::{Fault, KNOWN};
+pub(crate) use known::name_fault;
+use known::{Fault, KNOWN, Known};
 pub use text::type_name;
 pub(crate) use text::{difference, value_text};
 
@@ -70,6 +71,19 @@ impl QueueArguments {
             return Err(names.invalid("x-queue-type", reason));
         }
         Ok(Self::checked(table, queue_type))
+    }
+
+    /// Refuses names in the arguments of a queue that is declared which are none. Those of a queue that was kept are
+    /// not looked at, since it would be lost.
+    ///
+    /// # Errors
+    /// An exchange or a routing key is no UTF-8, or longer than a short string.
+    pub(crate) fn check_names(table: &FieldTable, names: Names<'_>) -> Result<(), BrokerError> {
+        let fault = |known: &Known| Some((known.name, known.refuse_name(table.get(known.name)?)?));
+        match KNOWN.iter().find_map(fault) {
+            None => Ok(()),
+            Some((argument, reason)) => Err(names.invalid(argument, reason.to_owned())),
+        }
     }
 
     /// Takes the values of arguments that were checked.

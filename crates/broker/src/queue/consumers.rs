@@ -38,8 +38,8 @@ pub struct ConsumerSpec {
     pub prefetch: u16,
     /// COMPAT: `x-priority`; higher ones are served first, 0 is usual.
     pub priority: i64,
-    /// What it was asked for with, as it was written.
-    pub arguments: FieldTable,
+    /// What it was asked for with, encoded: as a table it would take many times the memory.
+    pub arguments: Box<[u8]>,
 }
 
 /// Who consumes.
@@ -215,7 +215,8 @@ impl Consumers {
             prefetch: spec.prefetch,
             unacked: *unacked,
             activity: activity(spec.id),
-            arguments: spec.arguments.clone(),
+            // They were encoded from a table.
+            arguments: FieldTable::decode(&spec.arguments).unwrap_or_default(),
         };
         consumers.into_iter().map(snapshot).collect()
     }

@@ -1,5 +1,6 @@
 //! How much memory messages take in the whole broker, and who waits for it to become less.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -67,8 +68,65 @@ impl MemoryGauge {
     }
 }
 
+/// Memory that somebody holds for messages outside of the queues. Counted until it is given back, or this is dropped.
+#[derive(Debug)]
+pub struct HeldMemory {
+    gauge: Arc<MemoryGauge>,
+    bytes: usize,
+}
+
+impl HeldMemory {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(gauge: &Arc<MemoryGauge>) -> Self {
+        Self { gauge: Arc::clone(gauge), bytes: 0 }
+    }
+
+    /// Octets that are held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// From now on it is so many octets. Messages of queues do not leave memory at once for it: they do with the next
+    /// one that is published.
+    pub fn set(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.gauge.add(bytes - self.bytes);
+        } else if bytes < self.bytes {
+            self.gauge.subtract(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for HeldMemory {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
 impl std::fmt::Debug for MemoryGauge {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("MemoryGauge").field(&self.bytes()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_counts_until_it_is_given_back_or_dropped() {
+        let gauge = Arc::<MemoryGauge>::default();
+        let (mut one, mut other) = (HeldMemory::new(&gauge), HeldMemory::new(&gauge));
+        one.set(100);
+        other.set(1000);
+        one.set(300);
+        assert_eq!((gauge.bytes(), one.bytes()), (1300, 300));
+        one.set(0);
+        assert_eq!(gauge.bytes(), 1000);
+        drop(other);
+        assert_eq!(gauge.bytes(), 0);
     }
 }

@@ -202,7 +202,7 @@ fn consumer(id: ConsumerId, sink: Arc<dyn DeliverySink>) -> ConsumerSpec {
         exclusive: false,
         prefetch: 0,
         priority: 0,
-        arguments: FieldTable::new(),
+        arguments: Box::default(),
     }
 }
 

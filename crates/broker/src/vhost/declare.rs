@@ -13,10 +13,10 @@ use crate::counters::ExchangeCounters;
 use crate::error::BrokerError;
 use crate::exchange::destination::Destination;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
-use crate::limits::{check_name, check_nesting};
+use crate::limits::{check_arguments, check_name};
 use crate::names::{ConnectionId, ExchangeName, QueueName};
 use crate::policy::AppliedPolicies;
-use crate::queue::arguments::{Names, QueueArguments, difference, server_name, type_name};
+use crate::queue::arguments::{Names, QueueArguments, difference, name_fault, server_name, type_name};
 use crate::queue::{Queue, QueueSpec, QueueType};
 use crate::reply_to::REPLY_TO;
 use crate::store::JournalPosition;
@@ -94,7 +94,7 @@ impl Vhost {
             name => QueueName::from(name),
         };
         check_name("queue", name.as_str())?;
-        check_nesting("arguments of a queue are", &declaration.arguments)?;
+        check_arguments("arguments of a queue are", &declaration.arguments)?;
         if let Some(grants) = grants {
             // COMPAT: a name that was made up just now is checked as well.
             grants.check(Permission::Configure, Resource::Queue, name.as_str())?;
@@ -102,7 +102,7 @@ impl Vhost {
         let QueueDeclaration { durable, exclusive, auto_delete, arguments, .. } = declaration;
         let arguments = self.with_default_type(arguments, durable, exclusive, auto_delete);
         let declaration = QueueDeclaration { arguments, ..declaration };
-        let limit = self.queue_limit();
+        let room = self.room_for_queue();
         // COMPAT: an exclusive queue is never durable, so that the flag does not tell two declarations apart.
         let durable = declaration.durable && !declaration.exclusive;
         self.services.counters.queue_declared();
@@ -121,10 +121,11 @@ impl Vhost {
             Entry::Vacant(vacant) => {
                 let name = vacant.key().clone();
                 let names = Names { queue: name.as_str(), vhost: self.name.as_str() };
-                if let Some(limit) = limit {
+                if let Some(limit) = room.reached {
                     let (queue, vhost) = (name.to_string(), self.name.to_string());
                     return Err(BrokerError::QueueLimitReached { queue, vhost, limit });
                 }
+                QueueArguments::check_names(&declaration.arguments, names)?;
                 if let Some(grants) = grants {
                     check_dead_letters(grants, name.as_str(), &declaration.arguments)?;
                 }
@@ -226,7 +227,7 @@ impl Vhost {
             return Err(BrokerError::DefaultExchange);
         }
         check_name("exchange", name)?;
-        check_nesting("arguments of an exchange are", &declaration.arguments)?;
+        check_arguments("arguments of an exchange are", &declaration.arguments)?;
         if let Some(grants) = grants {
             grants.check(Permission::Configure, Resource::Exchange, name)?;
         }
@@ -267,9 +268,16 @@ impl Vhost {
     ) -> Result<Option<ExchangeName>, BrokerError> {
         match arguments.get("alternate-exchange") {
             None => Ok(None),
-            Some(FieldValue::LongString(alternate)) => {
-                Ok(Some(String::from_utf8_lossy(alternate).into_owned().into()))
-            }
+            Some(FieldValue::LongString(alternate)) => match name_fault(alternate) {
+                None => Ok(Some(String::from_utf8_lossy(alternate).into_owned().into())),
+                Some(reason) => Err(BrokerError::InvalidArgument {
+                    argument: "alternate-exchange".to_owned(),
+                    kind: "exchange",
+                    name: name.to_owned(),
+                    vhost: self.name.to_string(),
+                    reason: reason.to_owned(),
+                }),
+            },
             Some(other) => Err(BrokerError::InvalidArgumentType {
                 argument: "alternate-exchange".to_owned(),
                 type_name: type_name(other),
@@ -369,7 +377,7 @@ impl Vhost {
     ) -> Result<JournalPosition, BrokerError> {
         refuse_ends(source, target)?;
         check_name("routing key", routing_key)?;
-        check_nesting("arguments of a binding are", arguments)?;
+        check_arguments("arguments of a binding are", arguments)?;
         let mut topology = self.topology.write();
         // COMPAT: the source is looked for first, and a queue's owner last.
         topology.exchange(source, &self.name)?;

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use super::Vhost;
 use crate::definition::Definition;
 use crate::error::BrokerError;
-use crate::limits::{check_name, check_nesting};
+use crate::limits::{POLICIES_MAX, check_arguments, check_name};
+use crate::names::ExchangeName;
 use crate::policy::{ActivePolicy, AppliedPolicies, Policy, PolicyKind, PolicySet};
 use crate::store::JournalPosition;
 
@@ -19,11 +22,15 @@ impl Vhost {
     /// As for [`ActivePolicy::check`], or a name or values that could not be kept.
     pub fn set_policy(&self, kind: PolicyKind, policy: Policy) -> Result<JournalPosition, BrokerError> {
         check_name("policy", &policy.name)?;
-        check_nesting("values of a policy are", &policy.definition)?;
+        check_arguments("values of a policy are", &policy.definition)?;
         let active = ActivePolicy::check(kind, policy.clone())?;
         let _one_at_a_time = self.policy_changes.lock();
         let mut policies = PolicySet::clone(&self.policies());
         policies.put(kind, active);
+        if policies.of_kind(kind).len() > POLICIES_MAX {
+            let reason = format!("a vhost has at most {POLICIES_MAX} policies");
+            return Err(BrokerError::InvalidPolicy { reason });
+        }
         Ok(self.put_in_force(policies, Definition::PutPolicy(self.name.clone(), kind, policy)))
     }
 
@@ -61,9 +68,17 @@ impl Vhost {
     /// Called with changes of policies locked, so that no older ones are put in force after these.
     fn put_in_force(&self, policies: PolicySet, definition: Definition) -> JournalPosition {
         let policies = Arc::new(policies);
+        // PERF: a match may take long, so most of them are made before everybody has to wait.
+        let exchanges: Vec<_> =
+            self.topology.read().exchanges().map(|exchange| exchange.spec.name.clone()).collect();
+        let applied = |name: ExchangeName| {
+            let applied = policies.of_exchange(name.as_str());
+            (name, applied)
+        };
+        let of_exchanges = exchanges.into_iter().map(applied).collect();
         let position = {
             let mut topology = self.topology.write();
-            topology.set_policies(Arc::clone(&policies));
+            topology.set_policies(Arc::clone(&policies), of_exchanges);
             self.topology_moved();
             match &definition {
                 Definition::PutPolicy(vhost, kind, policy) => {
@@ -100,7 +115,7 @@ impl Vhost {
         let mut topology = self.topology.write();
         let mut policies = PolicySet::clone(topology.policies());
         policies.put(kind, active);
-        topology.set_policies(Arc::new(policies));
+        topology.set_policies(Arc::new(policies), HashMap::new());
         Ok(())
     }
 }

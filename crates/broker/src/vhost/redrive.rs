@@ -271,7 +271,7 @@ impl Vhost {
     ) -> Result<(), RedriveFailure> {
         let keys = [routing_key];
         let addressing = Addressing::of(&keys, view);
-        let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Again);
+        let route = self.walk(&mut self.topology.read(), exchange, &addressing, PublishedBy::Again);
         let mut route =
             route.ok().filter(|route| !route.queues.is_empty()).ok_or(RedriveFailure::NotRouted)?;
         let names = names(exchange.as_bytes(), routing_key.as_bytes());

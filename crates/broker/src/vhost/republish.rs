@@ -168,7 +168,7 @@ impl Vhost {
             let mut keys = vec![text(message.routing_key())];
             keys.extend(open.iter().chain(blind).map(String::as_str));
             let addressing = Addressing::of(&keys, &message);
-            let route = self.topology.read().route(exchange, &addressing, self, PublishedBy::Again);
+            let route = self.walk(&mut self.topology.read(), exchange, &addressing, PublishedBy::Again);
             let Ok(mut route) = route else { continue };
             outgoing.ids.add(route.take_new_ids(message.persistent));
             route.queues.iter().for_each(|queue| outgoing.add(queue, &message, route.deliver_at));
@@ -196,8 +196,8 @@ impl Vhost {
                     let mut keys = vec![std::str::from_utf8(message.routing_key()).unwrap_or_default()];
                     keys.extend(copies.iter().map(String::as_str));
                     let addressing = Addressing::of(&keys, &message);
-                    let topology = self.topology.read();
-                    match topology.route(name.as_str(), &addressing, self, PublishedBy::Broker) {
+                    let topology = &mut self.topology.read();
+                    match self.walk(topology, name.as_str(), &addressing, PublishedBy::Broker) {
                         Ok(mut route) => {
                             outgoing.ids.add(route.take_new_ids(message.persistent));
                             route
@@ -233,12 +233,12 @@ impl Vhost {
             let mut keys = vec![text(message.routing_key())];
             keys.extend(copies.iter().map(String::as_str));
             let exchange = text(message.exchange());
-            let topology = self.topology.read();
+            let mut topology = self.topology.read();
             if !exchange.is_empty() && topology.find(exchange).is_none() {
                 return None;
             }
             let addressing = Addressing::of(&keys, message);
-            let mut route = topology.route(exchange, &addressing, self, PublishedBy::Broker).ok()?;
+            let mut route = self.walk(&mut topology, exchange, &addressing, PublishedBy::Broker).ok()?;
             outgoing.ids.add(route.take_new_ids(message.persistent));
             outgoing.has_known |= route.known_at.is_some();
             Some((message.names.to_vec(), generation, route))

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use leveret_codec::table::{FieldTable, FieldValue};
+use parking_lot::MutexGuard;
 
 use super::Vhost;
 use crate::access::user::{VhostLimits, limit_reached};
@@ -115,10 +116,19 @@ impl Vhost {
         arguments
     }
 
-    /// Checks that there may be one more queue. Two that are declared at the same moment may both find room for the
-    /// last one.
-    pub(super) fn queue_limit(&self) -> Option<u64> {
+    /// Room for one more queue: the limit, if there is none. Where there is a limit, nobody else declares a queue as
+    /// long as this lives.
+    pub(super) fn room_for_queue(&self) -> RoomForQueue<'_> {
         let limit = self.settings.read().limits.max_queues;
-        limit.and_then(|limit| limit_reached(Some(limit), self.queues.len()))
+        let one_at_a_time = limit.map(|_| self.limited_declarations.lock());
+        let reached = limit.and_then(|limit| limit_reached(Some(limit), self.queues.len()));
+        RoomForQueue { reached, _one_at_a_time: one_at_a_time }
     }
+}
+
+/// Whether there may be one more queue.
+pub(super) struct RoomForQueue<'a> {
+    /// The limit, if there are as many.
+    pub(super) reached: Option<u64>,
+    _one_at_a_time: Option<MutexGuard<'a, ()>>,
 }

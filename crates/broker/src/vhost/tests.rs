@@ -10,16 +10,16 @@ mod unique;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use leveret_codec::table::FieldValue;
+use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::*;
+use crate::access::user::VhostLimits;
 use crate::delivery::{DeliverySink, DeliverySource, SinkState};
 use crate::exchange::BindingTarget;
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::ExchangeName;
 use crate::queue::{ConsumerHolder, ConsumerSpec};
 use crate::store::MemoryStore;
-use leveret_codec::table::FieldTable;
 
 const OWNER: ConnectionId = ConnectionId(1_000_001);
 const STRANGER: ConnectionId = ConnectionId(1_000_002);
@@ -103,6 +103,121 @@ fn what_could_not_be_read_or_named_again_is_refused() {
     assert_eq!(policy(&long, definition), "policy should be less than 255 bytes, actually was 256");
 }
 
+#[test]
+fn arguments_that_would_take_much_memory_are_refused() {
+    let vhost = vhost();
+    let values = |count: usize| FieldTable::new().with("x-values", vec![FieldValue::Void; count - 1]);
+    let octets = |count: usize| FieldTable::new().with("o", "x".repeat(count).as_str());
+    let refusal = |what: &str| format!("{what} are more than 1024 values, or longer than 65536 octets");
+    // Key, type and length take seven.
+    for arguments in [values(1025), octets(65_536 - 7 + 1)] {
+        let declaration = QueueDeclaration { arguments: arguments.clone(), ..queue("q") };
+        assert_eq!(
+            text(vhost.declare_queue(declaration, OWNER).map(|_| ())),
+            refusal("arguments of a queue")
+        );
+        let declaration = ExchangeDeclaration { arguments: arguments.clone(), ..exchange("e", "topic") };
+        assert_eq!(text(vhost.declare_exchange(declaration)), refusal("arguments of an exchange"));
+        let refused = vhost.bind("amq.topic", &to_queue("q"), "", &arguments, OWNER);
+        assert_eq!(text(refused), refusal("arguments of a binding"));
+    }
+    for (number, arguments) in [values(1024), octets(65_536 - 7)].into_iter().enumerate() {
+        let name = format!("taken-{number}");
+        vhost.add_queue(QueueDeclaration { arguments: arguments.clone(), ..queue(&name) }, OWNER);
+        let declaration = ExchangeDeclaration { arguments: arguments.clone(), ..exchange(&name, "topic") };
+        vhost.declare_exchange(declaration).unwrap();
+        vhost.bind(&name, &to_queue(&name), "", &arguments, OWNER).unwrap();
+    }
+}
+
+/// A message with many routing keys, against patterns that take long.
+#[test]
+fn looking_for_many_keys_does_not_keep_others_from_the_topology() {
+    let vhost = vhost();
+    vhost.add_exchange("topics", "topic");
+    vhost.add_queues(&["dense", "last"]);
+    // Every way to put `#` or `*` in eight places.
+    for number in 0..256_u32 {
+        let words = (0..8).map(|place| if number >> place & 1 == 0 { "#" } else { "*" });
+        vhost.add_binding("topics", &to_queue("dense"), &words.collect::<Vec<_>>().join("."));
+    }
+    vhost.add_binding("topics", &to_queue("last"), "last");
+    let long: Vec<String> = (0..120).map(|number| format!("{}.{number}", ["w"; 120].join("."))).collect();
+    let mut keys: Vec<&str> = long.iter().map(String::as_str).collect();
+    keys.push("last");
+    let (is_begun, has_ended) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            is_begun.store(1, Ordering::SeqCst);
+            assert_eq!(vhost.reached("topics", &keys), (names(&["dense", "last"]), true));
+            has_ended.store(1, Ordering::SeqCst);
+        });
+        while is_begun.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        for number in 0..4 {
+            vhost.add_exchange(&format!("other-{number}"), "fanout");
+        }
+        assert_eq!(has_ended.load(Ordering::SeqCst), 0, "it was waited for");
+    });
+}
+
+/// What messages are published with later must be what was permitted.
+#[test]
+fn names_in_arguments_that_are_none_are_refused() {
+    let vhost = vhost();
+    let value = |octets: &[u8]| FieldValue::LongString(octets.to_vec());
+    let bad: [(&[u8], &str); 2] =
+        [(b"a\xffb", "\"not UTF-8\""), (&[b'x'; 256], "\"longer than 255 octets\"")];
+    for (octets, reason) in bad {
+        let dead = FieldTable::new().with("x-dead-letter-exchange", value(octets));
+        let key = FieldTable::new()
+            .with("x-dead-letter-exchange", "")
+            .with("x-dead-letter-routing-key", value(octets));
+        for (argument, arguments) in [("x-dead-letter-exchange", dead), ("x-dead-letter-routing-key", key)] {
+            let refused =
+                vhost.declare_queue(QueueDeclaration { arguments, ..queue("q") }, OWNER).map(|_| ());
+            assert_eq!(
+                text(refused),
+                format!("invalid arg '{argument}' for queue 'q' in vhost '/': {reason}")
+            );
+        }
+        let arguments = FieldTable::new().with("alternate-exchange", value(octets));
+        let refused = vhost.declare_exchange(ExchangeDeclaration { arguments, ..exchange("e", "topic") });
+        let expected = format!("invalid arg 'alternate-exchange' for exchange 'e' in vhost '/': {reason}");
+        assert_eq!(text(refused), expected);
+    }
+    assert!(vhost.queue("q", OWNER).is_err() && !vhost.has_exchange("e"));
+    let longest = value(&[b'x'; 255]);
+    let arguments = FieldTable::new()
+        .with("x-dead-letter-exchange", longest.clone())
+        .with("x-dead-letter-routing-key", longest.clone());
+    vhost.add_queue(QueueDeclaration { arguments, ..queue("q") }, OWNER);
+    let arguments = FieldTable::new().with("alternate-exchange", longest);
+    vhost.declare_exchange(ExchangeDeclaration { arguments, ..exchange("e", "topic") }).unwrap();
+}
+
+#[test]
+fn queues_declared_at_once_are_no_more_than_the_limit() {
+    for limit in 1..20 {
+        let vhost = vhost();
+        let limits = VhostLimits { max_queues: Some(limit), ..VhostLimits::default() };
+        vhost.restore_settings(VhostSettings { limits, ..VhostSettings::default() });
+        let declare = |thread: i64| {
+            let vhost = &vhost;
+            move || {
+                let names = (0..limit).map(|number| format!("{thread}-{number}"));
+                names.filter(|name| vhost.declare_queue(queue(name), OWNER).is_ok()).count()
+            }
+        };
+        let made: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(declare(thread))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((made, vhost.queues().len()), (limit as usize, limit as usize));
+    }
+}
+
 impl Vhost {
     fn add_queue(&self, declaration: QueueDeclaration<'_>, connection: ConnectionId) -> Arc<Queue> {
         self.declare_queue(declaration, connection).unwrap().0
@@ -171,7 +286,7 @@ fn consume(queue: &Queue, sink: &Arc<Idle>, exclusive: bool) -> Result<ConsumerI
     let id = ConsumerId::next();
     let sink: Arc<dyn DeliverySink> = Arc::<Idle>::clone(sink);
     let holder = ConsumerHolder { connection: OWNER, channel: 1, tag: "c".into() };
-    let (no_ack, prefetch, priority, arguments) = (true, 0, 0, FieldTable::new());
+    let (no_ack, prefetch, priority, arguments) = (true, 0, 0, Box::default());
     queue
         .consume(ConsumerSpec { id, holder, sink, no_ack, exclusive, prefetch, priority, arguments })
         .map(|()| id)

@@ -21,7 +21,7 @@ use crate::exchange::distinct::Distinct;
 use crate::exchange::{BindingTarget, Exchange, ExchangeSpec, ExchangeType};
 use crate::limits::ROUTE_EXCHANGES_MAX;
 use crate::names::{ExchangeName, QueueId, VhostName};
-use crate::policy::PolicySet;
+use crate::policy::{AppliedPolicies, PolicySet};
 use crate::queue::Queue;
 use crate::queue::memory::MemoryGauge;
 use crate::reply_to::REPLY_TO_PREFIX;
@@ -144,10 +144,16 @@ impl Topology {
         &self.policies
     }
 
-    /// Puts other policies in force, for the exchanges at once.
-    pub(crate) fn set_policies(&mut self, policies: Arc<PolicySet>) {
+    /// Puts other policies in force, for the exchanges at once. What is in force for most of them is known already: the
+    /// others have been declared since.
+    pub(crate) fn set_policies(
+        &mut self,
+        policies: Arc<PolicySet>,
+        mut applied: HashMap<ExchangeName, AppliedPolicies>,
+    ) {
         for (name, exchange) in &mut self.exchanges {
-            exchange.policies = policies.of_exchange(name.as_str());
+            let known = applied.remove(name);
+            exchange.policies = known.unwrap_or_else(|| policies.of_exchange(name.as_str()));
         }
         self.policies = policies;
     }
@@ -371,59 +377,63 @@ impl Topology {
         Some(Arc::clone(counters))
     }
 
-    /// Walks from `exchange` along bindings and alternate exchanges, each exchange once, and gathers the
-    /// queues, each once. Where a delayed exchange keeps the message, its walk ends.
+    /// Walks on along bindings and alternate exchanges, each exchange once, and gathers the queues, each once. Where a
+    /// delayed exchange keeps the message, its walk ends. Returns whether the walk has ended: where much is to be
+    /// looked for, it does not at once, so that others get at the topology meanwhile.
     ///
     /// # Errors
     /// It would be kept for too long, where that is refused.
-    pub(crate) fn route(
+    pub(crate) fn walk_on(
         &self,
-        exchange: &str,
+        walk: &mut Walk,
         message: &Addressing<'_>,
         vhost: &Vhost,
         by: PublishedBy,
-    ) -> Result<Route, BrokerError> {
-        let mut walk = Walk { cacheable: message.routing_keys().len() == 1, ..Walk::default() };
-        walk.visit(&exchange.into());
-        let mut next = 0;
-        while let Some(name) = walk.exchanges.items().get(next).cloned() {
-            next += 1;
+    ) -> Result<bool, BrokerError> {
+        while let Some(name) = walk.exchanges.items().get(walk.at).cloned() {
             if name.as_str().is_empty() {
                 for key in message.routing_keys() {
                     walk.reply_gone |= key.starts_with(REPLY_TO_PREFIX);
                     vhost.default_route(key).iter().for_each(|queue| walk.reach(queue));
                 }
+                walk.leave();
                 continue;
             }
-            let Some(exchange) = self.exchanges.get(&name) else { continue };
-            walk.cacheable &= exchange.routes_by_key();
-            let is_known_here = next == 1 && by == PublishedBy::Again;
-            if let Some(deduplication) = exchange.deduplication.as_ref().filter(|_| !is_known_here)
-                && walk.is_duplicate(deduplication, message, next == 1)
-            {
+            let is_begun = walk.keys_done > 0;
+            let Some(exchange) = self.exchanges.get(&name) else {
+                walk.leave();
+                continue;
+            };
+            if !is_begun && !walk.enter(exchange, message, vhost, by)? {
+                walk.leave();
                 continue;
             }
-            if let Some(delayed) = &exchange.delayed
-                && walk.delay(delayed, message, vhost, by)?
-            {
-                continue;
-            }
-            let mut matched = false;
-            exchange.route(message, &mut |destination| {
-                matched = true;
+            let portion = message.portion(walk.keys_done, exchange.keys_at_once());
+            exchange.route(&portion, &mut |destination| {
+                walk.matched = true;
                 match destination {
                     Destination::Queue(queue) => walk.reach(queue),
                     Destination::Exchange(name) => walk.visit(name),
                 }
             });
-            if let (false, Some(alternate)) = (matched, exchange.alternate()) {
+            walk.keys_done += portion.routing_keys().len();
+            if walk.keys_done < message.routing_keys().len() {
+                return Ok(false);
+            }
+            if let (false, Some(alternate)) = (walk.matched, exchange.alternate()) {
                 walk.visit(alternate);
             }
+            walk.leave();
         }
+        Ok(true)
+    }
+
+    /// Where a walk that began at `exchange` and has ended led to.
+    pub(crate) fn ended(&self, walk: Walk, exchange: &str) -> Route {
         let depends_on_id = walk.unique.is_some() || walk.depends_on_ids;
         let unique =
             walk.unique.filter(|_| walk.cacheable && !walk.depends_on_ids && walk.known_at.is_none());
-        Ok(Route {
+        Route {
             routed: !walk.queues.is_empty() || walk.reply_gone || walk.known_at.is_some(),
             queues: walk.queues,
             cacheable: walk.cacheable && !depends_on_id,
@@ -432,14 +442,20 @@ impl Topology {
             new_ids: walk.new_ids,
             known_at: walk.known_at,
             counters: self.counters(exchange),
-        })
+        }
     }
 }
 
 /// What a walk has met so far.
 #[derive(Default)]
-struct Walk {
+pub(crate) struct Walk {
     exchanges: Distinct<ExchangeName>,
+    /// The exchange it is at, of those.
+    at: usize,
+    /// Routing keys that were looked for there.
+    keys_done: usize,
+    /// One of them led somewhere.
+    matched: bool,
     queues: Vec<Arc<Queue>>,
     reached: Distinct<QueueId>,
     cacheable: bool,
@@ -454,6 +470,41 @@ struct Walk {
 }
 
 impl Walk {
+    /// The walk of a message that was published to `exchange`.
+    pub(crate) fn from(exchange: &str, message: &Addressing<'_>) -> Self {
+        let mut walk = Self { cacheable: message.routing_keys().len() == 1, ..Self::default() };
+        walk.visit(&exchange.into());
+        walk
+    }
+
+    /// Whether the bindings of an exchange decide where the message goes on from it.
+    fn enter(
+        &mut self,
+        exchange: &Exchange,
+        message: &Addressing<'_>,
+        vhost: &Vhost,
+        by: PublishedBy,
+    ) -> Result<bool, BrokerError> {
+        self.cacheable &= exchange.routes_by_key();
+        let is_first = self.at == 0;
+        let is_known_here = is_first && by == PublishedBy::Again;
+        if let Some(deduplication) = exchange.deduplication.as_ref().filter(|_| !is_known_here)
+            && self.is_duplicate(deduplication, message, is_first)
+        {
+            return Ok(false);
+        }
+        match &exchange.delayed {
+            Some(delayed) => Ok(!self.delay(delayed, message, vhost, by)?),
+            None => Ok(true),
+        }
+    }
+
+    /// Goes on to the next exchange.
+    fn leave(&mut self) {
+        self.at += 1;
+        (self.keys_done, self.matched) = (0, false);
+    }
+
     /// Whether an exchange has had the message before.
     fn is_duplicate(
         &mut self,

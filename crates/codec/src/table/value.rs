@@ -60,6 +60,15 @@ impl FieldValue {
         }
     }
 
+    /// Itself and the values in it.
+    pub(super) fn count_values(&self) -> usize {
+        1 + match self {
+            Self::Table(table) => table.count_values(),
+            Self::Array(values) => values.iter().map(Self::count_values).sum(),
+            _ => 0,
+        }
+    }
+
     /// The letter this value is written with.
     pub fn type_letter(&self) -> u8 {
         match self {

@@ -107,7 +107,7 @@ impl Channel {
             exclusive: consume.exclusive,
             prefetch: self.prefetch_of(queue),
             priority: asked.priority,
-            arguments: consume.arguments.clone(),
+            arguments: consume.arguments.encoded().into(),
         };
         if let Err(error) = queue.consume(spec) {
             let mut state = self.deliveries.state.lock();

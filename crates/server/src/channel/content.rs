@@ -190,6 +190,14 @@ impl<'a> Received<'a> {
             Self::Large(body) => Body::Large(body),
         }
     }
+
+    /// Octets that lie outside of the records of the message.
+    pub(crate) fn large_bytes(&self) -> usize {
+        match self {
+            Self::Frame(_) | Self::Gathered => 0,
+            Self::Large(body) => body.len(),
+        }
+    }
 }
 
 #[cfg(test)]

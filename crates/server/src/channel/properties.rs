@@ -1,7 +1,7 @@
 //! What the broker reads in the properties of a message that is published, checks, and changes.
 
 use leveret_broker::Access;
-use leveret_broker::limits::TIME_MS_MAX;
+use leveret_broker::limits::{NAME_BYTES_MAX, TIME_MS_MAX};
 use leveret_broker::queue::arguments::type_name;
 use leveret_broker::reply_to::REPLY_TO;
 use leveret_codec::method::MethodId;
@@ -11,6 +11,7 @@ use leveret_codec::table::{FieldTableRef, FieldValueRef};
 use super::Outcome;
 use super::content::Content;
 use crate::error::{AmqpError, ReplyCode};
+use crate::limits::COPIES_MAX;
 
 /// Properties of a message that has none: an empty flag word.
 const NO_PROPERTIES: [u8; 2] = [0, 0];
@@ -105,15 +106,26 @@ fn refused(text: impl Into<String>) -> AmqpError {
     AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::BASIC_PUBLISH)
 }
 
-/// COMPAT: CC and BCC are arrays; each long string in them is a routing key, the rest is passed over.
+/// COMPAT: CC and BCC are arrays; each long string in them is a routing key, the rest is passed over. What is longer
+/// than a routing key can be is no key that anything is bound with, and matching it would take time all the same.
 fn copies(headers: &FieldTableRef<'_>, header: &str, keys: &mut Vec<String>) -> Outcome {
     match headers.get(header) {
         None => Ok(()),
         Some(FieldValueRef::Array(array)) => {
-            keys.extend(array.iter().filter_map(|value| match value {
-                FieldValueRef::LongString(key) => Some(String::from_utf8_lossy(key).into_owned()),
-                _ => None,
-            }));
+            for value in array.iter() {
+                let FieldValueRef::LongString(key) = value else { continue };
+                if key.len() > NAME_BYTES_MAX {
+                    let length = key.len();
+                    let text =
+                        format!("a routing key in the header '{header}' has {length} octets, more than 255");
+                    return Err(refused(text));
+                }
+                if keys.len() >= COPIES_MAX {
+                    let text = format!("the headers CC and BCC have more than {COPIES_MAX} routing keys");
+                    return Err(refused(text));
+                }
+                keys.push(String::from_utf8_lossy(key).into_owned());
+            }
             Ok(())
         }
         Some(value) => {

@@ -1,7 +1,8 @@
 //! Publishing: checks a message when its last octet is there and puts it into the batches of its queues.
 
 use bytes::Bytes;
-use leveret_broker::MessageView;
+use leveret_broker::limits::LARGE_BODY_BYTES;
+use leveret_broker::{MessageView, message};
 use leveret_codec::method::{ARGUMENTS_OFFSET, Method, MethodId, basic};
 use leveret_codec::properties::ContentHeader;
 
@@ -10,7 +11,9 @@ use super::content::{Received, Stage};
 use super::properties::Publisher;
 use super::routes::Publish;
 use super::{Channel, Outcome};
+use crate::connection::pending::TooMuchPending;
 use crate::error::{AmqpError, ReplyCode};
+use crate::limits::COUNTED_HEADER_BYTES;
 
 /// Octets of the arguments of basic.publish before exchange and routing key: the legacy ticket.
 const TICKET_BYTES: usize = 2;
@@ -65,7 +68,36 @@ impl Channel {
             return self.publish(&Received::Frame(&[]));
         }
         self.content.stage = Stage::Body(body_size);
+        if body_size >= LARGE_BODY_BYTES as u64 {
+            self.check_before_body()?;
+        }
+        if payload.len() > COUNTED_HEADER_BYTES {
+            return self.hold_unfinished(payload.len());
+        }
         Ok(())
+    }
+
+    /// Checks before a large body is taken what the user may not do with it in any case.
+    fn check_before_body(&mut self) -> Outcome {
+        let (exchange, routing_key) = message::names_in(&self.content.names);
+        let text = |octets| std::str::from_utf8(octets).unwrap_or_default();
+        let (vhost, exchange, routing_key) = (&self.connection.vhost, text(exchange), text(routing_key));
+        let checked = if self.content.copies.is_empty() {
+            self.access.check_publish(vhost, exchange, &[routing_key])
+        } else {
+            let copies = self.content.copies.iter().map(String::as_str);
+            let keys: Vec<_> = [routing_key].into_iter().chain(copies).collect();
+            self.access.check_publish(vhost, exchange, &keys)
+        };
+        checked.map_err(|error| AmqpError::refused(&error, MethodId::BASIC_PUBLISH))
+    }
+
+    /// Counts octets of a message of which a part is still to come.
+    fn hold_unfinished(&mut self, bytes: usize) -> Outcome {
+        self.unfinished.add(bytes).map_err(|TooMuchPending(max)| {
+            let text = format!("messages that are still being received take more than {max} octets");
+            AmqpError::new(ReplyCode::ResourceError, text, MethodId::BASIC_PUBLISH)
+        })
     }
 
     /// A body frame of a publish.
@@ -81,8 +113,11 @@ impl Channel {
             return Err(AmqpError::new(ReplyCode::FrameError, text, MethodId::BASIC_PUBLISH));
         }
         match self.content.body_frame(missing, frame, run, pinned_bytes) {
-            Some(received) => self.publish(&received),
-            None => Ok(()),
+            Some(received) => {
+                self.unfinished.clear();
+                self.publish(&received)
+            }
+            None => self.hold_unfinished(frame.len()),
         }
     }
 
@@ -147,7 +182,7 @@ impl Channel {
             self.flush_routes_if_large();
             return Ok(());
         }
-        self.count_in_transaction(body_bytes)
+        self.count_in_transaction(received.large_bytes())
     }
 
     /// Whether settlements wait that may set ids free, so that queues that drop duplicates have to be told of them

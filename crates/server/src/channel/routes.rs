@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use leveret_broker::counters::ExchangeCounters;
-use leveret_broker::deduplication::{Deduplication, NewId, Seen, publish_once, remember};
+use leveret_broker::deduplication::{Deduplication, NewId, NewIds, Seen, publish_once, remember};
 use leveret_broker::delayed::due::with_blind_copies;
 use leveret_broker::exchange::addressing::Addressing;
 use leveret_broker::limits::CHUNK_BYTES;
@@ -112,7 +112,7 @@ pub(crate) struct Routes {
     /// From when on what was handed over is safe, not reported yet.
     safe_at: JournalPosition,
     /// Ids that exchanges are to remember with the commit.
-    new_ids: Vec<NewId>,
+    new_ids: NewIds,
     exchanges: Vec<Arc<ExchangeCounters>>,
     tally: Tally,
 }
@@ -268,10 +268,10 @@ impl Routes {
     fn add_found(&mut self, vhost: &Vhost, publish: &Publish<'_>, found: &mut Route) -> Routed {
         // A duplicate is as safe as what it repeats.
         self.safe_at = self.safe_at.max(found.known_at.unwrap_or(JournalPosition::SAFE));
-        if publish.in_transaction && self.is_repeated(&found.new_ids) {
+        if publish.in_transaction && self.new_ids.has_any(&found.new_ids) {
             return Routed { somewhere: true, ..Routed::default() };
         }
-        self.new_ids.append(&mut found.take_new_ids(publish.message.persistent));
+        self.new_ids.add(found.take_new_ids(publish.message.persistent));
         let refused = found.queues.iter().any(|queue| queue.is_stopped());
         let durable = found.queues.iter().filter(|queue| queue.is_durable()).count();
         let (is_durable, is_shared) = (durable > 0, durable > 1);
@@ -298,11 +298,6 @@ impl Routes {
             self.cache.insert(publish.message.names.into(), Arc::new(route));
         }
         routed
-    }
-
-    /// Whether one of these ids was published in this transaction before.
-    fn is_repeated(&self, ids: &[NewId]) -> bool {
-        ids.iter().any(|id| self.new_ids.iter().any(|known| known.is_same(id)))
     }
 
     fn target(&mut self, queue: Arc<Queue>) -> u32 {
@@ -488,7 +483,7 @@ impl Routes {
         }
         self.now = None;
         if safe < JournalPosition::NEVER && !self.new_ids.is_empty() {
-            safe = safe.max(remember(&self.new_ids, safe));
+            safe = safe.max(remember(self.new_ids.iter(), safe));
         }
         self.new_ids.clear();
         self.count_published();

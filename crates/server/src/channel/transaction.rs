@@ -10,19 +10,34 @@ use leveret_codec::method::{Method, MethodId, tx};
 
 use super::publish::send_return;
 use super::{Channel, Outcome};
+use crate::connection::pending::{Pending, TooMuchPending};
 use crate::error::{AmqpError, ReplyCode};
-use crate::limits::TRANSACTION_BYTES_MAX;
 
 /// What waits for the commit beside the messages, which wait in the channel's batches.
-#[derive(Default)]
 pub(crate) struct Transaction {
     pub(crate) settlements: Vec<(Unacked, Settlement)>,
     /// Mandatory messages that were routed nowhere.
     pub(crate) returns: MessageBatch,
     /// Messages that wait, returned ones included.
     pub(crate) messages: usize,
-    /// Octets of their bodies.
-    body_bytes: u64,
+    /// Octets of bodies that lie outside of the records.
+    large_bytes: usize,
+    /// What all of them take.
+    pending: Pending,
+}
+
+impl Transaction {
+    fn new(pending: Pending) -> Self {
+        let (settlements, returns) = Default::default();
+        Self { settlements, returns, messages: 0, large_bytes: 0, pending }
+    }
+
+    /// Nothing waits any more.
+    fn begin_anew(&mut self) {
+        self.returns.clear();
+        (self.messages, self.large_bytes) = (0, 0);
+        self.pending.clear();
+    }
 }
 
 impl Channel {
@@ -31,7 +46,10 @@ impl Channel {
             let text = "cannot switch from confirm to tx mode";
             return Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::TX_SELECT));
         }
-        self.transaction.get_or_insert_default();
+        let connection = &self.connection;
+        self.transaction.get_or_insert_with(|| {
+            Transaction::new(Pending::new(connection.server.broker.memory(), &connection.uncommitted))
+        });
         self.send_when_safe(JournalPosition::SAFE, &Method::TxSelectOk(tx::SelectOk));
         Ok(())
     }
@@ -43,8 +61,7 @@ impl Channel {
         for message in transaction.returns.iter() {
             send_return(&self.deliveries, &message);
         }
-        transaction.returns.clear();
-        (transaction.messages, transaction.body_bytes) = (0, 0);
+        transaction.begin_anew();
         self.routes.begin_expiry(self.connection.vhost.clock());
         let position = self.routes.flush(&**self.connection.server.broker.store());
         if position == JournalPosition::NEVER {
@@ -75,8 +92,7 @@ impl Channel {
             return Err(not_transactional(MethodId::TX_ROLLBACK));
         };
         self.routes.discard();
-        transaction.returns.clear();
-        (transaction.messages, transaction.body_bytes) = (0, 0);
+        transaction.begin_anew();
         let settlements = std::mem::take(&mut transaction.settlements);
         self.take_back_settlements(&settlements);
         self.send_when_safe(JournalPosition::SAFE, &Method::TxRollbackOk(tx::RollbackOk));
@@ -89,18 +105,17 @@ impl Channel {
         self.deliveries.state.lock().unacked.restore(&taken);
     }
 
-    /// Counts a message's body. A transaction that is never committed must not take all memory, be it by
-    /// records or by large bodies, which lie outside of them.
-    pub(super) fn count_in_transaction(&mut self, body_bytes: usize) -> Outcome {
+    /// Counts a message, by what its records take and its body if that lies outside of them: transactions that are
+    /// never committed must not take all memory.
+    pub(super) fn count_in_transaction(&mut self, large_bytes: usize) -> Outcome {
         let Some(transaction) = &mut self.transaction else { return Ok(()) };
         transaction.messages += 1;
-        transaction.body_bytes += body_bytes as u64;
+        transaction.large_bytes += large_bytes;
         let records = self.routes.bytes() + transaction.returns.record_bytes();
-        if records.max(transaction.body_bytes as usize) <= TRANSACTION_BYTES_MAX {
-            return Ok(());
-        }
-        let text = format!("transaction is larger than {TRANSACTION_BYTES_MAX} octets");
-        Err(AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::BASIC_PUBLISH))
+        transaction.pending.set(records + transaction.large_bytes).map_err(|TooMuchPending(max)| {
+            let text = format!("uncommitted messages of the connection take more than {max} octets");
+            AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::BASIC_PUBLISH)
+        })
     }
 }
 

@@ -229,6 +229,20 @@ async fn logins_and_connections_are_told() {
     assert_eq!(closed.get("name"), opened.get("name"));
 }
 
+#[test]
+fn events_that_wait_are_bounded_by_their_octets_and_the_rest_is_counted() {
+    let mut waiting = Waiting::default();
+    let of = |octets: usize| WaitingEvent { name: "e", fields: vec![0; octets], at: Timestamp(0) };
+    let small = of(0).bytes();
+    (0..3).for_each(|_| waiting.add(of(10 << 20)));
+    waiting.add(of(10 << 20));
+    assert_eq!((waiting.events.len(), waiting.lost), (3, 1));
+    waiting.add(of((2 << 20) - 4 * small));
+    assert_eq!((waiting.bytes, waiting.lost), (EVENTS_WAITING_BYTES_MAX, 1));
+    waiting.add(of(0));
+    assert_eq!((waiting.events.len(), waiting.lost), (4, 2));
+}
+
 #[tokio::test]
 async fn without_the_option_there_is_no_exchange() {
     let client = Client::open().await;

@@ -4,7 +4,7 @@
 use leveret_codec::table::{FieldTable, FieldValue};
 
 use super::text::type_name;
-use crate::limits::TIME_MS_MAX;
+use crate::limits::{NAME_BYTES_MAX, TIME_MS_MAX};
 use crate::policy::is_age;
 use crate::queue::queue_type::QueueType;
 
@@ -26,13 +26,32 @@ pub(super) struct Known {
     types: &'static [QueueType],
     /// Whether RabbitMQ compares it when the queue is declared again.
     pub(super) is_compared: bool,
+    /// Whether its value is what messages are published with later.
+    is_name: bool,
     pub(super) check: fn(&FieldValue, &FieldTable) -> Result<(), Fault>,
 }
 
 impl Known {
+    /// Why a value is refused that no message could be published with: it would be cut off or changed for that, so that
+    /// it would be another one that was permitted.
+    pub(super) fn refuse_name(&self, value: &FieldValue) -> Option<&'static str> {
+        match value {
+            FieldValue::LongString(octets) if self.is_name => name_fault(octets),
+            _ => None,
+        }
+    }
+
     pub(super) fn is_for(&self, queue_type: QueueType) -> bool {
         self.types.contains(&queue_type)
     }
+}
+
+/// Why octets are no name of an exchange and no routing key.
+pub(crate) fn name_fault(octets: &[u8]) -> Option<&'static str> {
+    if octets.len() > NAME_BYTES_MAX {
+        return Some("\"longer than 255 octets\"");
+    }
+    std::str::from_utf8(octets).is_err().then_some("\"not UTF-8\"")
 }
 
 const ANY: &[QueueType] = &[QueueType::Classic, QueueType::Quorum, QueueType::Stream];
@@ -46,19 +65,27 @@ const fn known(
     types: &'static [QueueType],
     check: fn(&FieldValue, &FieldTable) -> Result<(), Fault>,
 ) -> Known {
-    Known { name, types, is_compared: true, check }
+    Known { name, types, is_compared: true, is_name: false, check }
+}
+
+const fn name(
+    name: &'static str,
+    types: &'static [QueueType],
+    check: fn(&FieldValue, &FieldTable) -> Result<(), Fault>,
+) -> Known {
+    Known { is_name: true, ..known(name, types, check) }
 }
 
 /// An argument of a plugin: as for any that RabbitMQ itself does not know, a redeclaration may say something else.
 const fn of_plugin(name: &'static str, check: fn(&FieldValue, &FieldTable) -> Result<(), Fault>) -> Known {
-    Known { name, types: NO_STREAM, is_compared: false, check }
+    Known { name, types: NO_STREAM, is_compared: false, is_name: false, check }
 }
 
 pub(super) const KNOWN: &[Known] = &[
     known("x-expires", NO_STREAM, expires),
     known("x-message-ttl", NO_STREAM, message_ttl),
-    known("x-dead-letter-exchange", NO_STREAM, text),
-    known("x-dead-letter-routing-key", NO_STREAM, dead_letter_routing_key),
+    name("x-dead-letter-exchange", NO_STREAM, text),
+    name("x-dead-letter-routing-key", NO_STREAM, dead_letter_routing_key),
     known("x-dead-letter-strategy", QUORUM, dead_letter_strategy),
     known("x-max-length", NO_STREAM, count),
     known("x-max-length-bytes", ANY, count),

@@ -3,6 +3,7 @@
 use super::definitions::Recorded;
 use super::*;
 use crate::Broker;
+use crate::limits::POLICIES_MAX;
 use crate::message::{Body, MessageBatch, MessageView};
 use crate::policy::{ApplyTo, Policy, PolicyKind};
 use crate::time::{Clock, ManualClock};
@@ -155,6 +156,21 @@ fn the_store_is_told_of_policies_and_brings_them_back_before_what_they_are_for()
 }
 
 #[test]
+fn a_vhost_has_so_many_policies_and_no_more() {
+    let vhost = vhost();
+    for number in 0..POLICIES_MAX {
+        vhost.set(policy(&format!("p{number}"), "^none$", "max-length", 1));
+    }
+    let one_more = |name: &str| vhost.set_policy(PolicyKind::Policy, policy(name, "", "max-length", 1));
+    assert_eq!(text(one_more("one more")), format!("a vhost has at most {POLICIES_MAX} policies"));
+    // One in the place of another is no more.
+    assert!(one_more("p7").is_ok());
+    assert!(vhost.set_policy(PolicyKind::Operator, policy("o", "", "max-length", 1)).is_ok());
+    vhost.clear_policy(PolicyKind::Policy, "p8").unwrap();
+    assert!(one_more("one more").is_ok());
+}
+
+#[test]
 fn a_policy_that_cannot_be_read_any_more_is_told_of_and_left_out() {
     let broker = Broker::new(Arc::new(MemoryStore::default()));
     let bad = Definition::PutPolicy("/".into(), PolicyKind::Policy, policy("p", "(", "max-length", 1));
@@ -164,13 +180,14 @@ fn a_policy_that_cannot_be_read_any_more_is_told_of_and_left_out() {
 }
 
 #[test]
-fn queues_declared_while_policies_change_end_up_under_the_last_ones() {
+fn what_is_declared_while_policies_change_ends_up_under_the_last_ones() {
     let vhost = vhost();
     let declaring = |number: usize| {
         let vhost = Arc::clone(&vhost);
         move || {
             for index in 0..200 {
                 vhost.add_queue(queue(&format!("q-{number}-{index}")), OWNER);
+                vhost.add_exchange(&format!("x-{number}-{index}"), "fanout");
             }
         }
     };
@@ -184,6 +201,13 @@ fn queues_declared_while_policies_change_end_up_under_the_last_ones() {
             scope.spawn(changing(name));
         }
     });
+    for number in 0..2 {
+        for index in 0..200 {
+            let policies = vhost.exchange_policies(&format!("x-{number}-{index}")).unwrap();
+            assert_eq!(*policies.effective_definition(), arguments("max-length", 49));
+            assert_eq!(policies.policy_name(), Some("a"));
+        }
+    }
     let queues = vhost.queues();
     assert_eq!(queues.len(), 400);
     for queue in queues {
