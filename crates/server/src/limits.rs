@@ -43,6 +43,9 @@ pub(crate) const UNCOMMITTED_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// largest message, where that is more. No client interleaves more than a few large messages.
 pub(crate) const UNFINISHED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// What a transaction holds is counted in steps of this many octets; less on all channels of a connection is little.
+pub(crate) const COUNTED_STEP_BYTES: usize = 4 * 1024;
+
 /// A content header of more octets than this is counted while its body is still to come; less on all channels of a
 /// connection is little.
 pub(crate) const COUNTED_HEADER_BYTES: usize = 4 * 1024;

@@ -12,6 +12,7 @@ use super::publish::send_return;
 use super::{Channel, Outcome};
 use crate::connection::pending::{Pending, TooMuchPending};
 use crate::error::{AmqpError, ReplyCode};
+use crate::limits::COUNTED_STEP_BYTES;
 
 /// What waits for the commit beside the messages, which wait in the channel's batches.
 pub(crate) struct Transaction {
@@ -112,7 +113,12 @@ impl Channel {
         transaction.messages += 1;
         transaction.large_bytes += large_bytes;
         let records = self.routes.bytes() + transaction.returns.record_bytes();
-        transaction.pending.set(records + transaction.large_bytes).map_err(|TooMuchPending(max)| {
+        let bytes = records + transaction.large_bytes;
+        // PERF: in steps, since all connections share what it is counted in.
+        if bytes < transaction.pending.bytes() + COUNTED_STEP_BYTES {
+            return Ok(());
+        }
+        transaction.pending.set(bytes).map_err(|TooMuchPending(max)| {
             let text = format!("uncommitted messages of the connection take more than {max} octets");
             AmqpError::new(ReplyCode::PreconditionFailed, text, MethodId::BASIC_PUBLISH)
         })

@@ -63,6 +63,11 @@ impl Pending {
         if bytes > before && all > self.total.max { Err(TooMuchPending(self.total.max)) } else { Ok(()) }
     }
 
+    /// Octets that it holds.
+    pub(crate) fn bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
     /// Gives back what it holds. PERF: asked for each message, of which nearly none holds anything.
     pub(crate) fn clear(&mut self) {
         if self.held.bytes() > 0 {
