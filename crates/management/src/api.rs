@@ -84,7 +84,7 @@ impl Api {
 /// All paths. What is percent-encoded in a segment is decoded when the segment has been told from the others.
 pub(crate) fn router(api: Arc<Api>) -> Router {
     let mut router =
-        Router::new().fallback(async || Refusal::no_object().into_response(None).map(Body::from));
+        Router::new().fallback(async || Refusal::no_object().into_response(false).map(Body::from));
     let prefix = api.settings.path_prefix.clone();
     for (path, resource) in resources() {
         // COMPAT: with a slash behind it a path is the same.

@@ -4,7 +4,7 @@
 //! - [`listener`]: sockets that HTTP is spoken on
 //! - [`http`]: the HTTP API on them, its limits and its threads
 //! - `api`: the endpoints, one file for each kind of thing
-//! - `answers`, `budget`: octets that those who ask may hold together
+//! - `answers`, `budget`: octets that those who ask may hold together; `gzip`: answers in it
 //! - `audit`: what of that the audit log is told of here
 //! - [`definitions`]: all that was declared as one document, out and in
 //! - [`metrics`]: what Prometheus scrapes
@@ -17,6 +17,7 @@ mod api;
 mod audit;
 mod budget;
 pub mod definitions;
+mod gzip;
 pub mod http;
 mod json;
 pub mod listener;

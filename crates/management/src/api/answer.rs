@@ -1,10 +1,7 @@
 //! What a request is answered with, and the one place that turns it into HTTP.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use hyper::header::{
     ALLOW, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, LOCATION, VARY,
@@ -13,6 +10,8 @@ use hyper::header::{
 use hyper::{Response, StatusCode};
 use leveret_broker::BrokerError;
 use serde_json::{Value, json};
+
+use crate::gzip;
 
 /// Below this, compressing costs more than it saves.
 const GZIP_BYTES_MIN: usize = 1024;
@@ -157,13 +156,13 @@ impl Refusal {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", reason)
     }
 
-    pub(crate) fn into_response(self, gzip: Option<()>) -> Made {
+    pub(crate) fn into_response(self, zips: bool) -> Made {
         let body = if self.reason.is_null() {
             Vec::new()
         } else {
             json!({ "error": self.error, "reason": self.reason }).to_string().into_bytes()
         };
-        let mut response = respond(self.status, body, gzip);
+        let mut response = respond(self.status, body, zips);
         let headers = response.headers_mut();
         if self.status == StatusCode::UNAUTHORIZED && self.error != "not_authorised" {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"RabbitMQ Management\""));
@@ -226,15 +225,15 @@ fn reply_code(error: &BrokerError) -> u16 {
 }
 
 impl Answer {
-    pub(crate) fn into_response(self, gzip: Option<()>) -> Made {
+    pub(crate) fn into_response(self, zips: bool) -> Made {
         match self {
-            Self::Json(value) => respond(StatusCode::OK, value.to_string().into_bytes(), gzip),
-            Self::Text(text) => respond(StatusCode::OK, text.into_bytes(), gzip),
+            Self::Json(value) => respond(StatusCode::OK, value.to_string().into_bytes(), zips),
+            Self::Text(text) => respond(StatusCode::OK, text.into_bytes(), zips),
             Self::Failed(value) => {
-                respond(StatusCode::SERVICE_UNAVAILABLE, value.to_string().into_bytes(), gzip)
+                respond(StatusCode::SERVICE_UNAVAILABLE, value.to_string().into_bytes(), zips)
             }
             Self::File(value, name) => {
-                let mut response = respond(StatusCode::OK, value.to_string().into_bytes(), gzip);
+                let mut response = respond(StatusCode::OK, value.to_string().into_bytes(), zips);
                 let is_safe = |letter: &char| letter.is_ascii_alphanumeric() || "._-".contains(*letter);
                 let disposition =
                     format!("attachment; filename={}", name.chars().filter(is_safe).collect::<String>());
@@ -244,15 +243,15 @@ impl Answer {
                 response
             }
             Self::Created(location) => {
-                let mut response = respond(StatusCode::CREATED, Vec::new(), None);
+                let mut response = respond(StatusCode::CREATED, Vec::new(), false);
                 if let Some(Ok(location)) = location.map(HeaderValue::try_from) {
                     response.headers_mut().insert(LOCATION, location);
                 }
                 response
             }
-            Self::NoContent => respond(StatusCode::NO_CONTENT, Vec::new(), None),
+            Self::NoContent => respond(StatusCode::NO_CONTENT, Vec::new(), false),
             Self::Allows(methods) => {
-                let mut response = respond(StatusCode::OK, Vec::new(), None);
+                let mut response = respond(StatusCode::OK, Vec::new(), false);
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static(methods));
                 response
             }
@@ -260,9 +259,10 @@ impl Answer {
     }
 }
 
-fn respond(status: StatusCode, body: Vec<u8>, gzip: Option<()>) -> Made {
+fn respond(status: StatusCode, body: Vec<u8>, zips: bool) -> Made {
     let is_empty = body.is_empty();
-    let packed = gzip.filter(|()| body.len() >= GZIP_BYTES_MIN).and_then(|()| packed(&body));
+    let is_worth_it = zips && body.len() >= GZIP_BYTES_MIN;
+    let packed = is_worth_it.then(|| gzip::packed(&body).ok()).flatten();
     let is_packed = packed.is_some();
     let mut response = Response::new(Bytes::from(packed.unwrap_or(body)));
     *response.status_mut() = status;
@@ -277,10 +277,4 @@ fn respond(status: StatusCode, body: Vec<u8>, gzip: Option<()>) -> Made {
     headers.insert(VARY, HeaderValue::from_static("accept, accept-encoding, origin"));
     headers.insert("content-security-policy", HeaderValue::from_static("default-src 'none'"));
     response
-}
-
-fn packed(body: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok()
 }

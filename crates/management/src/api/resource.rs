@@ -11,7 +11,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Method;
-use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap};
+use hyper::header::AUTHORIZATION;
 use parking_lot::Mutex;
 use tracing::error;
 
@@ -21,6 +21,7 @@ use super::call::Call;
 use super::turns::{Effort, Turn};
 use super::{Api, cors};
 use crate::access::{LoginRefusal, Tag, User};
+use crate::gzip;
 
 /// Answers a request.
 pub(crate) type Handler = fn(&Call) -> Answered;
@@ -168,7 +169,7 @@ pub(crate) async fn serve(api: Arc<Api>, resource: Resource, request: Request) -
     let (head, octets) = made.into_parts();
     let mut response = match api.answers.send(octets, patience).await {
         Some(body) => Response::from_parts(head, body),
-        None => Refusal::unavailable("too many answers are being read").into_response(None).map(Into::into),
+        None => Refusal::unavailable("too many answers are being read").into_response(false).map(Into::into),
     };
     // Not before the answer has room: what waits for it is bounded by this.
     drop(turn);
@@ -180,22 +181,22 @@ pub(crate) async fn serve(api: Arc<Api>, resource: Resource, request: Request) -
 
 async fn respond(api: Arc<Api>, resource: Resource, request: Request) -> (Made, Turn) {
     let (parts, body) = request.into_parts();
-    let gzip = takes_gzip(&parts.headers).then_some(());
+    let zips = gzip::is_accepted(&parts.headers);
     let Some(handler) = resource.handler(&parts.method) else {
         // COMPAT: browsers ask which methods there are before they log in.
         let made = if parts.method == Method::OPTIONS {
-            Answer::Allows(resource.allows()).into_response(None)
+            Answer::Allows(resource.allows()).into_response(false)
         } else {
-            Refusal::method_not_allowed(resource.allows()).into_response(None)
+            Refusal::method_not_allowed(resource.allows()).into_response(false)
         };
         return (made, Turn::default());
     };
     if cors::is_foreign(&api.settings.cors_origins, &parts.method, &parts.headers) {
-        return (Refusal::foreign_page().into_response(gzip), Turn::default());
+        return (Refusal::foreign_page().into_response(zips), Turn::default());
     }
-    match answer(api, resource, handler, parts, body, gzip).await {
+    match answer(api, resource, handler, parts, body, zips).await {
         Ok(answered) => answered,
-        Err(refusal) => (refusal.into_response(gzip), Turn::default()),
+        Err(refusal) => (refusal.into_response(zips), Turn::default()),
     }
 }
 
@@ -205,7 +206,7 @@ async fn answer(
     handler: Handler,
     mut parts: Parts,
     mut body: axum::body::Body,
-    gzip: Option<()>,
+    zips: bool,
 ) -> Result<(Made, Turn), Refusal> {
     if !is_well_encoded(parts.uri.path()) {
         return Err(Refusal::bad_request("the path is not percent-encoded"));
@@ -245,8 +246,8 @@ async fn answer(
     let answered = tokio::task::spawn_blocking(move || {
         let _acting = call.broker().events().act_for(&call.user.name);
         let made = match handler(&call) {
-            Ok(answer) => answer.into_response(gzip),
-            Err(refusal) => refusal.into_response(gzip),
+            Ok(answer) => answer.into_response(zips),
+            Err(refusal) => refusal.into_response(zips),
         };
         // Goes with what was made, or with the thread's end if nobody waits for it any more.
         (made, turn)
@@ -262,14 +263,6 @@ fn is_well_encoded(path: &str) -> bool {
     path.split('%')
         .skip(1)
         .all(|after| after.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit)))
-}
-
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accepted.split(',').any(|one| {
-        let mut parts = one.split(';').map(str::trim);
-        parts.next() == Some("gzip") && !parts.any(|weight| matches!(weight, "q=0" | "q=0.0"))
-    })
 }
 
 /// Who sends a request.

@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +12,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
-use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, VARY};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use axum::routing::get;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use hyper::body::Bytes;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -31,6 +28,7 @@ use super::families::FAMILIES;
 use super::page::Grown;
 use super::view::Chosen;
 use crate::answers::Answers;
+use crate::gzip;
 use crate::listener::{Listener, Places, Socket};
 use crate::node::Node;
 use crate::pattern::Pattern;
@@ -173,10 +171,10 @@ impl Pages {
         headers: &HeaderMap,
         make: impl FnOnce(&dyn Node) -> Result<String, String> + Send + 'static,
     ) -> Page {
-        let (node, zips) = (Arc::clone(&self.node), accepts_gzip(headers));
+        let (node, zips) = (Arc::clone(&self.node), gzip::is_accepted(headers));
         let made = tokio::task::spawn_blocking(move || match make(&*node) {
             Err(reason) => Ok(refusal(StatusCode::BAD_REQUEST, reason)),
-            Ok(text) if zips => gzip(&text).map(page),
+            Ok(text) if zips => gzip::packed(text.as_bytes()).map(page),
             Ok(text) => Ok(page(text.into_bytes())),
         });
         let failed = |error: &dyn Display| refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string());
@@ -207,21 +205,4 @@ fn refusal(status: StatusCode, reason: String) -> Page {
     *page.status_mut() = status;
     page.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     page
-}
-
-/// Whether the client takes gzip and does not only name it to refuse it.
-fn accepts_gzip(headers: &HeaderMap) -> bool {
-    let named = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-    named.flat_map(|value| value.split(',')).any(|coding| {
-        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
-        let weight = weight.trim().strip_prefix("q=").map_or(Some(1.0), |weight| weight.parse::<f32>().ok());
-        matches!(name.trim(), "gzip" | "*") && weight.is_some_and(|weight| weight > 0.0)
-    })
-}
-
-fn gzip(text: &str) -> std::io::Result<Vec<u8>> {
-    // PERF: the fastest level: pages are much alike from line to line.
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(text.as_bytes())?;
-    encoder.finish()
 }
