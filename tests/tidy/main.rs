@@ -73,6 +73,20 @@ fn lines_fit_the_screen() {
 }
 
 #[test]
+fn merges_are_finished() {
+    let mut texts = Vec::new();
+    for folder in SOURCE_FOLDERS.iter().chain(&["docs", "docker", "packaging"]) {
+        gather(Path::new(folder), &["md", "rs", "toml", "yaml", "sh"], &mut texts);
+    }
+    let is_marker = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
+    assert_none(texts.iter().flat_map(|text| {
+        text.lines()
+            .filter(|(_, line)| is_marker(line))
+            .map(|(number, _)| text.at(number, "a conflict is left"))
+    }));
+}
+
+#[test]
 fn crates_know_what_they_may_know() {
     assert_none(edges::findings(root()));
 }
@@ -99,14 +113,14 @@ fn assert_none(findings: impl IntoIterator<Item = String>) {
 fn sources() -> Vec<Source> {
     let mut found = Vec::new();
     for folder in SOURCE_FOLDERS {
-        gather(Path::new(folder), &mut found);
+        gather(Path::new(folder), &["rs"], &mut found);
     }
     assert!(found.len() > 100, "the sources are not where this test looks for them");
     found
 }
 
-/// Adds the Rust files below `folder`, a path from the top of the repository.
-fn gather(folder: &Path, found: &mut Vec<Source>) {
+/// Adds the files with these extensions below `folder`, a path from the top of the repository.
+fn gather(folder: &Path, extensions: &[&str], found: &mut Vec<Source>) {
     for entry in entries(&root().join(folder)) {
         let name = entry.file_name().into_string().expect("names of files are text");
         let path = folder.join(&name);
@@ -115,9 +129,9 @@ fn gather(folder: &Path, found: &mut Vec<Source>) {
             !name.starts_with('.') && !matches!(name.as_str(), "target" | "node_modules" | "vendor");
         if entry.path().is_dir() {
             if is_ours {
-                gather(&path, found);
+                gather(&path, extensions, found);
             }
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+        } else if path.extension().is_some_and(|found| extensions.iter().any(|wanted| found == *wanted)) {
             found.push(Source { text: read(&entry.path()), path });
         }
     }
