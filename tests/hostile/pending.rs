@@ -34,13 +34,13 @@ fn all_but_the_last_octet(channel: u16) -> Vec<u8> {
 }
 
 /// Another connection, that is told of alarms.
-struct Other {
+pub(crate) struct Other {
     wire: Wire,
     published: u32,
 }
 
 impl Other {
-    fn open(port: u16) -> Self {
+    pub(crate) fn open(port: u16) -> Self {
         let mut wire = Wire::open_with(port, &opening(&FieldTable::new().with("connection.blocked", true)));
         wire.open_channel(1);
         wire.declare("waiting");
@@ -48,7 +48,7 @@ impl Other {
     }
 
     /// Publishes until an alarm is raised, for which it may have to wait: what was sent has to be taken first.
-    fn publish_until_blocked(&mut self) {
+    pub(crate) fn publish_until_blocked(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             self.wire.write(&publish_frames(1, "", "waiting", b"held up"));
@@ -160,14 +160,12 @@ fn transactions_raise_the_alarm_until_they_are_committed_or_rolled_back() {
     wire.send(1, &Method::TxRollback(tx::Rollback));
     wire.expect(1, MethodId::TX_ROLLBACK_OK);
     other.expect_unblocked();
-    // Committed they count as what is in the queue.
+    // Committed they are in the queue, and may leave memory.
     (0..2).for_each(|_| wire.write(&publish_frames(1, "", "tx", &vec![b'x'; 16 << 20])));
     wire.send(1, &Method::TxCommit(tx::Commit));
     wire.expect(1, MethodId::TX_COMMIT_OK);
     assert_eq!(wire.count("tx"), 2);
-    other.publish_until_blocked();
     wire.delete("tx");
-    other.expect_unblocked();
     target.assert_works();
 }
 

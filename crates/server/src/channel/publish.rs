@@ -114,8 +114,10 @@ impl Channel {
         }
         match self.content.body_frame(missing, frame, run, pinned_bytes) {
             Some(received) => {
+                // Only then, so that there is no moment at which it counts nowhere, and an alarm seems over.
+                let published = self.publish(&received);
                 self.unfinished.clear();
-                self.publish(&received)
+                published
             }
             None => self.hold_unfinished(frame.len()),
         }

@@ -62,9 +62,10 @@ impl Channel {
         for message in transaction.returns.iter() {
             send_return(&self.deliveries, &message);
         }
-        transaction.begin_anew();
         self.routes.begin_expiry(self.connection.vhost.clock());
         let position = self.routes.flush(&**self.connection.server.broker.store());
+        // Only then, so that there is no moment at which its messages count nowhere, and an alarm seems over.
+        transaction.begin_anew();
         if position == JournalPosition::NEVER {
             let text = "a queue was stopped while its messages were committed";
             return Err(AmqpError::new(ReplyCode::InternalError, text, MethodId::TX_COMMIT));
