@@ -170,6 +170,25 @@ fn transactions_raise_the_alarm_until_they_are_committed_or_rolled_back() {
 }
 
 #[test]
+fn messages_of_queues_leave_memory_for_a_transaction() {
+    let mut target = Target::start(&WATERMARK);
+    let mut wire = Wire::open(target.port);
+    wire.declare("q");
+    // Not so many that they leave by themselves.
+    (0..14).for_each(|_| wire.write(&publish_frames(1, "", "q", &vec![b'x'; 1 << 20])));
+    assert_eq!(wire.count("q"), 14);
+    let mut holder = Wire::open(target.port);
+    holder.send(1, &Method::TxSelect(tx::Select));
+    holder.expect(1, MethodId::TX_SELECT_OK);
+    (0..19).for_each(|_| holder.write(&publish_frames(1, "", "q", &vec![b'x'; 1 << 20])));
+    target.broker.process().wait_for_line("memory alarm: messages take more", PATIENCE);
+    wire.declare("goes on");
+    wire.write(&publish_frames(1, "", "goes on", b"m"));
+    assert_eq!(wire.count("goes on"), 1);
+    target.assert_works();
+}
+
+#[test]
 fn the_transactions_of_a_connection_share_a_limit() {
     let mut target = Target::start(&["--memory-high-watermark-bytes", "8GiB"]);
     let base = target.rss();

@@ -127,16 +127,19 @@ impl Alarms {
         self.changed.notified()
     }
 
-    /// Raises the alarm if messages take as much memory as they may; it is cleared when they take less.
-    pub(crate) fn watch_memory(self: &Arc<Self>, gauge: &MemoryGauge) {
+    /// Raises the alarm if messages take as much memory as they may; it is cleared when they take less. Whether it was
+    /// raised just now.
+    pub(crate) fn watch_memory(self: &Arc<Self>, gauge: &MemoryGauge) -> bool {
         let limit = self.memory_limit.load(Ordering::Relaxed);
-        if gauge.bytes() >= limit && self.set(Reason::Memory, true) {
+        let is_raised = gauge.bytes() >= limit && self.set(Reason::Memory, true);
+        if is_raised {
             self.clear_below(gauge, limit);
             if self.memory_limit.load(Ordering::SeqCst) != limit {
                 // Whoever changed it may have looked before the alarm was raised, by the limit from before.
                 self.judge_memory(gauge);
             }
         }
+        is_raised
     }
 
     /// Changes the limit of memory, by which the alarm is raised or cleared at once.

@@ -178,7 +178,10 @@ impl Server {
 
     /// Raises the alarm if messages take more memory than publishers may fill.
     pub(crate) fn watch_memory(&self) {
-        self.alarms.watch_memory(self.broker.memory());
+        if self.alarms.watch_memory(self.broker.memory()) {
+            // It may be full of what lies outside of queues, for which nobody has asked their messages to leave it.
+            self.broker.store().request_page_out();
+        }
     }
 }
 
