@@ -88,8 +88,8 @@ impl HeldMemory {
         self.bytes
     }
 
-    /// From now on it is so many octets. Messages of queues do not leave memory for it at once: they do with the next one
-    /// that is published, or when an alarm is raised.
+    /// From now on it is so many octets. Messages of queues do not leave memory for it at once: they do with the next
+    /// one that is published, or when an alarm is raised.
     pub fn set(&mut self, bytes: usize) {
         if bytes > self.bytes {
             self.gauge.add(bytes - self.bytes);
